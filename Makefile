@@ -1,0 +1,45 @@
+# `make demo` and `make test` are the only two commands needed: both install what they use into .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+ROOM ?= rectified_flow
+PATHS := visionseq kernels model_zoo tools tests datasets
+
+# The checkout's root holds folders named `kernels` and `datasets`; keep them off sys.path.
+export PYTHONSAFEPATH := 1
+
+.PHONY: setup demo test test-all lint bench claims docs clean
+
+setup: .venv/.installed
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -m venv .venv || { echo "python3 cannot create environments: install the package python3-venv"; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/python -m pytest tests/contracts/test_floors.py
+
+bench: setup
+	$(BIN)/python tools/benchmark.py $(ROOM) --out docs/benchmarks/$(ROOM).json
+
+claims: setup
+	$(BIN)/python tools/claims.py $(ROOM)
+
+docs: setup
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+clean:
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,1 @@
+"""The scan kernels and the choice of their backend."""

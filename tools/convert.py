@@ -1,0 +1,8 @@
+"""`python tools/convert.py ...` is `visionseq convert ...`."""
+
+import sys
+
+from visionseq.cli import run_tool
+
+if __name__ == "__main__":
+    sys.exit(run_tool("convert"))

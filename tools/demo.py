@@ -1,0 +1,8 @@
+"""`python tools/demo.py ...` is `visionseq demo ...`."""
+
+import sys
+
+from visionseq.cli import run_tool
+
+if __name__ == "__main__":
+    sys.exit(run_tool("demo"))

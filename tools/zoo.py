@@ -1,0 +1,8 @@
+"""`python tools/zoo.py ...` is `visionseq zoo ...`."""
+
+import sys
+
+from visionseq.cli import run_tool
+
+if __name__ == "__main__":
+    sys.exit(run_tool("zoo"))

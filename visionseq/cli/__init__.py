@@ -1,0 +1,22 @@
+"""The console command `visionseq`; each subcommand is a module here, imported when it is called."""
+
+import os
+import sys
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `visionseq <command> ...` and return its exit code."""
+    from visionseq.cli.console import run
+
+    return run(sys.argv[1:] if argv is None else argv)
+
+
+def run_tool(command: str) -> int:
+    """Run a command as its script in tools/: `python tools/sample.py ...` is `visionseq sample ...`.
+
+    Python puts a script's folder on sys.path; tools/inspect.py and tools/test.py would hide modules of that name.
+    """
+    folder = os.path.dirname(os.path.abspath(sys.argv[0]))
+    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != folder]
+    os.environ.setdefault("PYTHONSAFEPATH", "1")  # for worker processes
+    return main([command, *sys.argv[1:]])

@@ -1,0 +1,134 @@
+"""The dispatcher of `visionseq <command>`: finds the command, runs it, turns errors into messages and exit codes.
+
+Exit codes: 0 done, 1 an error of ours (its message on stderr; `--debug` shows the traceback), 2 a wrong argument (one
+line), 130 interrupted. Only the module of the command that runs is imported.
+"""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+
+from visionseq import __version__
+from visionseq.errors import VisionseqError
+
+COMMANDS = {
+    "fit": "train a model from a YAML file, or resume a run",
+    "validate": "measure a checkpoint on the validation data",
+    "test": "measure a checkpoint on the test data",
+    "predict": "write a checkpoint's predictions to files",
+    "sample": "draw images from a model: a grid and an npz",
+    "pairs": "generate the (noise, image) pairs of a teacher",
+    "convert": "turn official checkpoints into model folders, and back",
+    "zoo": "list, download, verify and publish models",
+    "inspect": "show what a data set holds: counts, ranges, a picture",
+    "demo": "train a flow on digits and draw its images, in four minutes",
+    "claims": "test a paper's headline claim on this machine",
+    "benchmark": "measure speed against named peers",
+    "doctor": "show versions, devices, backends, missing extras and caches",
+}
+_TRAINER_VERBS = ("fit", "validate", "test", "predict")
+
+
+class WrongArgument(Exception):
+    """Arguments that do not fit a command; the message is one line."""
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line and return its exit code."""
+    debug = "--debug" in argv
+    argv = [argument for argument in argv if argument != "--debug"]
+    try:
+        code = _dispatch(argv)
+        sys.stdout.flush()
+        return code
+    except WrongArgument as error:
+        return _fail(f"visionseq: {error}", 2)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (VisionseqError, OSError) as error:
+        if debug:
+            raise
+        return _fail(f"{type(error).__name__}: {error}", 1)
+
+
+def _dispatch(argv: list[str]) -> int:
+    command, *rest = argv or ["--help"]
+    if command in ("-h", "--help", "help"):
+        return _show(_overview())
+    if command == "--version":
+        return _show(f"visionseq {__version__}")
+    if command not in COMMANDS:
+        raise WrongArgument(unknown("command", command, COMMANDS))
+    if command in _TRAINER_VERBS:
+        return importlib.import_module("visionseq.cli.train").main(command, rest) or 0
+    module = importlib.import_module(f"visionseq.cli.{command}")
+    if hasattr(module, "COMMANDS"):
+        return _dispatch_verb(command, module.COMMANDS, rest)
+    return _call(getattr(module, command), f"visionseq {command}", rest)
+
+
+def _dispatch_verb(command: str, verbs: Mapping[str, Callable[..., object]], argv: list[str]) -> int:
+    verb, *rest = argv or ["--help"]
+    if verb in ("-h", "--help"):
+        lines = {name: (function.__doc__ or "").partition("\n")[0].rstrip(".") for name, function in verbs.items()}
+        return _show(
+            f"usage: visionseq {command} <verb> [arguments]\n\n{COMMANDS[command]}\n\n{_table(lines)}\n\n"
+            f"`visionseq {command} <verb> --help` explains one of them, with examples."
+        )
+    if verb not in verbs:
+        raise WrongArgument(unknown(f"verb of {command}", verb, verbs))
+    return _call(verbs[verb], f"visionseq {command} {verb}", rest)
+
+
+def _call(function: Callable[..., object], prog: str, argv: list[str]) -> int:
+    if not argv and _takes_no_argument(function):  # without the parser, whose import is most of a short command's time
+        function()
+        return 0
+    from visionseq.cli.arguments import parse
+
+    arguments = parse(function, prog, argv)
+    if arguments is not None:
+        function(**arguments)
+    return 0
+
+
+def _takes_no_argument(function: Callable[..., object]) -> bool:
+    code = function.__code__
+    required_options = set(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]) - set(
+        function.__kwdefaults__ or ()
+    )
+    return code.co_argcount == len(function.__defaults__ or ()) and not required_options
+
+
+def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
+    """One line about a name that is not known, with the nearest known ones."""
+    close = get_close_matches(name, known, n=3) or list(known)
+    return f"unknown {kind} {name!r}; did you mean {', '.join(close)}?"
+
+
+def _overview() -> str:
+    return (
+        f"visionseq {__version__}: flows, detectors and recurrent vision models on shared scan kernels\n\n"
+        f"usage: visionseq <command> [arguments]\n\n{_table(COMMANDS)}\n\n"
+        "`visionseq <command> --help` explains a command, with examples. --debug shows the traceback of an error."
+    )
+
+
+def _table(lines: Mapping[str, str]) -> str:
+    width = max(map(len, lines))
+    return "\n".join(f"  {name:<{width}}  {text}" for name, text in lines.items())
+
+
+def _show(text: str) -> int:
+    print(text)
+    return 0
+
+
+def _fail(message: str, code: int) -> int:
+    print(message, file=sys.stderr)
+    return code

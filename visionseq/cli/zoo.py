@@ -1,0 +1,238 @@
+"""`visionseq zoo`: list, describe, fetch, check, enter and publish models."""
+
+import sys
+from pathlib import Path
+
+from visionseq.errors import ZooError
+from visionseq.zoo.index import INDEX_FILE, index_files, read_index
+
+
+def list_(pattern: str = "*", *, index: Path | None = None) -> None:
+    """List the models of the zoo.
+
+    Args:
+        pattern: Shell pattern of the names to show.
+        index: Index file to read instead of the shipped one.
+
+    Examples:
+        visionseq zoo list
+        visionseq zoo list 'rf-*'
+    """
+    entries = _read(index)
+    rows = [
+        (
+            name,
+            entries[name].room,
+            f"{entries[name].parameters:,}",
+            _megabytes(entries[name].size),
+            entries[name].licence,
+        )
+        for name in entries.names(pattern)
+    ]
+    if not rows and pattern != "*":
+        raise ZooError(f"no model fits {pattern!r} in {', '.join(map(str, [index] if index else index_files()))}")
+    _print_table([("name", "room", "parameters", "size", "licence"), *rows])
+
+
+def info(name: str, *, index: Path | None = None) -> None:
+    """Show what the index says of a model, and where its files are.
+
+    Args:
+        name: Name in the zoo.
+        index: Index file to read instead of the shipped one.
+
+    Examples:
+        visionseq zoo info rf-digits-2rf-pp
+    """
+    from visionseq.zoo.store import local_model_folder
+
+    entry = _read(index)[name]
+    rows = [
+        ("name", entry.name),
+        ("what", entry.description),
+        ("model", f"{entry.room}/{entry.model}"),
+        ("parameters", f"{entry.parameters:,}"),
+        ("licence", entry.licence),
+        *((f"  {what}", str(number)) for what, number in entry.numbers.items()),
+        ("here", str(local_model_folder(entry) or f"not yet: visionseq zoo download {entry.name}")),
+    ]
+    for file in entry.files.values():
+        rows += [(file.name, f"{_megabytes(file.size)}, sha256 {file.sha256}"), *(("  from", s) for s in file.sources)]
+    _print_table(rows)
+
+
+def download(
+    name: str,
+    *,
+    out: Path | None = None,
+    cache_dir: Path | None = None,
+    force: bool = False,
+    token: str | None = None,
+    index: Path | None = None,
+) -> None:
+    """Fetch a model's files, check their hashes, and print the folder that holds them.
+
+    Args:
+        name: Name in the zoo, or hf://org/repo@revision.
+        out: Folder to put the files in, instead of the cache.
+        cache_dir: Cache to use instead of VISIONSEQ_CACHE (for hf://: instead of the Hub's).
+        force: Fetch again what is there.
+        token: Access token of the Hub.
+        index: Index file to read instead of the shipped one.
+
+    Examples:
+        visionseq zoo download rf-fashion-2rf-pp
+        visionseq zoo download rf-fashion-2rf-pp --out models/fashion
+        visionseq zoo download hf://someone/flow@v1.0
+    """
+    from visionseq.nn.hub import PREFIXES, HubOptions, fetch_model_folder
+    from visionseq.zoo.store import fetch_entry, fetch_files
+
+    if name.startswith(PREFIXES):
+        print(fetch_model_folder(name, HubOptions(cache_dir=cache_dir, token=token, force_download=force)))
+        return
+    entry = _read(index)[name]
+    if out is not None:
+        print(fetch_files(entry, out, token=token, force_download=force))
+    else:
+        print(fetch_entry(entry, cache_dir=cache_dir, token=token, force_download=force))
+
+
+def verify(name: str | None = None, *, cache_dir: Path | None = None, index: Path | None = None) -> None:
+    """Hash the files that are here and compare them with the index; exit code 1 where one is damaged.
+
+    Args:
+        name: Name in the zoo; without it, every model.
+        cache_dir: Cache to look in instead of VISIONSEQ_CACHE.
+        index: Index file to read instead of the shipped one.
+
+    Examples:
+        visionseq zoo verify
+        visionseq zoo verify rf-digits-edm
+    """
+    from visionseq.zoo.store import verify_entry
+
+    entries = _read(index)
+    found = [
+        (entry, verify_entry(entry, cache_dir))
+        for entry in ([entries[name]] if name else map(entries.__getitem__, entries.names()))
+    ]
+    _print_table([(entry.name, file, state) for entry, states in found for file, state in states.items()])
+    damaged = [
+        f"{entry.name}/{file}" for entry, states in found for file, state in states.items() if state == "damaged"
+    ]
+    if damaged:
+        raise ZooError(f"damaged: {', '.join(damaged)}; `visionseq zoo download --force` fetches a model again")
+
+
+def path(name: str, *, cache_dir: Path | None = None, index: Path | None = None) -> None:
+    """Print the folder that holds a model's files; exit code 1 where they were never fetched.
+
+    Args:
+        name: Name in the zoo.
+        cache_dir: Cache to look in instead of VISIONSEQ_CACHE.
+        index: Index file to read instead of the shipped one.
+
+    Examples:
+        ls $(visionseq zoo path rf-digits-edm)
+    """
+    from visionseq.zoo.store import cached_model_folder, local_model_folder
+
+    entry = _read(index)[name]
+    folder = local_model_folder(entry, cache_dir)
+    if folder is None:
+        raise ZooError(f"{name} is not here: looked in {cached_model_folder(entry, cache_dir)}")
+    print(folder)
+
+
+def push(
+    model: str,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    private: bool = False,
+    token: str | None = None,
+    message: str | None = None,
+) -> None:
+    """Upload a model to the Hugging Face Hub in one commit: weights, config and card.
+
+    Args:
+        model: Name in the zoo, model folder or run folder.
+        repo_id: Repository, org/name; it is created where it does not exist.
+        revision: Branch to push to.
+        private: Make a new repository private.
+        token: Access token; default: the one of `hf auth login`.
+        message: Commit message.
+
+    Examples:
+        visionseq zoo push runs/digits someone/rf-digits --private
+    """
+    from visionseq.zoo.publish import push as push_model
+
+    # A flag that is not given leaves the choice to the organisation's own default.
+    print(push_model(model, repo_id, revision=revision, private=private or None, token=token, commit_message=message))
+
+
+def add(
+    folder: Path,
+    *,
+    name: str,
+    description: str | None = None,
+    licence: str | None = None,
+    numbers: dict[str, float | int | str] | None = None,
+    base_urls: list[str] | None = None,
+    index: Path | None = None,
+) -> None:
+    """Enter a model folder into an index, or renew its entry: hashes, sizes and parameters are measured.
+
+    Args:
+        folder: Model folder with model.safetensors, config.json and README.md.
+        name: Name of the entry.
+        description: One sentence; needed for a new entry.
+        licence: Licence of the weights; needed for a new entry.
+        numbers: What was measured, as JSON.
+        base_urls: Addresses of folders that serve the files; without them the files are copied beside the index.
+        index: Index file to write instead of the shipped one.
+
+    Examples:
+        visionseq zoo add runs/digits/export --name rf-digits-edm --description 'Teacher.' --licence Apache-2.0
+        visionseq zoo add out/ --name rf-digits-edm --numbers '{"Frechet distance, 35 NFE": 14.4}'
+    """
+    from visionseq.zoo.publish import add as add_entry
+
+    entry = add_entry(
+        folder,
+        name,
+        index or index_files()[-1],
+        description=description,
+        licence=licence,
+        numbers=numbers,
+        base_urls=tuple(base_urls or ()),
+    )
+    print(f"{entry.name}: {entry.parameters:,} parameters, {_megabytes(entry.size)}, in {entry.folder / INDEX_FILE}")
+
+
+COMMANDS = {
+    "list": list_,
+    "info": info,
+    "download": download,
+    "verify": verify,
+    "path": path,
+    "push": push,
+    "add": add,
+}
+
+
+def _read(index: Path | None):
+    return read_index(*([index] if index else []))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
+
+
+def _print_table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
+    for row in rows:
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        sys.stdout.write("  ".join([*cells, row[-1]]).rstrip() + "\n")

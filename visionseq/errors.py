@@ -1,0 +1,38 @@
+"""The errors that visionseq raises: each message names the file or argument, what was found and what was expected."""
+
+import importlib
+from types import ModuleType
+
+
+class VisionseqError(Exception):
+    """Base of all errors of visionseq; the command line prints its message without a traceback."""
+
+
+class DataError(VisionseqError):
+    """Malformed or missing input data."""
+
+
+class ConfigError(VisionseqError):
+    """An argument or a configuration value that cannot be used."""
+
+
+class CheckpointError(VisionseqError):
+    """A checkpoint that is damaged, of another kind, or does not fit the model."""
+
+
+class ZooError(VisionseqError):
+    """A model that is not in the zoo, cannot be fetched, or fails its hash."""
+
+
+class KernelError(VisionseqError):
+    """A kernel backend that is unavailable or was given unsupported arguments."""
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or raise `ConfigError` naming the extra of visionseq that brings it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name != module.split(".")[0]:
+            raise
+        raise ConfigError(f"{module} is not installed; `pip install 'visionseq[{extra}]'` brings it") from error

@@ -1,0 +1,110 @@
+"""Files that are either complete or absent: write to a temporary sibling, fsync, rename."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path` to write to; on a clean exit it replaces `path`, on an error it is removed.
+
+    The data and the folder entry reach the disk before the context ends, so a reader sees the old file or the
+    whole new one, whatever happens in between.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o666 & ~_umask())
+        sync_file(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
+    """Open a file that appears under `path`, complete and on the disk, when the context ends without an error."""
+    with atomic_path(path) as temporary, open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        yield file
+
+
+def sync_file(path: str | os.PathLike) -> None:
+    """Wait until a file's content is on the disk."""
+    with open(path, "rb+") as file:
+        os.fsync(file.fileno())
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_write(path, "w") as file:
+        json.dump(value, file, indent=2)
+        file.write("\n")
+
+
+def sha256_of(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def kind_of(path: str | os.PathLike) -> str:
+    """What the first bytes of a file say it is, for error messages."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(16)
+    except OSError as error:
+        return f"nothing readable ({error.strerror})"
+    if not head:
+        return "an empty file"
+    if is_safetensors_head(head):
+        return "the beginning of a safetensors file"
+    signatures = {
+        b"PK": "a zip archive, as torch.save writes it",
+        b"\x80": "a serialised Python object",
+        b"version https": "a Git LFS pointer instead of the file itself",
+        b"<": "a web page",
+        b"\x89HDF": "an HDF5 file",
+    }
+    return next(
+        (kind for start, kind in signatures.items() if head.startswith(start)), f"bytes that begin with {head[:8]!r}"
+    )
+
+
+def is_safetensors_head(head: bytes) -> bool:
+    """True where the first nine bytes or more of a file are a safetensors header's length and its opening brace."""
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= 100_000_000  # the limit of the format
+
+
+def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
+    digest = hashlib.sha256()
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _fsync_folder(folder: Path) -> None:
+    if os.name != "posix":  # other systems cannot open a folder
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

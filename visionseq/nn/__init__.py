@@ -1,0 +1,1 @@
+"""Layers and model plumbing shared by two or more rooms."""

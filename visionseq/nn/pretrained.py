@@ -1,0 +1,166 @@
+"""Modules that can be saved, loaded and shared: the three methods that huggingface_hub's users know.
+
+A `PretrainedModel` names its room, keeps its constructor values in `config` and the preprocessing it was trained with
+in `preprocessing`; a saved folder holds both beside the weights, so that nothing else is needed to run it.
+(huggingface_hub's own mixin does not fit: it falls back to pickled weights and loads without strictness.)
+"""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from visionseq.errors import CheckpointError, ConfigError, ZooError
+from visionseq.files import atomic_write
+from visionseq.nn import hub
+from visionseq.nn.model_folder import (
+    CARD,
+    WEIGHTS,
+    ModelDescription,
+    is_model_folder,
+    read_description,
+    write_description,
+)
+from visionseq.nn.weights import check_fit, load_state, read_header, read_safetensors, write_safetensors
+
+
+class PretrainedModel(nn.Module):
+    """Base of every model that the zoo can hold.
+
+    A subclass sets `room`, calls `super().__init__()` and sets `config` (attribute or property): plain JSON values from
+    which `from_config` rebuilds an equal module. Its constructor must also run under `torch.device("meta")`.
+    """
+
+    room: ClassVar[str]
+    config: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.preprocessing: dict[str, Any] = {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Build the module from the values of its `config`, freshly initialised."""
+        return cls(**config)
+
+    @property
+    def description(self) -> ModelDescription:
+        """Room, class name, config and preprocessing: what config.json and checkpoints keep."""
+        return ModelDescription(self.room, type(self).__name__, self.config, self.preprocessing)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *, card: str | None = None) -> None:
+        """Write model.safetensors, config.json and README.md into `save_directory`, each file atomically.
+
+        `card` is the README's text; without it an existing README stays and a missing one is generated.
+        """
+        folder = Path(save_directory)
+        write_safetensors(folder / WEIGHTS, self.state_dict())
+        write_description(folder, self.description)
+        if card is not None or not (folder / CARD).exists():
+            with atomic_write(folder / CARD, "w") as file:
+                file.write(card if card is not None else _plain_card(self))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | os.PathLike,
+        *,
+        revision: str | None = None,
+        cache_dir: str | Path | None = None,
+        token: str | bool | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load this class from a model folder or a Hub repository `org/repo[@revision]`; the module is in eval mode.
+
+        Raises `CheckpointError` where the folder holds another class or a state that does not fit, `ZooError` where
+        the repository cannot be had. Names of the zoo and run folders are loaded by `visionseq.load`.
+        """
+        name = str(pretrained_model_name_or_path)
+        if is_model_folder(name):
+            return cls.from_folder(name)
+        if os.path.isdir(name):
+            raise CheckpointError(
+                f"{name} is no model folder (it lacks config.json); a run folder is loaded by visionseq.load"
+            )
+        if "/" not in name:
+            raise ZooError(
+                f"{name!r} is no model folder and no Hub repository org/repo; zoo names are loaded by visionseq.load"
+            )
+        return cls.from_folder(
+            hub.fetch_model_folder(name, hub.HubOptions(revision, cache_dir, token, force_download, local_files_only))
+        )
+
+    @classmethod
+    def from_folder(cls, folder: str | os.PathLike) -> Self:
+        """Load this class from a local model folder, in eval mode."""
+        description, weights = read_description(folder), Path(folder) / WEIGHTS
+        if (description.room, description.model) != (getattr(cls, "room", None), cls.__name__):
+            raise CheckpointError(
+                f"{folder} holds {description.room}/{description.model}, not {cls.__name__}; "
+                "visionseq.load gives every model its own class"
+            )
+        # Shapes are compared on the meta device first: a config that does not belong to the weights costs no memory.
+        with torch.device("meta"):
+            check_fit(build(cls, description, folder), read_header(weights), weights)
+        model = build(cls, description, folder)
+        load_state(model, read_safetensors(weights), weights)
+        return model.eval()
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push model using visionseq.",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+        card: str | None = None,
+    ) -> str:
+        """Save to a temporary folder and upload it to the Hub in one commit; returns the commit's address."""
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card=card)
+            return hub.push_folder(
+                folder,
+                repo_id,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                branch=branch,
+                create_pr=create_pr,
+            )
+
+
+def build(cls: type[PretrainedModel], description: ModelDescription, source: str | os.PathLike) -> PretrainedModel:
+    """Construct `cls` from a description, leaving the global random state alone; raises `CheckpointError`."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            model = cls.from_config(description.config)
+        except (TypeError, ValueError, KeyError, RuntimeError, ConfigError) as error:
+            raise CheckpointError(f"{source}: its config does not build {description.model}: {error}") from error
+    model.preprocessing = dict(description.preprocessing)
+    return model
+
+
+def _plain_card(model: PretrainedModel) -> str:
+    name, parameters = type(model).__name__, sum(parameter.numel() for parameter in model.parameters())
+    return f"""---
+library_name: visionseq
+tags: [{model.room}]
+---
+
+# {name}
+
+`{name}` of `visionseq.{model.room}`, {parameters:,} parameters.
+
+```python
+import visionseq
+
+model = visionseq.load("path/to/this/folder")
+```
+"""

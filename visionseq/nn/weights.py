@@ -1,0 +1,155 @@
+"""States of tensors: read them without running code, and fit them to a module strictly.
+
+A safetensors file is read as it is; a `.pth` or `.ckpt` that the user names goes through
+`torch.load(weights_only=True)`. What does not fit is reported as one table of missing, unexpected, misshapen entries.
+"""
+
+import json
+import os
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from visionseq.errors import CheckpointError
+from visionseq.files import atomic_path, kind_of
+
+_TABLE_ROWS = 24
+_HEADER_BYTES = 100_000_000  # the limit of the safetensors format
+_KINDS = {"missing": "missing", "unexpected": "unexpected", "shape": "of another shape", "dtype": "of another kind"}
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+}
+
+
+def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+    """Copy `state` into `module`, every entry or none; raises `CheckpointError` with the table of differences.
+
+    Floating tensors of another width are converted (float16 files load into float32 modules); a floating tensor is
+    never put where integers are expected, nor the other way round.
+    """
+    check_fit(module, state, source)
+    module.load_state_dict(state, strict=True)
+
+
+def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+    """Compare names, shapes and kinds of `state` with those of `module` (either may be on the meta device)."""
+    expected = module.state_dict()
+    rows = [("missing", name, f"expected {_describe(expected[name])}") for name in expected if name not in state]
+    rows += [("unexpected", name, f"found {_describe(state[name])}") for name in state if name not in expected]
+    for name in (name for name in expected if name in state):
+        found, wanted = state[name], expected[name]
+        kind = "shape" if _shape_differs(found, wanted) else "dtype" if _kind_differs(found, wanted) else None
+        if kind:
+            rows.append((kind, name, f"found {_describe(found)}, expected {_describe(wanted)}"))
+    if rows:
+        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {_table(rows)}")
+
+
+def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, on the CPU; `CheckpointError` for anything else under that name."""
+    try:
+        return load_file(path, device="cpu")
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file") from error
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is no intact safetensors file ({error}); found {kind_of(path)}") from error
+
+
+def read_header(path: str | os.PathLike) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as meta tensors: names, shapes and dtypes without reading the values."""
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > _HEADER_BYTES:
+                raise ValueError(f"a header of {length} bytes")
+            header = json.loads(file.read(length))
+        return {name: _meta(entry) for name, entry in header.items() if name != "__metadata__"}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        RecursionError,
+        struct.error,
+    ) as error:
+        raise CheckpointError(f"{path} is no intact safetensors file ({error}); found {kind_of(path)}") from error
+
+
+def write_safetensors(path: str | os.PathLike, state: Mapping[str, Tensor]) -> None:
+    """Write a state atomically; tensors that share memory are written one by one."""
+    seen: set[int] = set()
+    tensors = {}
+    for name, tensor in state.items():
+        tensor = tensor.detach().cpu().contiguous()
+        tensors[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+
+
+def read_checkpoint(path: str | os.PathLike) -> Any:
+    """What a `.pth`, `.pt` or `.ckpt` file holds, through `torch.load(weights_only=True)`; never anything less safe."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file") from error
+    except Exception as error:  # a damaged file can make the reader raise anything
+        raise CheckpointError(_refusal(path, error)) from error
+
+
+def _refusal(path: str | os.PathLike, error: Exception) -> str:
+    match = re.search(r"(?:GLOBAL|global:? GLOBAL) ([\w.]+)", str(error))
+    if match is None:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        return f"{path} cannot be read as a checkpoint ({reason}); found {kind_of(path)}"
+    return (
+        f"{path} was not loaded: it names the Python object `{match[1]}`, and reading it could run code. visionseq "
+        "reads only tensors and plain containers. If you trust the file's origin, load it once in a separate process "
+        "with the library that wrote it, save its state dict alone - torch.save(model.state_dict(), 'state.pth') - "
+        "and use that file"
+    )
+
+
+def _meta(entry: dict[str, Any]) -> Tensor:
+    return torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
+
+
+def _shape_differs(found: Tensor, expected: Tensor) -> bool:
+    return found.shape != expected.shape
+
+
+def _kind_differs(found: Tensor, expected: Tensor) -> bool:
+    return (found.is_floating_point(), found.is_complex()) != (expected.is_floating_point(), expected.is_complex())
+
+
+def _table(rows: list[tuple[str, str, str]]) -> str:
+    counts = {kind: sum(row[0] == kind for row in rows) for kind in ("missing", "unexpected", "shape", "dtype")}
+    summary = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
+    width = max(len(name) for _, name, _ in rows[:_TABLE_ROWS])
+    lines = [f"  {kind:<10}  {name:<{width}}  {detail}" for kind, name, detail in rows[:_TABLE_ROWS]]
+    if len(rows) > _TABLE_ROWS:
+        lines.append(f"  ... and {len(rows) - _TABLE_ROWS} more")
+    return "\n".join([summary, *lines])

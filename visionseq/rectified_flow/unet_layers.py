@@ -1,0 +1,247 @@
+"""Layers of the EDM U-Nets: initialisers, resampling convolutions, group norm, embeddings, attention, the block.
+
+The networks of arXiv 2206.00364 (EDM) and 2405.20320 (improved rectified flows). Parameters are stored in float32 and
+cast to the dtype of the input inside each layer, so that one network runs in float32 and float16; names of parameters
+and buffers are those of the official checkpoints.
+
+Shapes: B batch, C channels, H W pixels, E width of the embedding, N = B * heads, L = H * W.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from visionseq.errors import ConfigError
+
+InitMode = Literal["xavier_uniform", "kaiming_uniform", "kaiming_normal"]
+
+
+class UNetBlock(nn.Module):
+    """Residual block with embedding, optional resampling and self-attention: [B, C, H, W], [B, E] -> [B, C', H', W'].
+
+    Args:
+        num_heads: attention heads; None takes `out_channels // channels_per_head`, which is no attention where it is 0.
+        skip_scale: factor on every residual sum.
+        resample_proj: put a 1x1 convolution on the skip path of a resampling block even where channels stay equal.
+        adaptive_scale: the embedding gives scale and shift of the second norm (ADM); otherwise it is added before it.
+        init, init_zero, init_attn: arguments of the initialiser for ordinary, last and query-key-value layers.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        emb_channels: int,
+        up: bool = False,
+        down: bool = False,
+        attention: bool = False,
+        num_heads: int | None = None,
+        channels_per_head: int = 64,
+        dropout: float = 0.0,
+        skip_scale: float = 1.0,
+        eps: float = 1e-5,
+        resample_filter: Sequence[int] = (1, 1),
+        resample_proj: bool = False,
+        adaptive_scale: bool = True,
+        init: dict | None = None,
+        init_zero: dict | None = None,
+        init_attn: dict | None = None,
+    ):
+        super().__init__()
+        init = init or {}
+        init_zero = {"init_weight": 0} if init_zero is None else init_zero
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.dropout, self.skip_scale, self.adaptive_scale = dropout, skip_scale, adaptive_scale
+        self.num_heads = _heads(attention, num_heads, out_channels, channels_per_head)
+        resample = {"up": up, "down": down, "resample_filter": resample_filter}
+        self.norm0 = GroupNorm(in_channels, eps=eps)
+        self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, **init)
+        self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), **init)
+        self.norm1 = GroupNorm(out_channels, eps=eps)
+        self.conv1 = Conv2d(out_channels, out_channels, 3, **init_zero)
+        self.skip = None
+        if out_channels != in_channels or up or down:
+            kernel = 1 if resample_proj or out_channels != in_channels else 0
+            self.skip = Conv2d(in_channels, out_channels, kernel, **resample, **init)
+        if self.num_heads:
+            self.norm2 = GroupNorm(out_channels, eps=eps)
+            self.qkv = Conv2d(out_channels, out_channels * 3, 1, **(init if init_attn is None else init_attn))
+            self.proj = Conv2d(out_channels, out_channels, 1, **init_zero)
+
+    def forward(self, x: Tensor, emb_BE: Tensor) -> Tensor:
+        h = self.conv0(F.silu(self.norm0(x)))
+        params = self.affine(emb_BE)[:, :, None, None].to(h.dtype)
+        if self.adaptive_scale:
+            scale, shift = params.chunk(2, dim=1)
+            h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
+        else:
+            h = F.silu(self.norm1(h + params))
+        h = self.conv1(F.dropout(h, self.dropout, self.training))
+        h = (h + (x if self.skip is None else self.skip(x))) * self.skip_scale
+        return (self._attend(h) + h) * self.skip_scale if self.num_heads else h
+
+    def _attend(self, x: Tensor) -> Tensor:
+        B, C, H, W = x.shape
+        # The output channels of qkv run over (head, channel of the head, {q, k, v}).
+        qkv = self.qkv(self.norm2(x)).reshape(B * self.num_heads, C // self.num_heads, 3, H * W)
+        return self.proj(attention(*qkv.unbind(2)).reshape(B, C, H, W))
+
+
+def attention(q_NCL: Tensor, k_NCL: Tensor, v_NCL: Tensor) -> Tensor:
+    """Softmax attention over L, weights q.k / sqrt(C) in float32: [N, C, L] -> [N, C, L]."""
+    q_N1LC, k_N1LC, v_N1LC = (a.transpose(1, 2)[:, None] for a in (q_NCL, k_NCL, v_NCL))
+    return F.scaled_dot_product_attention(q_N1LC, k_N1LC, v_N1LC)[:, 0].transpose(1, 2)
+
+
+class Conv2d(nn.Module):
+    """Convolution of kernel 0, 1 or 3 with optional 2x up- or downsampling by a separable filter.
+
+    Kernel 0 only resamples and has no parameters. `fused_resample` shares the padding between the two convolutions,
+    which changes the result at the border.
+    """
+
+    resample_filter: Tensor | None
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        bias: bool = True,
+        up: bool = False,
+        down: bool = False,
+        resample_filter: Sequence[int] = (1, 1),
+        fused_resample: bool = False,
+        init_mode: InitMode = "kaiming_normal",
+        init_weight: float = 1.0,
+        init_bias: float = 0.0,
+    ):
+        super().__init__()
+        self.in_channels, self.out_channels = in_channels, out_channels
+        self.up, self.down, self.fused_resample = up, down, fused_resample
+        fans = {"fan_in": in_channels * kernel**2, "fan_out": out_channels * kernel**2}
+        shape = (out_channels, in_channels, kernel, kernel)
+        self.weight = nn.Parameter(init_weight * initial(shape, init_mode, **fans)) if kernel else None
+        self.bias = nn.Parameter(init_bias * initial((out_channels,), init_mode, **fans)) if kernel and bias else None
+        taps = torch.tensor(resample_filter, dtype=torch.float32)
+        outer = torch.outer(taps, taps)[None, None] / taps.sum().square()
+        self.register_buffer("resample_filter", outer if up or down else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        w = None if self.weight is None else self.weight.to(x.dtype)
+        b = None if self.bias is None else self.bias.to(x.dtype)
+        w_pad = 0 if w is None else w.shape[-1] // 2
+        f_pad = 0 if self.resample_filter is None else (self.resample_filter.shape[-1] - 1) // 2
+        if self.fused_resample and w is not None and self.down:
+            x = _downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, padding=0)
+            return x if b is None else x + b[:, None, None]
+        if self.fused_resample and w is not None and self.up:
+            x = _upsample(x, self.resample_filter, padding=max(f_pad - w_pad, 0))
+            return F.conv2d(x, w, b, padding=max(w_pad - f_pad, 0))
+        if self.up:
+            x = _upsample(x, self.resample_filter, padding=f_pad)
+        if self.down:
+            x = _downsample(x, self.resample_filter, padding=f_pad)
+        return x if w is None else F.conv2d(x, w, b, padding=w_pad)
+
+
+def _upsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
+    """Insert zeros between pixels and filter each channel with four times the filter."""
+    weight = (4 * filter_).to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return F.conv_transpose2d(x, weight, stride=2, padding=padding, groups=x.shape[1])
+
+
+def _downsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
+    """Filter each channel and keep every second pixel."""
+    weight = filter_.to(x.dtype).expand(x.shape[1], 1, -1, -1)
+    return F.conv2d(x, weight, stride=2, padding=padding, groups=x.shape[1])
+
+
+class Linear(nn.Module):
+    """x W^T + b, the weight [out, in] drawn by one of the initialisers."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        bias: bool = True,
+        init_mode: InitMode = "kaiming_normal",
+        init_weight: float = 1.0,
+        init_bias: float = 0.0,
+    ):
+        super().__init__()
+        fans = {"fan_in": in_features, "fan_out": out_features}
+        self.weight = nn.Parameter(init_weight * initial((out_features, in_features), init_mode, **fans))
+        self.bias = nn.Parameter(init_bias * initial((out_features,), init_mode, **fans)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype))
+
+
+class GroupNorm(nn.Module):
+    """Group norm with min(num_groups, C // 4) groups."""
+
+    def __init__(self, num_channels: int, num_groups: int = 32, min_channels_per_group: int = 4, eps: float = 1e-5):
+        super().__init__()
+        self.num_groups = max(1, min(num_groups, num_channels // min_channels_per_group))
+        if num_channels % self.num_groups:
+            raise ConfigError(f"{num_channels} channels cannot be split into {self.num_groups} groups of equal size")
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class PositionalEmbedding(nn.Module):
+    """[B] -> [B, C]: cosines, then sines, of x times frequencies that fall geometrically from 1 to 1/10000."""
+
+    def __init__(self, num_channels: int, endpoint: bool = False):
+        super().__init__()
+        self.num_channels, self.endpoint = num_channels, endpoint
+
+    def forward(self, x: Tensor) -> Tensor:
+        half = self.num_channels // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=x.device) / (half - self.endpoint)
+        return _cos_sin(x, (1 / 10000) ** exponents)
+
+
+class FourierEmbedding(nn.Module):
+    """[B] -> [B, C]: cosines, then sines, of 2 pi x times fixed random frequencies."""
+
+    def __init__(self, num_channels: int, scale: float = 16.0):
+        super().__init__()
+        self.register_buffer("freqs", torch.randn(num_channels // 2) * scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return _cos_sin(x, 2 * math.pi * self.freqs)
+
+
+def initial(shape: tuple[int, ...], mode: InitMode, fan_in: int, fan_out: int) -> Tensor:
+    """Random initial values of the given shape: uniform or normal, scaled by the fans."""
+    if mode == "xavier_uniform":
+        return math.sqrt(6 / (fan_in + fan_out)) * (torch.rand(shape) * 2 - 1)
+    if mode == "kaiming_uniform":
+        return math.sqrt(3 / fan_in) * (torch.rand(shape) * 2 - 1)
+    if mode == "kaiming_normal":
+        return math.sqrt(1 / fan_in) * torch.randn(shape)
+    raise ConfigError(f"init_mode {mode!r}, expected xavier_uniform, kaiming_uniform or kaiming_normal")
+
+
+def _cos_sin(x_B: Tensor, freqs: Tensor) -> Tensor:
+    angle = torch.outer(x_B, freqs.to(x_B.dtype))
+    return torch.cat([angle.cos(), angle.sin()], dim=1)
+
+
+def _heads(attention: bool, num_heads: int | None, channels: int, channels_per_head: int) -> int:
+    if not attention:
+        return 0
+    heads = channels // channels_per_head if num_heads is None else num_heads
+    if heads and channels % heads:
+        raise ConfigError(f"{channels} channels cannot be split into {heads} attention heads")
+    return heads

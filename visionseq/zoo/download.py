@@ -1,0 +1,153 @@
+"""One verified file: fetched from the first source that gives the right bytes, complete or absent.
+
+A transfer goes to a private part file in the target's folder; its size and SHA-256 are checked, then it is renamed. A
+part that an interruption leaves is taken over by the next attempt, in this process or another. The lock only spares
+transfers: without it two processes would fetch twice, into two part files.
+"""
+
+import os
+import secrets
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from visionseq.errors import ZooError
+from visionseq.files import is_safetensors_head, kind_of, sha256_of, sync_file
+from visionseq.places import is_offline
+from visionseq.zoo.index import FileEntry
+from visionseq.zoo.lock import exclusive
+from visionseq.zoo.progress import shown_progress
+from visionseq.zoo.transfer import Report, SourceError, is_full_disk, transfer
+
+
+def is_intact(path: Path, file: FileEntry) -> bool:
+    """True where `path` has the size and the hash of the index."""
+    try:
+        return path.stat().st_size == file.size and sha256_of(path) == file.sha256
+    except FileNotFoundError:
+        return False
+
+
+def fetch(
+    file: FileEntry, target: Path, *, index_folder: Path, token: str | bool | None = None, force: bool = False
+) -> None:
+    """Make `target` the file that the index describes; raises `ZooError` with the reason of each source."""
+    if not force and is_intact(target, file):
+        return
+    sources = [source if "://" in source else str(index_folder / source) for source in file.sources]
+    if is_offline():
+        sources = [source for source in sources if "://" not in source or source.startswith("file://")]
+        if not sources:
+            raise ZooError(f"{file.name}: the network is switched off and {target.parent} does not hold an intact copy")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with exclusive(target.with_name(f".{target.name}.lock"), on_wait=lambda: _say_waiting(target)):
+            if force or not is_intact(target, file):  # another process may have fetched it while we waited
+                _fetch_from_any(file, target, sources, token)
+    except OSError as error:
+        raise ZooError(_disk_reason(error, file, target)) from error
+    finally:
+        _remove_empty(target.parent)
+
+
+def _fetch_from_any(file: FileEntry, target: Path, sources: list[str], token: str | bool | None) -> None:
+    reasons = []
+    with _part_file(target, file) as part, shown_progress(file.name, file.size) as report:
+        free, needed = shutil.disk_usage(target.parent).free, file.size - part.stat().st_size
+        if free < needed:
+            raise ZooError(
+                f"{file.name} needs {needed / 1e6:.1f} MB more, {target.parent} has {free / 1e6:.1f} MB free"
+            )
+        for source in sources:
+            try:
+                _fetch_verified(file, source, part, report, token)
+            except SourceError as error:
+                reasons.append(f"  {source}: {error}")
+                continue
+            sync_file(part)
+            os.replace(part, target)
+            return
+    raise ZooError(f"{file.name} cannot be fetched:\n" + "\n".join(reasons) + f"\nA copy may also be put at {target}")
+
+
+def _fetch_verified(file: FileEntry, source: str, part: Path, report: Report, token: str | bool | None) -> None:
+    resumed = part.stat().st_size > 0
+    transfer(source, part, file.size, report, token)
+    problem = _problem(file, part)
+    if problem and resumed:  # the part may have come from another source or version: once more from the start
+        os.truncate(part, 0)
+        transfer(source, part, file.size, report, token)
+        problem = _problem(file, part)
+    if problem:
+        os.truncate(part, 0)
+        raise SourceError(problem)
+
+
+def _problem(file: FileEntry, path: Path) -> str | None:
+    found = sha256_of(path)
+    if found != file.sha256:
+        return f"its sha256 is {found}, the index says {file.sha256}"
+    with open(path, "rb") as opened:
+        head = opened.read(9)
+    if file.name.endswith(".safetensors") and not is_safetensors_head(head):
+        return f"is no safetensors file but {kind_of(path)}; it was not opened"
+    return None
+
+
+@contextmanager
+def _part_file(target: Path, file: FileEntry) -> Iterator[Path]:
+    """A part file of our own, holding what an interrupted attempt left; what we leave is free for the next."""
+    stem = f".{target.name}.{file.sha256[:16]}"
+    left = target.with_name(f"{stem}.part")
+    own = target.with_name(f"{stem}.{socket.gethostname()}@{os.getpid()}@{secrets.token_hex(4)}.part")
+    for abandoned in (left, *filter(_owner_is_dead, target.parent.glob(f"{stem}.*@*@*.part"))):
+        with suppress(FileNotFoundError):
+            os.replace(abandoned, own)
+            break
+    else:
+        own.touch()
+    try:
+        yield own
+    except OSError as error:
+        if is_full_disk(error):
+            own.unlink(missing_ok=True)
+        raise
+    finally:
+        with suppress(FileNotFoundError):
+            if 0 < own.stat().st_size < file.size:
+                os.replace(own, left)
+            else:
+                own.unlink()
+
+
+def _owner_is_dead(part: Path) -> bool:
+    host, process, _ = part.name.rsplit("@", 2)
+    if os.name != "posix" or not host.endswith(f".{socket.gethostname()}") or not process.isdecimal():
+        return False  # cannot be known
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _disk_reason(error: OSError, file: FileEntry, target: Path) -> str:
+    if is_full_disk(error):
+        return f"{file.name} needs {file.size / 1e6:.1f} MB and the disk of {target.parent} is full"
+    return f"{file.name} cannot be written to {target.parent}: {error.strerror or error}"
+
+
+def _say_waiting(target: Path) -> None:
+    sys.stderr.write(f"{target.name}: another process is fetching it, waiting\n")
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove what a failure leaves of <cache>/zoo/<name>/<fingerprint>: folders that hold nothing."""
+    with suppress(OSError):
+        folder.rmdir()
+        folder.parent.rmdir()

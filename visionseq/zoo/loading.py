@@ -1,0 +1,110 @@
+"""From a name to a ready module: zoo entries, model folders, run folders, the trainer's checkpoints, the Hub."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from visionseq.errors import CheckpointError
+from visionseq.nn.hub import PREFIXES, HubOptions, fetch_model_folder
+from visionseq.nn.model_folder import is_model_folder, parse_description, read_description
+from visionseq.nn.pretrained import PretrainedModel, build
+from visionseq.nn.weights import check_fit, load_state, read_checkpoint
+from visionseq.zoo.table import model_class
+
+LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
+_PREFIX = "model."  # the trainer's tasks keep their network under this attribute
+
+
+def load(
+    name_or_path: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    cache_dir: str | Path | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> PretrainedModel:
+    """Load a model with its weights and preprocessing, in eval mode.
+
+    Args:
+        name_or_path: A name of the zoo (`visionseq.list_models()`), a model folder, a run folder or one of its
+            checkpoints (the averaged weights, where the run kept them), or `hf://org/repo@revision`.
+        revision: Branch, tag or commit of a Hub repository.
+        cache_dir: Folder for downloads; default: visionseq's cache for zoo entries, the Hub's for `hf://`.
+        token: Access token of the Hub.
+        force_download: Fetch again what the cache holds.
+        local_files_only: Use no network.
+
+    Raises `ZooError` where the name is unknown or cannot be fetched, `CheckpointError` where its files make no model.
+    """
+    name = os.fspath(name_or_path)
+    if name.startswith(PREFIXES):
+        return load_folder(
+            fetch_model_folder(name, HubOptions(revision, cache_dir, token, force_download, local_files_only))
+        )
+    path = Path(name).expanduser()
+    if is_model_folder(path):
+        return load_folder(path)
+    if (path / LAST_CHECKPOINT).is_file():
+        return load_run(path / LAST_CHECKPOINT)
+    if path.is_file():
+        return _load_file(path)
+    from visionseq.zoo.store import model_folder  # the index is read only where a name has to be looked up
+
+    return load_folder(
+        model_folder(
+            name, cache_dir=cache_dir, token=token, force_download=force_download, local_files_only=local_files_only
+        )
+    )
+
+
+def load_folder(folder: str | os.PathLike) -> PretrainedModel:
+    """Load the model of a local model folder, in eval mode."""
+    description = read_description(folder)
+    return model_class(description.room, description.model, folder).from_folder(folder)
+
+
+def load_run(checkpoint_file: str | os.PathLike) -> PretrainedModel:
+    """Load the model of a trainer's checkpoint, in eval mode: its averaged weights, or the raw ones without them."""
+    checkpoint = read_checkpoint(checkpoint_file)
+    if not isinstance(checkpoint, Mapping) or "visionseq" not in checkpoint:
+        raise CheckpointError(
+            f"{checkpoint_file} was not written by visionseq's trainer; "
+            "`visionseq convert` turns official files into a model folder"
+        )
+    description = parse_description(checkpoint["visionseq"], checkpoint_file)
+    cls = model_class(description.room, description.model, checkpoint_file)
+    state = _network_state(checkpoint, checkpoint_file)
+    with torch.device("meta"):
+        check_fit(build(cls, description, checkpoint_file), state, checkpoint_file)
+    model = build(cls, description, checkpoint_file)
+    load_state(model, state, checkpoint_file)
+    return model.eval()
+
+
+def _load_file(path: Path) -> PretrainedModel:
+    if path.suffix == ".ckpt":
+        return load_run(path)
+    if path.suffix == ".safetensors" and is_model_folder(path.parent):
+        return load_folder(path.parent)
+    raise CheckpointError(
+        f"{path} is a single file: expected a model folder, a run folder or a .ckpt of the trainer; "
+        "`visionseq convert` turns official files into a model folder"
+    )
+
+
+def _network_state(checkpoint: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Tensor]:
+    """The averaged parameters over the raw state's buffers; all names relative to the network."""
+    raw, averaged = checkpoint.get("state_dict"), checkpoint.get("ema") or {}
+    if not isinstance(raw, Mapping) or not isinstance(averaged, Mapping):
+        raise CheckpointError(f"{source}: `state_dict` and `ema` must be tables of tensors")
+    state = {name.removeprefix(_PREFIX): value for name, value in raw.items() if name.startswith(_PREFIX)}
+    state.update(averaged)
+    bad = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
+    if bad is not None:
+        raise CheckpointError(f"{source}: `{bad}` is {type(state[bad]).__name__}, expected a tensor")
+    return state

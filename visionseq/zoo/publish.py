@@ -1,0 +1,111 @@
+"""Bringing models into an index and onto the Hub: `zoo add` and `zoo push`."""
+
+import os
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from visionseq.errors import ZooError
+from visionseq.files import atomic_path, atomic_write, sha256_of
+from visionseq.nn.hub import parse_hub_name, push_folder
+from visionseq.nn.model_folder import is_model_folder, read_description
+from visionseq.zoo.index import FILE_NAMES, FORMAT, Entry, read_index
+
+SHIPPED_BYTES = 8_000_000  # weights in the repository stay below this size
+_HEADER = (
+    "# The models of the zoo; written by `visionseq zoo add`, its fields are described in visionseq/zoo/index.py.\n"
+)
+
+
+def add(
+    folder: str | os.PathLike,
+    name: str,
+    index: str | os.PathLike,
+    *,
+    description: str | None = None,
+    licence: str | None = None,
+    numbers: dict[str, float | int | str] | None = None,
+    base_urls: tuple[str, ...] = (),
+) -> Entry:
+    """Enter a model folder into an index file, or renew its entry: hashes, sizes and parameters are measured.
+
+    Without `base_urls` the files are copied beside the index and ship with it; otherwise each address, with the file's
+    name appended, is a source. Description, licence and numbers that are not given stay as they were.
+    """
+    folder, index = Path(folder), Path(index)
+    from visionseq.zoo.loading import load_folder  # needs torch
+
+    model = load_folder(folder)
+    names = [file for file in FILE_NAMES if (folder / file).is_file()]
+    content = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT, "models": {}}
+    old = (content.get("models") or {}).get(name, {})
+    if not base_urls:
+        _ship(folder, index.parent / name, names)
+    entry = {
+        "room": model.room,
+        "model": type(model).__name__,
+        "description": _given("description", description, old),
+        "licence": _given("licence", licence, old),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "numbers": old.get("numbers", {}) if numbers is None else numbers,
+        "files": {file: _file(folder / file, name, base_urls) for file in names},
+    }
+    _write(index, {**(content.get("models") or {}), name: entry})
+    return read_index(index)[name]
+
+
+def push(
+    model: str | os.PathLike,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    private: bool | None = None,
+    token: str | None = None,
+    commit_message: str | None = None,
+) -> str:
+    """Upload a zoo entry, a model folder or a run's model to the Hub; returns the commit's address."""
+    repo_id, revision = parse_hub_name(repo_id, revision)
+    options = {"private": private, "token": token, "branch": revision}
+    message = commit_message or f"Add {Path(model).name}"
+    if is_model_folder(model):
+        read_description(model)
+        return push_folder(model, repo_id, commit_message=message, **options)
+    from visionseq.zoo.loading import load
+
+    with TemporaryDirectory() as folder:
+        load(model).save_pretrained(folder)
+        return push_folder(folder, repo_id, commit_message=message, **options)
+
+
+def _ship(folder: Path, target: Path, names: list[str]) -> None:
+    for name in names:
+        size = (folder / name).stat().st_size
+        if size > SHIPPED_BYTES:
+            raise ZooError(
+                f"{folder / name} has {size} bytes, at most {SHIPPED_BYTES} ship with the index; give base_urls"
+            )
+    if folder.resolve() != target.resolve():
+        for name in names:
+            with atomic_path(target / name) as temporary:
+                shutil.copyfile(folder / name, temporary)
+
+
+def _file(path: Path, name: str, base_urls: tuple[str, ...]) -> dict[str, Any]:
+    sources = [f"{base.rstrip('/')}/{path.name}" for base in base_urls] or [f"{name}/{path.name}"]
+    return {"sha256": sha256_of(path), "size": path.stat().st_size, "sources": sources}
+
+
+def _given(key: str, value: str | None, old: dict[str, Any]) -> str:
+    if value is None and key not in old:
+        raise ZooError(f"a new entry needs a {key}")
+    return old[key] if value is None else value
+
+
+def _write(index: Path, models: dict[str, Any]) -> None:
+    content = {"format": FORMAT, "models": dict(sorted(models.items()))}
+    text = _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    with atomic_write(index, "w") as file:
+        file.write(text)
