@@ -8,24 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
-from torch import nn
 
-from visionseq.nn.pretrained import PretrainedModel
-from visionseq.zoo import table
-
-
-class TinyModel(PretrainedModel):
-    """Two layers, enough to be saved and loaded."""
-
-    room = "test"
-
-    def __init__(self, width: int = 4, depth: int = 2):
-        super().__init__()
-        self.config = {"width": width, "depth": depth}
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.register_buffer("count", torch.zeros((), dtype=torch.int64))
+from visionseq.rectified_flow.model import EDMVelocity
 
 
 class FaultyServer:
@@ -38,7 +23,7 @@ class FaultyServer:
         self.bytes_sent = self.drops = 0
         self.random, self.lock = random.Random(0), threading.Lock()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.http.server_port}/{name}"
@@ -103,21 +88,22 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def tiny_model(monkeypatch: pytest.MonkeyPatch) -> type[TinyModel]:
-    """A model class that the table knows during one test."""
-    monkeypatch.setitem(table.MODELS, ("test", "TinyModel"), __name__)
-    monkeypatch.setattr(table, "importlib", _Importer())
-    return TinyModel
+def tiny_model() -> EDMVelocity:
+    """The smallest model that the zoo can hold."""
+    network = {"type": "ResidualMLP", "img_resolution": 4, "in_channels": 1, "hidden": 8, "num_blocks": 1}
+    model = EDMVelocity.from_config({"network": network})
+    model.preprocessing = {"size": 4, "channels": 1}
+    return model
 
 
-class _Importer:
-    @staticmethod
-    def import_module(name: str) -> type:
-        return type("module", (), {"TinyModel": TinyModel})
+@pytest.fixture
+def file_entry() -> Callable[..., dict[str, object]]:
+    """The index's description of some bytes and the places that serve them."""
 
+    def describe(content: bytes, *sources: str) -> dict[str, object]:
+        return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "sources": list(sources)}
 
-def file_entry(content: bytes, *sources: str) -> dict[str, object]:
-    return {"sha256": hashlib.sha256(content).hexdigest(), "size": len(content), "sources": list(sources)}
+    return describe
 
 
 @pytest.fixture
@@ -127,7 +113,14 @@ def write_index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
     def write(**models: dict[str, object]) -> Path:
         path = tmp_path / "index" / "index.yaml"
         path.parent.mkdir(exist_ok=True)
-        about = {"room": "test", "model": "TinyModel", "description": "x", "licence": "MIT", "parameters": 1, "numbers": {}}
+        about = {
+            "room": "rectified_flow",
+            "model": "EDMVelocity",
+            "description": "x",
+            "licence": "MIT",
+            "parameters": 1,
+            "numbers": {},
+        }
         content = {"format": 1, "models": {name: {**about, "files": files} for name, files in models.items()}}
         path.write_text(yaml.safe_dump(content))
         monkeypatch.setenv("VISIONSEQ_ZOO_INDEX", str(path))

@@ -63,12 +63,12 @@ def _transfer_http(url: str, target: Path, size: int, report: Report) -> None:
                 raise SourceError(f"HTTP {error.code} {error.reason}") from error
             if error.code == 416:  # the part we have is not a part of this file
                 os.truncate(target, 0)
-            reason = f"HTTP {error.code} {error.reason}"
+            reason, weight = f"HTTP {error.code} {error.reason}", 1
         except (HTTPException, OSError) as error:
             if is_full_disk(error):
                 raise
-            reason = _network_reason(error)
-        failures = 0 if target.stat().st_size > furthest else failures + 1
+            reason, weight = _network_reason(error)
+        failures = 0 if target.stat().st_size > furthest else failures + weight
         furthest = max(furthest, target.stat().st_size)
         if failures >= _FAILURES:
             raise SourceError(reason)
@@ -161,10 +161,11 @@ def is_full_disk(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", -1))
 
 
-def _network_reason(error: Exception) -> str:
+def _network_reason(error: Exception) -> tuple[str, int]:
+    """What went wrong, and how much it counts towards giving up."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, socket.gaierror):
-        return "the host's name cannot be resolved; is there a network?"
+        return "the host's name cannot be resolved; is there a network?", 2
     if isinstance(cause, TimeoutError):
-        return f"no answer within {_TIMEOUT:.0f} s; is there a network?"
-    return str(cause) or type(cause).__name__
+        return f"no answer within {_TIMEOUT:.0f} s; is there a network?", 2
+    return str(cause) or type(cause).__name__, 2 if isinstance(cause, ConnectionRefusedError) else 1

@@ -1,0 +1,88 @@
+"""Time distributions and training losses against vectors of the official implementation."""
+
+import torch
+import torch.nn.functional as F
+from golden_vector import GoldenVector, close
+from torch import Tensor
+
+from rectified_flow_handlers.models import one_hot, velocity_of
+from visionseq.flow import time
+from visionseq.rectified_flow.losses import predicted_image, pseudo_huber, to_unit, velocity_loss
+from visionseq.rectified_flow.model import EDMVelocity
+from visionseq.rectified_flow.perceptual import IMAGENET_MEAN, IMAGENET_STD, PerceptualDistance
+
+
+def check_tdist(vector: GoldenVector) -> None:
+    for name in {key.split("/")[0] for key in vector.tensors("in/")}:
+        a = float(name.removeprefix("a"))
+        u, q = vector[f"in/{name}/u"], vector[f"in/{name}/q"]
+        values = {
+            "exp_pdf": time.exponential_pdf(u, a),
+            "exp_cdf": time.exponential_cdf(u, a),
+            "exp_ppf": time.exponential_icdf(q, a),
+            "mix_pdf": time.u_shape_pdf(u, a),
+            "mix_cdf": time.u_shape_cdf(u, a),
+            "t": time.antithetic_t(vector[f"in/{name}/uniform"], vector[f"in/{name}/perm"], a),
+        }
+        for key, value in values.items():
+            if f"out/{name}/{key}" in vector:
+                close(value, vector[f"out/{name}/{key}"], 1e-6)
+        close(time.u_shape_cdf(time.u_shape_icdf(q, a), a), q, 1e-12)
+
+
+def tiny_distance(vector: GoldenVector, resize: int | None) -> PerceptualDistance:
+    """LPIPS on the small network `in/feat.*`: convolutions with a ReLU each, 2x2 average pooling between them."""
+    convolutions = sorted({int(key.split(".")[0]) for key in vector.tensors("in/feat.")})
+
+    def feature_maps(x: Tensor) -> list[Tensor]:
+        maps = []
+        for position, index in enumerate(convolutions):
+            if position:
+                x = F.avg_pool2d(x, 2)
+            weight = vector[f"in/feat.{index}.weight"]
+            x = F.relu(F.conv2d(x, weight, vector[f"in/feat.{index}.bias"], padding=weight.shape[-1] // 2))
+            maps.append(x)
+        return maps
+
+    weights = [vector[f"in/lpips_w{k}"] for k in range(len(convolutions))]
+    return PerceptualDistance(feature_maps, weights, resize, IMAGENET_MEAN, IMAGENET_STD)
+
+
+def check_loss(vector: GoldenVector) -> None:
+    model = velocity_of(vector.config, vector.state).train()
+    x, z, t = (vector[f"in/{key}"] for key in ("x", "z", "t"))
+    distance = tiny_distance(vector, vector.config.get("upsample"))
+    x_t = (1 - t.view(-1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1) * z
+    _check_parts(vector, model(x_t, t, one_hot(vector)).detach(), x, z, x_t, t, distance)
+    for variant in {key.split("/")[0] for key in vector.tensors("out/") if key.endswith("/loss")}:
+        name, divt = variant.removesuffix("_divt"), variant.endswith("_divt")
+        model.zero_grad()
+        v = model(x_t, t, one_hot(vector))
+        loss = velocity_loss(name, v, x, z, x_t, t, divt=divt, perceptual=distance).mean()
+        loss.backward()
+        _compare(vector, variant, loss, model, 5e-4 if "lpips" in name else 1e-4)
+
+
+def _check_parts(vector: GoldenVector, v: Tensor, x: Tensor, z: Tensor, x_t: Tensor, t: Tensor, distance) -> None:
+    image = predicted_image(v, x_t, t)
+    parts = {
+        "pred_x": image,
+        "huber_per_sample": pseudo_huber((v - (z - x)).flatten(1)),
+        "lpips_per_sample": distance(to_unit(image), to_unit(x)),
+    }
+    for name, value in parts.items():
+        if f"out/{name}" in vector:
+            close(value, vector[f"out/{name}"], 2e-5)
+
+
+def _compare(vector: GoldenVector, variant: str, loss: Tensor, model: EDMVelocity, tolerance: float) -> None:
+    torch.testing.assert_close(loss.detach().double(), vector[f"out/{variant}/loss"].double(), rtol=1e-5, atol=1e-8)
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
+    torch.testing.assert_close(norm, vector[f"out/{variant}/grad_norm"], rtol=tolerance, atol=0)
+    for name, expected in vector.tensors(f"grad/{variant}/").items():
+        error = (gradients[name] - expected).abs().max()
+        assert error <= tolerance * expected.abs().max(), f"{variant} {name}: {error:.2e} of {expected.abs().max():.2e}"
+
+
+HANDLERS = {"tdist": check_tdist, "loss": check_loss}

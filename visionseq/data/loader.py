@@ -1,0 +1,167 @@
+"""Loaders: from keys of a sampler to batches, in this process or in workers.
+
+`StreamLoader` is one endless iterator that training cuts into epochs, so workers neither stop nor throw their work away
+where an epoch ends. It counts what it handed out, not what workers fetched ahead. Both loaders are plain iterables:
+Lightning leaves their sharding alone, and errors of a worker arrive with their own message.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from visionseq.data.batch import Batch
+from visionseq.data.sampler import SequentialSampler, StreamSampler
+from visionseq.errors import DataError
+
+
+class Source(Protocol):
+    """What a loader reads from; it travels to workers by pickle or fork, so it opens files when first asked."""
+
+    def __len__(self) -> int: ...
+
+    def fetch(self, keys: np.ndarray) -> Batch:
+        """The batch of int64 [n, 2] keys (epoch, index); a function of the keys alone."""
+
+
+@dataclass
+class LoaderOptions:
+    """How batches are fetched.
+
+    Args:
+        num_workers: processes that fetch; 0 fetches in this one.
+        prefetch: batches that each worker keeps ready.
+        pin_memory: page-locked batches for the copy to a GPU; None: where CUDA is there.
+        start_method: how workers start; None: the system's default.
+        persistent_workers: keep the workers of an evaluation loader between evaluations.
+    """
+
+    num_workers: int = 0
+    prefetch: int = 2
+    pin_memory: bool | None = None
+    start_method: Literal["fork", "spawn", "forkserver"] | None = None
+    persistent_workers: bool = False
+
+
+class StreamLoader:
+    """Endless batches from a position on; `len` is the number of batches that training calls an epoch.
+
+    Args:
+        source: what the batches are read from.
+        sampler_at: gives the sampler that begins at a position.
+        batches_per_epoch: batches of an epoch.
+        position: samples that were consumed before.
+        options: workers, prefetch, pinning.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sampler_at: Callable[[int], StreamSampler],
+        batches_per_epoch: int,
+        position: int,
+        options: LoaderOptions,
+    ):
+        self.source, self.sampler_at, self.options = source, sampler_at, options
+        self.batches_per_epoch = batches_per_epoch
+        self.position = position
+        self._running: Iterator[Batch] | None = None
+
+    def __len__(self) -> int:
+        return self.batches_per_epoch
+
+    def __iter__(self) -> Iterator[Batch]:
+        while True:
+            if self._running is None:
+                self._sampler = self.sampler_at(self.position)
+                self._running = iter(_torch_loader(self.source, self._sampler, self.options))
+            batch = _checked(next(self._running))
+            self.position += self._sampler.batch_size
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The samples handed out so far."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from another position."""
+        if state["position"] != self.position:
+            self.close()
+            self.position = state["position"]
+
+    def close(self) -> None:
+        """End the workers; iterating again starts new ones at the position."""
+        self._running = None
+
+
+class EvalLoader:
+    """Every sample of this rank once, in order.
+
+    Args:
+        source: what the batches are read from.
+        sampler: the order.
+        options: workers, prefetch, pinning.
+    """
+
+    def __init__(self, source: Source, sampler: SequentialSampler, options: LoaderOptions):
+        self.sampler = sampler
+        self._loader = _torch_loader(source, sampler, options, persistent=options.persistent_workers)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self._loader:
+            yield _checked(batch)
+
+
+@dataclass
+class _Failure:
+    message: str
+
+
+class _Fetch:
+    """The map from keys to batches that torch's loader calls, possibly in a worker."""
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def __getitem__(self, keys: np.ndarray) -> Batch | _Failure:
+        try:
+            return self.source.fetch(keys)
+        except DataError as error:  # raised again where the batch is taken, without the worker's traceback as message
+            return _Failure(str(error))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def _checked(batch: Batch | _Failure) -> Batch:
+    if isinstance(batch, _Failure):
+        raise DataError(batch.message)
+    return batch
+
+
+def _torch_loader(
+    source: Source, sampler: StreamSampler | SequentialSampler, options: LoaderOptions, persistent: bool = False
+) -> DataLoader:
+    workers = options.num_workers
+    return DataLoader(
+        _Fetch(source),
+        batch_size=None,  # the sampler yields whole batches of keys
+        sampler=sampler,
+        collate_fn=_unchanged,
+        num_workers=workers,
+        prefetch_factor=options.prefetch if workers else None,
+        multiprocessing_context=options.start_method if workers else None,
+        persistent_workers=persistent and workers > 0,
+        pin_memory=torch.cuda.is_available() if options.pin_memory is None else options.pin_memory,
+        generator=torch.Generator(),  # otherwise starting the loader would draw from the run's global generator
+    )
+
+
+def _unchanged(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,222 @@
+"""Data modules: a training stream that resumes exactly from one integer, and evaluation loaders.
+
+The position is what the trainer has consumed, not what workers fetched ahead. It travels in Lightning's checkpoints
+as the module's `state_dict`. After a restart in mid-epoch Lightning keeps counting batches where it stopped and takes
+only the rest of the epoch; the stream goes on from the position.
+"""
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningDataModule
+
+from visionseq.data.batch import Batch
+from visionseq.data.images import ImageDataset
+from visionseq.data.loader import EvalLoader, LoaderOptions, Source, StreamLoader
+from visionseq.data.sampler import ClassBalancedOrder, SequentialSampler, ShuffledOrder, StreamSampler, spread
+from visionseq.data.seeding import seeds_of
+from visionseq.errors import ConfigError
+
+_FLIP = 3  # key that keeps the coin of the flip apart from other draws of a sample
+
+
+class DataModule(LightningDataModule):
+    """Base of the data modules of all modalities; a subclass says what the sources are.
+
+    Args:
+        batch_size: samples of the global batch, summed over processes.
+        eval_batch_size: the same for validation, test and prediction; None: batch_size.
+        loader: workers, prefetch, pinning.
+        limit: use only so many samples, spread evenly over the data set.
+        samples_per_epoch: what training calls an epoch; None: the data set's length. The stream itself has no borders.
+        class_balanced: draw every class equally often.
+        seed: keys the order and the augmentation.
+    """
+
+    def __init__(
+        self,
+        batch_size: int,
+        eval_batch_size: int | None = None,
+        loader: LoaderOptions | None = None,
+        limit: int | None = None,
+        samples_per_epoch: int | None = None,
+        class_balanced: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__()
+        if batch_size < 1 or (limit is not None and limit < 1):
+            raise ConfigError(f"batch_size {batch_size}, limit {limit}: expected positive numbers")
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.loader_options = loader or LoaderOptions()
+        self.limit, self.samples_per_epoch = limit, samples_per_epoch
+        self.class_balanced, self.seed = class_balanced, seed
+        self._stream: StreamLoader | None = None
+        self._start, self._batches_before = 0, 0
+        self._loaded = False
+
+    @abstractmethod
+    def train_source(self) -> Source:
+        """What training reads from."""
+
+    @abstractmethod
+    def eval_source(self) -> Source | None:
+        """What validation, test and prediction read from."""
+
+    @property
+    @abstractmethod
+    def preprocessing(self) -> dict[str, Any]:
+        """Plain values that inference needs."""
+
+    def train_labels(self) -> np.ndarray | None:
+        """int64 [n] classes of the training samples, for class balance."""
+        return None
+
+    @property
+    def position(self) -> int:
+        """Training samples consumed so far, over all processes."""
+        if self._stream is None:
+            return self._start
+        if self.trainer is None:
+            return self._stream.position
+        # Batches that the trainer has finished: one that is interrupted half-way is done again after a restart.
+        return self._start + (self._batches_done() - self._batches_before) * self.batch_size
+
+    def state_dict(self) -> dict[str, int]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let the next training begin at `state["position"]` samples; raises `ConfigError` for anything else."""
+        position = state.get("position")
+        if not isinstance(position, int) or position < 0:
+            raise ConfigError(f"state of the data: position {position!r}, expected a number of samples")
+        self._close()
+        self._start, self._loaded = position, True
+
+    def setup(self, stage: str) -> None:
+        # A trainer that has done nothing yet starts a new run, unless a position was given for it.
+        if stage == "fit" and not self._loaded and self.trainer is not None and self._batches_done() == 0:
+            self._close()
+            self._start = 0
+
+    def train_dataloader(self) -> StreamLoader:
+        self._start = self.position
+        self._close()
+        self._loaded = False
+        self._batches_before = self._batches_done() if self.trainer is not None else 0
+        source = self.train_source()
+        order, world = self._order(source), self._world()
+        batches = max((self.samples_per_epoch or len(order)) // self.batch_size, 1)
+
+        def sampler_at(position: int) -> StreamSampler:
+            return StreamSampler(order, self.batch_size, position, *world)
+
+        sampler_at(self._start)  # complains here, not in the first step
+        self._stream = StreamLoader(source, sampler_at, batches, self._start, self.loader_options)
+        return self._stream
+
+    def val_dataloader(self) -> EvalLoader | list:
+        source = self.eval_source()
+        return [] if source is None else self._eval_loader(source)
+
+    def test_dataloader(self) -> EvalLoader | list:
+        return self.val_dataloader()
+
+    def predict_dataloader(self) -> EvalLoader:
+        return self._eval_loader(self.eval_source() or self.train_source())
+
+    def teardown(self, stage: str) -> None:
+        if stage == "fit" and self._stream is not None:
+            self._start = self.position
+            self._close()
+
+    def _eval_loader(self, source: Source) -> EvalLoader:
+        sampler = SequentialSampler(spread(len(source), self.limit), self.eval_batch_size, *self._world())
+        return EvalLoader(source, sampler, self.loader_options)
+
+    def _order(self, source: Source) -> ShuffledOrder | ClassBalancedOrder:
+        indices = spread(len(source), self.limit)
+        if not self.class_balanced:
+            return ShuffledOrder(indices, self.seed)
+        labels = self.train_labels()
+        if labels is None:
+            raise ConfigError("class_balanced: the data set has no labels")
+        return ClassBalancedOrder(indices, labels[indices], self.seed)
+
+    def _batches_done(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+
+    def _world(self) -> tuple[int, int]:
+        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+
+    def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+class ImageData(DataModule):
+    """Images or latents with their labels, as `ImageBatch`.
+
+    Args:
+        dataset: what training reads.
+        batch_size: samples of the global batch, summed over processes.
+        eval_dataset: what validation, test and prediction read.
+        flip: mirror half of the training samples.
+        eval_batch_size: the same for validation, test and prediction; None: batch_size.
+        loader: workers, prefetch, pinning.
+        limit: use only so many samples, spread evenly over the data set.
+        samples_per_epoch: what training calls an epoch; None: the data set's length.
+        class_balanced: draw every class equally often.
+        seed: keys the order and the augmentation.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batch_size: int,
+        eval_dataset: ImageDataset | None = None,
+        flip: bool = False,
+        eval_batch_size: int | None = None,
+        loader: LoaderOptions | None = None,
+        limit: int | None = None,
+        samples_per_epoch: int | None = None,
+        class_balanced: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__(batch_size, eval_batch_size, loader, limit, samples_per_epoch, class_balanced, seed)
+        if flip and not dataset.flippable:
+            raise ConfigError(f"flip: a mirrored sample of {type(dataset).__name__} is not a sample of the same kind")
+        self.dataset, self.eval_dataset, self.flip = dataset, eval_dataset, flip
+
+    def train_source(self) -> Source:
+        return ImageSource(self.dataset, self.seed, self.flip)
+
+    def eval_source(self) -> Source | None:
+        return None if self.eval_dataset is None else ImageSource(self.eval_dataset, self.seed)
+
+    def train_labels(self) -> np.ndarray | None:
+        return None if self.dataset.labels is None else self.dataset.labels.numpy()
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        return self.dataset.preprocessing
+
+
+class ImageSource:
+    """Batches of an image data set, mirrored by a coin that depends on (seed, epoch, index) alone."""
+
+    def __init__(self, dataset: ImageDataset, seed: int, flip: bool = False):
+        self.dataset, self.seed, self.flip = dataset, seed, flip
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def fetch(self, keys: np.ndarray) -> Batch:
+        batch = self.dataset.batch(keys[:, 1])
+        if self.flip:
+            coins = seeds_of(self.seed, _FLIP, keys[:, 0], keys[:, 1]) & np.uint64(1)
+            mirrored = torch.from_numpy(coins.nonzero()[0])
+            batch.image.index_copy_(0, mirrored, batch.image.index_select(0, mirrored).flip(-1))
+        return batch

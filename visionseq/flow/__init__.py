@@ -1,0 +1,1 @@
+"""What generative rooms share: distributions of time and the sampling pipeline."""

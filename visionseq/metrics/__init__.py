@@ -1,0 +1,25 @@
+"""Scores of generated images and the networks that they are measured with. Names load when they are first used."""
+
+import importlib
+
+_HOMES = {
+    "FeatureCNN": "visionseq.metrics.features",
+    "FeatureTask": "visionseq.metrics.task",
+}
+_NEED_TRAIN = {"visionseq.metrics.task": "lightning"}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> object:  # PEP 562: a distance needs no trainer
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = _HOMES[name]
+    if home in _NEED_TRAIN:
+        from visionseq.errors import import_extra
+
+        import_extra(_NEED_TRAIN[home], "train")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

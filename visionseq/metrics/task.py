@@ -1,0 +1,73 @@
+"""Training of the feature networks: plain classification by cross-entropy."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor
+
+from visionseq.metrics.features import FeatureCNN
+from visionseq.nn.optim import OptimizerConfig
+
+
+class LabelledImages(Protocol):
+    """What a batch must have: `image` float [B, C, H, W] in [-1, 1] and `label` int64 [B]."""
+
+    image: Tensor
+    label: Tensor
+
+
+class FeatureTask(LightningModule):
+    """Classifier training of a `FeatureCNN`; logs loss and accuracy, validation and test report both.
+
+    Args:
+        optimizer: optimiser, schedule and warm-up.
+        img_resolution: side of the square images.
+        in_channels: channels of the images.
+        widths: output channels of each convolution.
+        hidden: width of the penultimate layer, the features.
+        num_classes: number of classes.
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    def __init__(
+        self,
+        optimizer: OptimizerConfig,
+        img_resolution: int = 8,
+        in_channels: int = 1,
+        widths: Sequence[int] = (16, 32),
+        hidden: int = 64,
+        num_classes: int = 10,
+        label_smoothing: float = 0.0,
+    ):
+        super().__init__()
+        self.model = FeatureCNN(img_resolution, in_channels, widths, hidden, num_classes)
+        self.optimizer_config = optimizer
+        self.label_smoothing = label_smoothing
+
+    def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
+        return self._step(batch, "train", self.label_smoothing)
+
+    def validation_step(self, batch: LabelledImages, batch_idx: int) -> None:
+        self._step(batch, "val")
+
+    def test_step(self, batch: LabelledImages, batch_idx: int) -> None:
+        self._step(batch, "test")
+
+    def predict_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
+        """Class probabilities [B, K]."""
+        return self.model(batch.image).softmax(1)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
+
+    def _step(self, batch: LabelledImages, stage: str, label_smoothing: float = 0.0) -> Tensor:
+        logits_BK = self.model(batch.image)
+        loss = F.cross_entropy(logits_BK, batch.label, label_smoothing=label_smoothing)
+        accuracy = (logits_BK.argmax(1) == batch.label).float().mean()
+        # Epoch means are exact: Lightning weights them by the size of each batch.
+        options = {"batch_size": len(batch.label), "sync_dist": True}
+        self.log(f"{stage}/loss", loss, prog_bar=stage != "train", **options)
+        self.log(f"{stage}/accuracy", accuracy, prog_bar=True, **options)
+        return loss

@@ -1,0 +1,108 @@
+"""Losses of the room: the velocity losses of improved rectified flows and the denoising loss of EDM.
+
+With e = v - (z - x), d = C H W and the predicted image x0hat = x_t - t v (arXiv 2405.20320, section 4):
+
+    l2-squared   mean(e^2)                 l2   sqrt(mean(e^2))
+    huber        (sqrt(sum(e^2) + c^2) - c) / d,   c = 0.00054 d
+    lpips        P(x0hat, x)               lpips-huber   (1 - t) huber + P(x0hat, x)
+
+where P is a perceptual distance, divided by t with `divt` (configuration F). Everything is float32, whatever autocast
+says: weights reach 1e5 at the smallest t. Clock: t = 0 is data, t = 1 is noise.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from visionseq.errors import ConfigError
+
+LOSSES = ("l2-squared", "l2", "huber", "lpips", "lpips-huber")
+HUBER_C = 0.00054  # times d, as the official code has it (improved consistency training: times sqrt(d))
+P_MEAN, P_STD = -1.2, 1.2  # ln sigma of EDM training, arXiv 2206.00364 table 1
+
+
+def velocity_loss(
+    name: str,
+    v: Tensor,
+    x: Tensor,
+    z: Tensor,
+    x_t: Tensor,
+    t: Tensor,
+    *,
+    divt: bool = False,
+    perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Per-sample loss [B] in float32.
+
+    Args:
+        name: one of `LOSSES`.
+        v: predicted velocity at (x_t, t), [B, C, H, W].
+        x, z: image in [-1, 1] and noise of the pair.
+        x_t: (1 - t) x + t z.
+        t: times [B].
+        divt: divide the perceptual term by t.
+        perceptual: distance [B] of two images in [0, 1]; needed by the lpips losses.
+
+    Raises:
+        ConfigError: unknown name, or no perceptual distance where one is needed.
+    """
+    if name not in LOSSES:
+        raise ConfigError(f"loss {name!r}, expected one of {', '.join(LOSSES)}")
+    if name.startswith("lpips") and perceptual is None:
+        raise ConfigError(f"loss {name!r} needs a perceptual distance")
+    with torch.autocast(v.device.type, enabled=False):
+        v, x, z, x_t, t = (a.float() for a in (v, x, z, x_t, t))
+        error = (v - (z - x)).flatten(1)
+        if name == "l2-squared":
+            return error.square().mean(1)
+        if name == "l2":
+            return error.square().mean(1).sqrt()
+        if name == "huber":
+            return pseudo_huber(error)
+        distance = perceptual(to_unit(predicted_image(v, x_t, t)), to_unit(x)) / (t if divt else 1)
+        return distance if name == "lpips" else (1 - t) * pseudo_huber(error) + distance
+
+
+def pseudo_huber(error_BD: Tensor) -> Tensor:
+    """(sqrt(|e|^2 + c^2) - c) / d with c = 0.00054 d: [B, d] -> [B]."""
+    d = error_BD.shape[1]
+    c = HUBER_C * d
+    return ((error_BD.square().sum(1) + c**2).sqrt() - c) / d
+
+
+def predicted_image(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+    """x0hat = x_t - t v, not clamped."""
+    return x_t - t.view(-1, 1, 1, 1) * v
+
+
+def to_unit(image: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return 0.5 * image + 0.5
+
+
+def sample_sigma(n: int, generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Tensor:
+    """Noise levels [n] of EDM training: ln sigma ~ N(-1.2, 1.2^2)."""
+    return (torch.randn(n, generator=generator, device=device) * P_STD + P_MEAN).exp()
+
+
+def edm_loss(
+    denoiser: Callable[..., Tensor],
+    x: Tensor,
+    sigma: Tensor,
+    noise: Tensor,
+    class_labels: Tensor | None = None,
+    sigma_data: float = 0.5,
+) -> Tensor:
+    """Per-sample denoising loss [B]: mean of (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 |D(x + sigma n; sigma) - x|^2.
+
+    Args:
+        denoiser: D(y, sigma, class_labels=...).
+        x: images [B, C, H, W] in [-1, 1].
+        sigma: noise levels [B].
+        noise: standard normal, like x.
+    """
+    denoised = denoiser(x + sigma.view(-1, 1, 1, 1) * noise, sigma, class_labels=class_labels)
+    with torch.autocast(x.device.type, enabled=False):
+        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
+        return weight * (denoised.float() - x).square().flatten(1).mean(1)
