@@ -14,7 +14,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -m venv .venv || { echo "python3 cannot create environments: install the package python3-venv"; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[dev]'
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --editable '.[dev]'
 	@touch $@
 
 demo: setup

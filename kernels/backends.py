@@ -7,6 +7,7 @@
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 from visionseq.errors import KernelError
 
@@ -42,3 +43,10 @@ def obstacle(backend: str, device: str) -> str | None:
             return "it serves tensors on the CPU"
         return "numba is not installed" if find_spec("numba") is None else None
     return None
+
+
+def implemented_backends() -> dict[str, tuple[str, ...]]:
+    """The backends in each operator's folder: gpu.py is Triton, cpu.py the CPU path, reference.py the definition."""
+    files = {"triton": "gpu.py", "cpu": "cpu.py", "reference": "reference.py"}
+    folders = sorted(reference.parent for reference in Path(__file__).parent.glob("*/reference.py"))
+    return {folder.name: tuple(name for name in BACKENDS if (folder / files[name]).is_file()) for folder in folders}

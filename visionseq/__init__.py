@@ -9,6 +9,7 @@ _HOMES = {
     "list_models": "visionseq.zoo.index",
     "pipeline": "visionseq.pipelines",
     "from_official": "visionseq.convert",
+    "to_official": "visionseq.convert",
 }
 __all__ = ["__version__", *_HOMES]
 

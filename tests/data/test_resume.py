@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from visionseq.data.image_data import ImageData
 from visionseq.data.images import MemoryImages
 from visionseq.data.loader import LoaderOptions
-from visionseq.data.module import ImageData
 
 BATCH, LENGTH = 4, 22  # 5 batches to an epoch, and the stream's own borders fall within batches
 

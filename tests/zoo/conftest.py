@@ -23,6 +23,7 @@ class FaultyServer:
         self.bytes_sent = self.drops = 0
         self.random, self.lock = random.Random(0), threading.Lock()
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.http.handle_error = lambda *_: None  # clients that go away are part of the tests
         threading.Thread(target=self.http.serve_forever, args=(0.02,), daemon=True).start()
 
     def url(self, name: str) -> str:

@@ -1,7 +1,7 @@
 """A parser from a function's signature and docstring (jsonargparse), with the habits of the shell.
 
-Parameters before `*` without a default are positional (their `--name` works too), the others are options; `--some-name`
-and `--some_name` are the same; a bool is a flag (`--flag`, `--no-flag`); a list takes `1 2 5`, `1,2,5` or `[1,2,5]`.
+Words without dashes go to the parameters before `*`, in order; every parameter is also an option. `--some-name` and
+`--some_name` are the same; a bool is a flag (`--flag`, `--no-flag`); a list takes `1 2 5`, `1,2,5` or `[1,2,5]`.
 """
 
 import inspect
@@ -10,7 +10,7 @@ import re
 import types
 import typing
 from argparse import ArgumentError, RawDescriptionHelpFormatter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,22 +27,19 @@ def parse(function: Callable[..., object], prog: str, argv: list[str]) -> dict[s
     Raises `WrongArgument` with one line for what does not fit.
     """
     parameters = inspect.signature(function, eval_str=True).parameters
-    argv = list(_normalised(argv, parameters))
-    given = {word.removeprefix("--").partition("=")[0] for word in argv if word.startswith("--")}
-    positional = [name for name, parameter in parameters.items() if _is_positional(parameter) and name not in given]
-    parser = _parser(function, prog, positional, list(parameters))
     if {"-h", "--help"} & set(argv):
-        print(_with_dashes(parser.format_help()))
+        print(_with_dashes(_parser(function, prog, as_positional=True).format_help()))
         return None
+    words: list[str] = []
     try:
-        return vars(parser.parse_args(argv))
+        words += _normalised(argv, parameters)
+        return vars(_parser(function, prog, as_positional=False).parse_args(words))
     except ArgumentError as error:
-        raise WrongArgument(
-            f"{prog.partition(' ')[2]}: {_one_line(str(error), parameters)}; see {prog} --help"
-        ) from error
+        reason = _one_line(str(error), parameters, words)
+        raise WrongArgument(f"{prog.partition(' ')[2]}: {reason}; see {prog} --help") from error
 
 
-def _parser(function: Callable[..., object], prog: str, positional: list[str], names: list[str]) -> ArgumentParser:
+def _parser(function: Callable[..., object], prog: str, as_positional: bool) -> ArgumentParser:
     description, examples = _documentation(function)
     parser = ArgumentParser(
         prog=prog,
@@ -52,8 +49,12 @@ def _parser(function: Callable[..., object], prog: str, positional: list[str], n
         allow_abbrev=False,
         formatter_class=_Formatter,
     )
-    for as_positional, skipped in ((True, set(names) - set(positional)), (False, set(positional))):
-        parser.add_function_arguments(function, as_group=False, as_positional=as_positional, skip=skipped)
+    options = {
+        name for name, parameter in inspect.signature(function).parameters.items() if not _is_positional(parameter)
+    }
+    required = set(inspect.signature(function).parameters) - options
+    for positional, skipped in ((as_positional, options), (False, required)):
+        parser.add_function_arguments(function, as_group=False, as_positional=positional, skip=skipped)
     return parser
 
 
@@ -69,30 +70,52 @@ def _documentation(function: Callable[..., object]) -> tuple[str, str]:
     return first.strip(), "examples:" + examples.rstrip() if examples.strip() else ""
 
 
-def _normalised(argv: list[str], parameters: typing.Mapping[str, inspect.Parameter]) -> Iterable[str]:
-    """Yield the words that jsonargparse understands: underscores, `--flag=true`, `--list=[...]`."""
-    words = list(argv)
+def _normalised(argv: list[str], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """The words as jsonargparse takes them: `--name=value` throughout."""
+    words, named, bare = list(argv), [], []
     while words:
         word = words.pop(0)
-        if not word.startswith("--") or word == "--":
-            yield word
+        if not word.startswith("--"):
+            bare.append(word)
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
+        if name not in parameters and name.removeprefix("no_") not in parameters:
+            raise ArgumentError(None, f"unrecognized arguments: {word}")
         annotation = _plain(parameters[name].annotation) if name in parameters else None
         if annotation is bool and not equals:
-            yield f"--{name}=true"
-        elif name.startswith("no_") and name[3:] in parameters and not equals:
-            yield f"--{name[3:]}=false"
+            named.append(f"--{name}=true")
+        elif annotation is None:
+            named.append(f"--{name.removeprefix('no_')}=false")
         elif typing.get_origin(annotation) is list:
-            values = [value] if equals else _take_values(words)
-            yield f"--{name}={_list_literal(values, annotation)}"
+            named.append(f"--{name}={_list_literal([value] if equals else _take_values(words), annotation)}")
+        elif not equals and words and not words[0].startswith("--"):
+            named.append(f"--{name}={words.pop(0)}")
         else:
-            yield f"--{name}{equals}{value}"
+            named.append(f"--{name}{equals}{value}")
+    return _bare_words(bare, {word[2:].partition("=")[0] for word in named}, parameters) + named
+
+
+def _bare_words(words: list[str], given: set[str], parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Give the words without dashes to the parameters before `*` that are not given by name; a list takes the rest."""
+    named = []
+    for name, parameter in parameters.items():
+        if not words or parameter.kind is not parameter.POSITIONAL_OR_KEYWORD:
+            break
+        if name in given:
+            continue
+        annotation = _plain(parameter.annotation)
+        if typing.get_origin(annotation) is list:
+            named.append(f"--{name}={_list_literal(words, annotation)}")
+            words = []
+        else:
+            named.append(f"--{name}={words[0]}")
+            words = words[1:]
+    return named + words
 
 
 def _take_values(words: list[str]) -> list[str]:
-    count = next((i for i, word in enumerate(words) if word.startswith("--") or word == "-h"), len(words))
+    count = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
     values = words[:count]
     del words[:count]
     return values
@@ -110,7 +133,7 @@ def _is_positional(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty and parameter.kind is parameter.POSITIONAL_OR_KEYWORD
 
 
-def _one_line(message: str, parameters: typing.Mapping[str, inspect.Parameter]) -> str:
+def _one_line(message: str, parameters: Mapping[str, inspect.Parameter], words: list[str]) -> str:
     """The parser's message in one line: argument, what was found, what was expected."""
     if match := re.search(r"unrecognized arguments: (.*)", message, re.DOTALL):
         word = match[1].split()[0]
@@ -121,9 +144,10 @@ def _one_line(message: str, parameters: typing.Mapping[str, inspect.Parameter]) 
     if match := re.search(r"arguments are required: (.*)", message, re.DOTALL):
         names = [name.strip() for name in match[1].split(",")]
         return f"missing {', '.join(name if _is_positional(parameters[name]) else _option(name) for name in names)}"
-    key, found = re.search(r'Parser key "(\w+)"', message), re.search(r"(?:Got|Given) value: (.*)", message)
-    if key and found and key[1] in parameters:
-        return f"{_option(key[1])} expects {_type_name(parameters[key[1]].annotation)}, found {found[1]!r}"
+    key = re.search(r'Parser key "(\w+)"', message)
+    if key and key[1] in parameters:
+        found = next((word.partition("=")[2] for word in words if word.startswith(f"--{key[1]}=")), "")
+        return f"{_option(key[1])} expects {_type_name(parameters[key[1]].annotation)}, found {found!r}"
     return _with_dashes(" ".join(message.split()))
 
 
@@ -139,11 +163,9 @@ def _type_name(annotation: Any) -> str:
     annotation = _plain(annotation)
     if typing.get_origin(annotation) is typing.Literal:
         return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
-    return (
-        annotation.__name__.lower()
-        if isinstance(annotation, type) and not typing.get_args(annotation)
-        else str(annotation)
-    )
+    if not isinstance(annotation, type) or typing.get_args(annotation):
+        return str(annotation)
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", annotation.__name__).lower()  # PositiveInt -> positive int
 
 
 def _option(name: str) -> str:

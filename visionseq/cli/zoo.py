@@ -174,39 +174,42 @@ def push(
 
 
 def add(
-    folder: Path,
+    source: Path,
     *,
     name: str,
     description: str | None = None,
     licence: str | None = None,
     numbers: dict[str, float | int | str] | None = None,
+    card: Path | None = None,
     base_urls: list[str] | None = None,
     index: Path | None = None,
 ) -> None:
-    """Enter a model folder into an index, or renew its entry: hashes, sizes and parameters are measured.
+    """Enter a model folder or a run's model into an index, or renew its entry: hashes and sizes are measured.
 
     Args:
-        folder: Model folder with model.safetensors, config.json and README.md.
+        source: Model folder, or run folder whose averaged weights are taken.
         name: Name of the entry.
         description: One sentence; needed for a new entry.
         licence: Licence of the weights; needed for a new entry.
         numbers: What was measured, as JSON.
+        card: File whose text becomes the README.md.
         base_urls: Addresses of folders that serve the files; without them the files are copied beside the index.
         index: Index file to write instead of the shipped one.
 
     Examples:
-        visionseq zoo add runs/digits/export --name rf-digits-edm --description 'Teacher.' --licence Apache-2.0
+        visionseq zoo add runs/digits --name rf-digits-edm --card card.md --description 'Teacher.' --licence Apache-2.0
         visionseq zoo add out/ --name rf-digits-edm --numbers '{"Frechet distance, 35 NFE": 14.4}'
     """
     from visionseq.zoo.publish import add as add_entry
 
     entry = add_entry(
-        folder,
+        source,
         name,
         index or index_files()[-1],
         description=description,
         licence=licence,
         numbers=numbers,
+        card=None if card is None else card.read_text(encoding="utf-8"),
         base_urls=tuple(base_urls or ()),
     )
     print(f"{entry.name}: {entry.parameters:,} parameters, {_megabytes(entry.size)}, in {entry.folder / INDEX_FILE}")

@@ -9,16 +9,22 @@ _HOMES = {
     "Batch": "visionseq.data.batch",
     "ImageBatch": "visionseq.data.batch",
     "PairBatch": "visionseq.data.batch",
+    "PairData": "visionseq.data.pair_data",
     "DataModule": "visionseq.data.module",
-    "ImageData": "visionseq.data.module",
+    "ImageData": "visionseq.data.image_data",
     "ImageDataset": "visionseq.data.images",
+    "ImageFolder": "visionseq.data.image_folder",
+    "HuggingFaceImages": "visionseq.data.huggingface",
+    "WebDatasetImages": "visionseq.data.webdataset",
+    "LatentShards": "visionseq.data.latents",
+    "LoaderOptions": "visionseq.data.loader",
     "Digits": "visionseq.data.digits",
     "FashionMNIST": "visionseq.data.fashion_mnist",
     "GlobalDraw": "visionseq.data.seeding",
     "generator_for": "visionseq.data.seeding",
     "seed_of": "visionseq.data.seeding",
 }
-_NEED_TRAIN = {"visionseq.data.module"}
+_NEED_TRAIN = {"visionseq.data.module", "visionseq.data.image_data", "visionseq.data.pair_data"}
 __all__ = sorted(_HOMES)
 
 

@@ -43,6 +43,10 @@ class ImageDataset(ABC):
         image = torch.stack([self[index] for index in indices.tolist()])
         return self._labelled(image, torch.from_numpy(indices))
 
+    def mirrored(self, image: Tensor, indices: np.ndarray) -> Tensor:
+        """The samples `indices`, given as [m, C, H, W], seen in a mirror."""
+        return image.flip(-1)
+
     @property
     def preprocessing(self) -> dict[str, Any]:
         """Plain values that inference needs: saved in checkpoints and model folders."""

@@ -55,6 +55,7 @@ class StreamLoader:
         batches_per_epoch: batches of an epoch.
         position: samples that were consumed before.
         options: workers, prefetch, pinning.
+        consumed: what to save as the position, where somebody else knows better which batches were really used.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class StreamLoader:
         batches_per_epoch: int,
         position: int,
         options: LoaderOptions,
+        consumed: Callable[[], int] | None = None,
     ):
         self.source, self.sampler_at, self.options = source, sampler_at, options
         self.batches_per_epoch = batches_per_epoch
         self.position = position
+        self._consumed = consumed or (lambda: self.position)
         self._running: Iterator[Batch] | None = None
 
     def __len__(self) -> int:
@@ -78,13 +81,20 @@ class StreamLoader:
             if self._running is None:
                 self._sampler = self.sampler_at(self.position)
                 self._running = iter(_torch_loader(self.source, self._sampler, self.options))
-            batch = _checked(next(self._running))
+            batch = self._next()
             self.position += self._sampler.batch_size
             yield batch
 
+    def _next(self) -> Batch:
+        try:
+            return _checked(next(self._running))
+        except BaseException:
+            self.close()  # workers left to the collector of cycles would hang for seconds
+            raise
+
     def state_dict(self) -> dict[str, int]:
-        """The samples handed out so far."""
-        return {"position": self.position}
+        """The samples consumed so far."""
+        return {"position": self._consumed()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Continue from another position."""
@@ -107,15 +117,24 @@ class EvalLoader:
     """
 
     def __init__(self, source: Source, sampler: SequentialSampler, options: LoaderOptions):
-        self.sampler = sampler
-        self._loader = _torch_loader(source, sampler, options, persistent=options.persistent_workers)
+        self._source, self._sampler, self._options = source, sampler, options
+        self._loader: DataLoader | None = None
 
     def __len__(self) -> int:
-        return len(self.sampler)
+        return len(self._sampler)
 
     def __iter__(self) -> Iterator[Batch]:
+        if self._loader is None:
+            persistent = self._options.persistent_workers
+            self._loader = _torch_loader(self._source, self._sampler, self._options, persistent)
         for batch in self._loader:
+            if isinstance(batch, _Failure):
+                self.close()
             yield _checked(batch)
+
+    def close(self) -> None:
+        """End persistent workers."""
+        self._loader = None
 
 
 @dataclass

@@ -9,17 +9,11 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
-import torch
 from lightning import LightningDataModule
 
-from visionseq.data.batch import Batch
-from visionseq.data.images import ImageDataset
 from visionseq.data.loader import EvalLoader, LoaderOptions, Source, StreamLoader
 from visionseq.data.sampler import ClassBalancedOrder, SequentialSampler, ShuffledOrder, StreamSampler, spread
-from visionseq.data.seeding import seeds_of
 from visionseq.errors import ConfigError
-
-_FLIP = 3  # key that keeps the coin of the flip apart from other draws of a sample
 
 
 class DataModule(LightningDataModule):
@@ -53,6 +47,7 @@ class DataModule(LightningDataModule):
         self.limit, self.samples_per_epoch = limit, samples_per_epoch
         self.class_balanced, self.seed = class_balanced, seed
         self._stream: StreamLoader | None = None
+        self._eval_loaders: list[EvalLoader] = []
         self._start, self._batches_before = 0, 0
         self._loaded = False
 
@@ -113,7 +108,9 @@ class DataModule(LightningDataModule):
             return StreamSampler(order, self.batch_size, position, *world)
 
         sampler_at(self._start)  # complains here, not in the first step
-        self._stream = StreamLoader(source, sampler_at, batches, self._start, self.loader_options)
+        self._stream = StreamLoader(
+            source, sampler_at, batches, self._start, self.loader_options, consumed=lambda: self.position
+        )
         return self._stream
 
     def val_dataloader(self) -> EvalLoader | list:
@@ -127,13 +124,16 @@ class DataModule(LightningDataModule):
         return self._eval_loader(self.eval_source() or self.train_source())
 
     def teardown(self, stage: str) -> None:
-        if stage == "fit" and self._stream is not None:
-            self._start = self.position
-            self._close()
+        self._start = self.position
+        self._close()
+
+    def on_exception(self, exception: BaseException) -> None:
+        self.teardown("fit")
 
     def _eval_loader(self, source: Source) -> EvalLoader:
         sampler = SequentialSampler(spread(len(source), self.limit), self.eval_batch_size, *self._world())
-        return EvalLoader(source, sampler, self.loader_options)
+        self._eval_loaders.append(EvalLoader(source, sampler, self.loader_options))
+        return self._eval_loaders[-1]
 
     def _order(self, source: Source) -> ShuffledOrder | ClassBalancedOrder:
         indices = spread(len(source), self.limit)
@@ -151,72 +151,7 @@ class DataModule(LightningDataModule):
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _close(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-            self._stream = None
-
-
-class ImageData(DataModule):
-    """Images or latents with their labels, as `ImageBatch`.
-
-    Args:
-        dataset: what training reads.
-        batch_size: samples of the global batch, summed over processes.
-        eval_dataset: what validation, test and prediction read.
-        flip: mirror half of the training samples.
-        eval_batch_size: the same for validation, test and prediction; None: batch_size.
-        loader: workers, prefetch, pinning.
-        limit: use only so many samples, spread evenly over the data set.
-        samples_per_epoch: what training calls an epoch; None: the data set's length.
-        class_balanced: draw every class equally often.
-        seed: keys the order and the augmentation.
-    """
-
-    def __init__(
-        self,
-        dataset: ImageDataset,
-        batch_size: int,
-        eval_dataset: ImageDataset | None = None,
-        flip: bool = False,
-        eval_batch_size: int | None = None,
-        loader: LoaderOptions | None = None,
-        limit: int | None = None,
-        samples_per_epoch: int | None = None,
-        class_balanced: bool = False,
-        seed: int = 0,
-    ):
-        super().__init__(batch_size, eval_batch_size, loader, limit, samples_per_epoch, class_balanced, seed)
-        if flip and not dataset.flippable:
-            raise ConfigError(f"flip: a mirrored sample of {type(dataset).__name__} is not a sample of the same kind")
-        self.dataset, self.eval_dataset, self.flip = dataset, eval_dataset, flip
-
-    def train_source(self) -> Source:
-        return ImageSource(self.dataset, self.seed, self.flip)
-
-    def eval_source(self) -> Source | None:
-        return None if self.eval_dataset is None else ImageSource(self.eval_dataset, self.seed)
-
-    def train_labels(self) -> np.ndarray | None:
-        return None if self.dataset.labels is None else self.dataset.labels.numpy()
-
-    @property
-    def preprocessing(self) -> dict[str, Any]:
-        return self.dataset.preprocessing
-
-
-class ImageSource:
-    """Batches of an image data set, mirrored by a coin that depends on (seed, epoch, index) alone."""
-
-    def __init__(self, dataset: ImageDataset, seed: int, flip: bool = False):
-        self.dataset, self.seed, self.flip = dataset, seed, flip
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def fetch(self, keys: np.ndarray) -> Batch:
-        batch = self.dataset.batch(keys[:, 1])
-        if self.flip:
-            coins = seeds_of(self.seed, _FLIP, keys[:, 0], keys[:, 1]) & np.uint64(1)
-            mirrored = torch.from_numpy(coins.nonzero()[0])
-            batch.image.index_copy_(0, mirrored, batch.image.index_select(0, mirrored).flip(-1))
-        return batch
+        for loader in [self._stream, *self._eval_loaders]:
+            if loader is not None:
+                loader.close()
+        self._stream, self._eval_loaders = None, []

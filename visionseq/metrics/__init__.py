@@ -4,9 +4,23 @@ import importlib
 
 _HOMES = {
     "FeatureCNN": "visionseq.metrics.features",
+    "FeatureExtractor": "visionseq.metrics.extractor",
     "FeatureTask": "visionseq.metrics.task",
+    "FrechetDistance": "visionseq.metrics.image_scores",
+    "InceptionFeatures": "visionseq.metrics.inception",
+    "KernelDistance": "visionseq.metrics.image_scores",
+    "PrecisionRecall": "visionseq.metrics.image_scores",
+    "feature_statistics": "visionseq.metrics.frechet",
+    "compare_features": "visionseq.metrics.comparison",
+    "frechet_distance": "visionseq.metrics.frechet",
+    "load_statistics": "visionseq.metrics.reference",
+    "save_statistics": "visionseq.metrics.reference",
 }
-_NEED_TRAIN = {"visionseq.metrics.task": "lightning"}
+_NEED_TRAIN = {
+    "visionseq.metrics.task": "lightning",
+    "visionseq.metrics.image_scores": "torchmetrics",
+    "visionseq.metrics.comparison": "torchmetrics",
+}
 __all__ = sorted(_HOMES)
 
 

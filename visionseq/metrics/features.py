@@ -11,6 +11,7 @@ Legend: B batch, C channels, H, W side, K classes.
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -53,7 +54,9 @@ class FeatureCNN(PretrainedModel):
         }
         side = img_resolution // 2 ** (len(widths) - 1)
         if not widths or side < 1:
-            raise ConfigError(f"FeatureCNN: widths {list(widths)} do not fit images of {img_resolution}x{img_resolution}")
+            raise ConfigError(
+                f"FeatureCNN: widths {list(widths)} do not fit images of {img_resolution}x{img_resolution}"
+            )
         self.pools_last = side > LARGEST_MAP
         side = side // 2 if self.pools_last else side
         self.convolutions = nn.ModuleList(
@@ -80,8 +83,10 @@ class FeatureCNN(PretrainedModel):
         return F.relu(self.hidden(map_BCHW.flatten(1)))
 
     def feature_maps(self, x_BCHW: Tensor) -> list[Tensor]:
-        """The map after the ReLU of each convolution, the finest first."""
+        """The map after the ReLU of each convolution, the finest first; uint8 images are scaled to [-1, 1]."""
         self._check(x_BCHW)
+        if x_BCHW.dtype == torch.uint8:
+            x_BCHW = x_BCHW.float() / 127.5 - 1
         maps: list[Tensor] = []
         for convolution in self.convolutions:
             x_BCHW = F.relu(convolution(F.max_pool2d(x_BCHW, 2) if maps else x_BCHW))
@@ -91,4 +96,6 @@ class FeatureCNN(PretrainedModel):
     def _check(self, x_BCHW: Tensor) -> None:
         expected = (self.config["in_channels"], self.config["img_resolution"], self.config["img_resolution"])
         if x_BCHW.shape[1:] != expected:
-            raise ConfigError(f"FeatureCNN: images {tuple(x_BCHW.shape)}, expected [B, {', '.join(map(str, expected))}]")
+            raise ConfigError(
+                f"FeatureCNN: images {tuple(x_BCHW.shape)}, expected [B, {', '.join(map(str, expected))}]"
+            )

@@ -5,13 +5,16 @@ in `preprocessing`; a saved folder holds both beside the weights, so that nothin
 (huggingface_hub's own mixin does not fit: it falls back to pickled weights and loads without strictness.)
 """
 
+import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from typing_extensions import Self
 
 from visionseq.errors import CheckpointError, ConfigError, ZooError
@@ -25,14 +28,14 @@ from visionseq.nn.model_folder import (
     read_description,
     write_description,
 )
-from visionseq.nn.weights import check_fit, load_state, read_header, read_safetensors, write_safetensors
+from visionseq.nn.weights import load_state, read_header, read_safetensors, write_safetensors
 
 
 class PretrainedModel(nn.Module):
     """Base of every model that the zoo can hold.
 
     A subclass sets `room`, calls `super().__init__()` and sets `config` (attribute or property): plain JSON values from
-    which `from_config` rebuilds an equal module. Its constructor must also run under `torch.device("meta")`.
+    which `from_config` rebuilds an equal module.
     """
 
     room: ClassVar[str]
@@ -104,10 +107,7 @@ class PretrainedModel(nn.Module):
                 f"{folder} holds {description.room}/{description.model}, not {cls.__name__}; "
                 "visionseq.load gives every model its own class"
             )
-        # Shapes are compared on the meta device first: a config that does not belong to the weights costs no memory.
-        with torch.device("meta"):
-            check_fit(build(cls, description, folder), read_header(weights), weights)
-        model = build(cls, description, folder)
+        model = build(cls, description, read_header(weights), folder)
         load_state(model, read_safetensors(weights), weights)
         return model.eval()
 
@@ -136,15 +136,38 @@ class PretrainedModel(nn.Module):
             )
 
 
-def build(cls: type[PretrainedModel], description: ModelDescription, source: str | os.PathLike) -> PretrainedModel:
-    """Construct `cls` from a description, leaving the global random state alone; raises `CheckpointError`."""
-    with torch.random.fork_rng(devices=[]):
+def build(
+    cls: type[PretrainedModel], description: ModelDescription, state: Mapping[str, Tensor], source: str | os.PathLike
+) -> PretrainedModel:
+    """Construct `cls` for a state that is to be loaded, leaving the global random state alone.
+
+    A config that asks for far more memory than the state has, or that the class refuses, raises `CheckpointError`.
+    """
+    with torch.random.fork_rng(devices=[]), _AllocationLimit(sum(tensor.numel() for tensor in state.values())):
         try:
             model = cls.from_config(description.config)
         except (TypeError, ValueError, KeyError, RuntimeError, ConfigError) as error:
             raise CheckpointError(f"{source}: its config does not build {description.model}: {error}") from error
     model.preprocessing = dict(description.preprocessing)
     return model
+
+
+class _AllocationLimit(TorchFunctionMode):
+    """Stops a constructor that creates many times the values of the state, before the memory is taken."""
+
+    _factories = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
+
+    def __init__(self, state_size: int):
+        super().__init__()
+        self.state_size, self.left = state_size, 4 * state_size + 10_000_000
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in self._factories:
+            size = (kwargs or {}).get("size", args if args and isinstance(args[0], int) else args[0] if args else ())
+            self.left -= math.prod(size)
+            if self.left < 0:
+                raise ValueError(f"it asks for far more than the {self.state_size:,} values of the weights")
+        return function(*args, **(kwargs or {}))
 
 
 def _plain_card(model: PretrainedModel) -> str:

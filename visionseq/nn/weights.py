@@ -47,7 +47,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str | os.
 
 
 def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike) -> None:
-    """Compare names, shapes and kinds of `state` with those of `module` (either may be on the meta device)."""
+    """Compare names, shapes and kinds of `state` with those of `module`; the values are not looked at."""
     expected = module.state_dict()
     rows = [("missing", name, f"expected {_describe(expected[name])}") for name in expected if name not in state]
     rows += [("unexpected", name, f"found {_describe(state[name])}") for name in state if name not in expected]

@@ -1,20 +1,20 @@
 """Inversion of a rectified flow and what it is good for: reconstruction, translation, interpolation (arXiv 2405.20320).
 
 Data is carried to noise by the plain ODE on the grid [1e-3, 1/N, ..., (N-1)/N, 1], starting from
-(1 - 1e-3) image + 1e-3 eps. Decoding starts from z (1 - 1e-5) like every sample. Few evaluations suffice on a flow that
-is straight: the paper inverts with 4 and decodes with 2.
+(1 - 1e-3) image + 1e-3 eps; the last step of Heun is Euler. Decoding starts from z (1 - 1e-5) like every sample. Few
+evaluations suffice on a flow that is straight: the paper inverts with 4 and decodes with 2.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.sampling import Velocity, guide, sample, time_grid
-from visionseq.rectified_flow.teacher import check_solver
-from visionseq.rectified_flow.trajectory import Trajectory
+from visionseq.rectified_flow.ode import Callback, Field, Solver, Trajectory, euler_move, integrate, intervals
+from visionseq.rectified_flow.sampling import Rule, Velocity, sample
 
 T_DATA = 1e-3
 
@@ -24,71 +24,83 @@ def invert(
     velocity: Velocity,
     image: Tensor,
     steps: int = 4,
-    solver: Literal["euler", "heun"] = "euler",
+    solver: Solver = "euler",
     class_labels: Tensor | None = None,
     generator: torch.Generator | None = None,
+    callback: Callback | None = None,
 ) -> Trajectory:
-    """Noise of images [B, C, H, W] in [-1, 1]; `x` is the noise, `predictions` are zhat = x_t + (1 - t) v.
+    """Noise of images [B, C, H, W] in [-1, 1]: `x` of the trajectory; its `predictions` are zhat = x_t + (1 - t) v.
 
     Args:
-        steps: evaluations of the network; odd for Heun.
-        generator: draws the eps that moves the image off the end of the path.
+        velocity: v(x_t [B, C, H, W], t [B], class_labels).
+        image: what to invert.
+        steps: evaluations of the velocity; odd for Heun.
+        solver: `euler` or `heun`.
+        class_labels: classes of the images.
+        generator: draws the eps that moves the images off the end of the path.
+        callback: called after each step with (step, t reached, state).
     """
-    eps = torch.randn(image.shape, generator=generator).to(image)
-    return integrate_to_noise(velocity, (1 - T_DATA) * image + T_DATA * eps, steps, solver, class_labels)
+    device = None if generator is None else generator.device
+    eps = torch.randn(image.shape, generator=generator, device=device).to(image)
+    return invert_from((1 - T_DATA) * image + T_DATA * eps, velocity, steps, solver, class_labels, callback)
 
 
 @torch.no_grad()
-def integrate_to_noise(
-    velocity: Velocity,
+def invert_from(
     start: Tensor,
+    velocity: Velocity,
     steps: int = 4,
-    solver: Literal["euler", "heun"] = "euler",
+    solver: Solver = "euler",
     class_labels: Tensor | None = None,
+    callback: Callback | None = None,
 ) -> Trajectory:
-    """The ODE from a state at t = 1e-3 to t = 1 in the rising grid; the last step is Euler."""
-    check_solver(solver)
-    intervals = len(time_grid(steps, solver)) - 1
-    grid = [T_DATA, *(i / intervals for i in range(1, intervals)), 1.0]
-    field = guide(velocity, 1.0, class_labels)
-    x, states, predictions, nfe = start, [start], [], 0
-    for step, (t, following) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
-        v, nfe = field(x, t), nfe + 1
-        prediction, moved = x + (1 - t) * v, x + (following - t) * v
-        if solver == "heun" and step < intervals - 1:
-            v_there, nfe = field(moved, following), nfe + 1
-            prediction = moved + (1 - following) * v_there
-            moved = x + (following - t) * (v + v_there) / 2
-        x = moved
-        states.append(x)
-        predictions.append(prediction)
-    return Trajectory(torch.stack(states), torch.stack(predictions), nfe)
+    """`invert` from a given state at t = 1e-3."""
+    count = intervals(steps, solver)
+    grid = [T_DATA, *(i / count for i in range(1, count)), 1.0]
+    return integrate(Field(velocity, class_labels), start, grid, solver, euler_move, _noise, callback=callback)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How inverted noise is turned back into images: `steps` evaluations of `sample`, under guidance if wanted."""
+
+    steps: int = 2
+    solver: Solver = "euler"
+    rule: Rule = "new"
+    guidance_scale: float = 1.0
+
+    def __call__(self, velocity: Velocity, noise: Tensor, class_labels: Tensor | None = None) -> Tensor:
+        guidance = 1.0 if class_labels is None else self.guidance_scale
+        return sample(velocity, noise, self.steps, self.solver, self.rule, None, class_labels, guidance, record=False).x
 
 
 def reconstruct(
     velocity: Velocity,
     image: Tensor,
-    invert_steps: int = 4,
-    decode_steps: int = 2,
+    steps: int = 4,
+    solver: Solver = "euler",
     class_labels: Tensor | None = None,
+    decoding: Decoding = Decoding(),
     generator: torch.Generator | None = None,
-) -> Tensor:
-    """Invert and decode with the same classes: images [B, C, H, W]."""
-    return translate(velocity, image, class_labels, class_labels, invert_steps, decode_steps, generator)
+) -> tuple[Tensor, Tensor]:
+    """Invert with `steps` evaluations and decode with the same classes: (reconstruction, noise), [B, C, H, W] each."""
+    noise = invert(velocity, image, steps, solver, class_labels, generator).x
+    return decoding(velocity, noise, class_labels), noise
 
 
 def translate(
     velocity: Velocity,
     image: Tensor,
-    source_labels: Tensor | None,
-    target_labels: Tensor | None,
-    invert_steps: int = 4,
-    decode_steps: int = 2,
+    source_labels: Tensor,
+    target_labels: Tensor,
+    steps: int = 4,
+    solver: Solver = "euler",
+    decoding: Decoding = Decoding(),
     generator: torch.Generator | None = None,
 ) -> Tensor:
     """Invert under the source classes and decode under the target classes: images [B, C, H, W]."""
-    noise = invert(velocity, image, invert_steps, class_labels=source_labels, generator=generator).x
-    return sample(velocity, noise, decode_steps, class_labels=target_labels).x
+    noise = invert(velocity, image, steps, solver, source_labels, generator).x
+    return decoding(velocity, noise, target_labels)
 
 
 def interpolate(
@@ -96,40 +108,47 @@ def interpolate(
     first: Tensor,
     second: Tensor,
     weights: Tensor,
-    invert_steps: int = 4,
-    decode_steps: int = 2,
+    steps: int = 4,
+    solver: Solver = "euler",
     class_labels: Tensor | None = None,
+    decoding: Decoding = Decoding(),
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """Decode the spherical path between the noises of two images [C, H, W]: one image per weight, [W, C, H, W]."""
-    labels = None if class_labels is None else class_labels[:2]
-    noise = invert(velocity, torch.stack([first, second]), invert_steps, class_labels=labels, generator=generator).x
-    path = slerp(noise[:1].flatten(1), noise[1:].flatten(1), weights.to(noise)).view(-1, *first.shape)
-    decode_labels = None if class_labels is None else class_labels[:1].expand(len(path), *class_labels.shape[1:])
-    return sample(velocity, path, decode_steps, class_labels=decode_labels).x
+    """Decode the spherical paths between the noises of images [B, C, H, W]: [W, B, C, H, W] for weights [W].
 
-
-def slerp(a: Tensor, b: Tensor, w: Tensor) -> Tensor:
-    """Spherical interpolation of flattened noises a, b [1, D] at weights w [W]: [W, D].
-
-    (sin((1 - w) omega) a + sin(w omega) b) / sin(omega), omega = acos(<a/|a|, b/|b|>) + 1e-8.
+    Row 0 of weight 0 reconstructs `first`, weight 1 `second`; `class_labels` are those of both images of a pair.
     """
-    if a.shape != b.shape or a.ndim != 2 or len(a) != 1:
-        raise ConfigError(f"slerp of {tuple(a.shape)} and {tuple(b.shape)}, expected two of shape [1, D]")
-    cosine = (a / a.norm(dim=1, keepdim=True) * (b / b.norm(dim=1, keepdim=True))).sum(1)
-    # Rounding may carry the cosine of parallel noises past 1, where acos is not defined.
-    omega = cosine.clamp(-1, 1).acos() + 1e-8
-    w = w[:, None]
-    return (torch.sin((1 - w) * omega) * a + torch.sin(w * omega) * b) / torch.sin(omega)
+    both = None if class_labels is None else torch.cat([class_labels, class_labels])
+    noise = invert(velocity, torch.cat([first, second]), steps, solver, both, generator).x
+    a, b = noise.flatten(1).chunk(2)
+    paths = slerp(a, b, weights.to(noise)[:, None])
+    labels = None if class_labels is None else class_labels.repeat(len(weights), *[1] * (class_labels.ndim - 1))
+    return decoding(velocity, paths.reshape(-1, *first.shape[1:]), labels).view(len(weights), *first.shape)
+
+
+def slerp(a: Tensor, b: Tensor, w: Tensor | float) -> Tensor:
+    """Spherical interpolation of vectors a, b [..., D] at weights w, which broadcast against [...].
+
+    (sin((1 - w) omega) a + sin(w omega) b) / sin(omega), omega = acos(<a/|a|, b/|b|>) + 1e-8; a at w = 0, b at w = 1.
+    """
+    if a.shape[-1:] != b.shape[-1:]:
+        raise ConfigError(f"slerp of shapes {tuple(a.shape)} and {tuple(b.shape)}, expected vectors of one length")
+    u, v = (vector.double() / vector.double().norm(dim=-1, keepdim=True) for vector in (a, b))
+    # Rounding may carry the cosine of parallel vectors past 1, where acos does not exist.
+    omega = (u * v).sum(-1).clamp(-1, 1).acos() + 1e-8
+    w = torch.as_tensor(w, device=a.device).double()
+    weight_a = torch.sin((1 - w) * omega) / torch.sin(omega)
+    weight_b = torch.sin(w * omega) / torch.sin(omega)
+    return (weight_a[..., None] * a + weight_b[..., None] * b).to(a.dtype)
 
 
 @dataclass(frozen=True)
-class InversionScore:
-    """How good an inversion is.
+class InversionMetrics:
+    """How faithful an inversion is, and how Gaussian its noises are.
 
     Attributes:
-        mse: mean squared error between images and reconstructions [B].
-        squared_norm: |z|^2 of the noises [B]; chi-square with `degrees` degrees of freedom if they are Gaussian.
+        mse: mean squared error between images and reconstructions, [B].
+        squared_norm: |z|^2 of the noises, [B]; chi-square with `degrees` degrees of freedom for Gaussian noise.
         degrees: C H W.
     """
 
@@ -137,8 +156,23 @@ class InversionScore:
     squared_norm: Tensor
     degrees: int
 
+    def histogram(self, bins: int = 50) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(edges [bins + 1], density of |z|^2 [bins], mean chi-square density [bins]) over the range of both."""
+        law, values = stats.chi2(self.degrees), self.squared_norm.double().cpu().numpy()
+        low, high = min(values.min(), law.ppf(1e-4)), max(values.max(), law.ppf(1 - 1e-4))
+        density, edges = np.histogram(values, bins=bins, range=(low, high), density=True)
+        return edges, density, np.diff(law.cdf(edges)) / np.diff(edges)
 
-def inversion_score(image: Tensor, reconstruction: Tensor, noise: Tensor) -> InversionScore:
+    def gaussianity(self) -> float:
+        """Kolmogorov-Smirnov distance between |z|^2 and chi-square: 0 for Gaussian noise, 1 at worst."""
+        return float(stats.kstest(self.squared_norm.double().cpu().numpy(), stats.chi2(self.degrees).cdf).statistic)
+
+
+def inversion_metrics(image: Tensor, reconstruction: Tensor, noise: Tensor) -> InversionMetrics:
     """Errors of reconstructions and squared norms of noises, all [B, C, H, W]."""
     mse = (image - reconstruction).square().flatten(1).mean(1)
-    return InversionScore(mse, noise.square().flatten(1).sum(1), noise[0].numel())
+    return InversionMetrics(mse, noise.square().flatten(1).sum(1), noise[0].numel())
+
+
+def _noise(x: Tensor, v: Tensor, t: float) -> Tensor:
+    return x + (1 - t) * v

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.rectified_flow.model import EDMDenoiser
 
 LOSSES = ("l2-squared", "l2", "huber", "lpips", "lpips-huber")
 HUBER_C = 0.00054  # times d, as the official code has it (improved consistency training: times sqrt(d))
@@ -33,7 +34,7 @@ def velocity_loss(
     divt: bool = False,
     perceptual: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Tensor:
-    """Per-sample loss [B] in float32.
+    """Per-sample loss [B] in float32 (float64 for a float64 v).
 
     Args:
         name: one of `LOSSES`.
@@ -41,38 +42,38 @@ def velocity_loss(
         x, z: image in [-1, 1] and noise of the pair.
         x_t: (1 - t) x + t z.
         t: times [B].
-        divt: divide the perceptual term by t.
+        divt: divide the perceptual term by t; the losses without one do not change.
         perceptual: distance [B] of two images in [0, 1]; needed by the lpips losses.
 
-    Raises:
-        ConfigError: unknown name, or no perceptual distance where one is needed.
+    Raises `ConfigError` for an unknown name, or where a perceptual distance is needed and none is given.
     """
     if name not in LOSSES:
         raise ConfigError(f"loss {name!r}, expected one of {', '.join(LOSSES)}")
     if name.startswith("lpips") and perceptual is None:
         raise ConfigError(f"loss {name!r} needs a perceptual distance")
     with torch.autocast(v.device.type, enabled=False):
-        v, x, z, x_t, t = (a.float() for a in (v, x, z, x_t, t))
-        error = (v - (z - x)).flatten(1)
+        dtype = torch.promote_types(v.dtype, torch.float32)
+        v, x, z, x_t, t = (tensor.to(dtype) for tensor in (v, x, z, x_t, t))
+        error_BD = (v - (z - x)).flatten(1)
         if name == "l2-squared":
-            return error.square().mean(1)
-        if name == "l2":
-            return error.square().mean(1).sqrt()
+            return error_BD.square().mean(1)
+        if name == "l2":  # a norm, because the square root of a sum has no gradient at 0
+            return torch.linalg.vector_norm(error_BD, dim=1) / error_BD.shape[1] ** 0.5
         if name == "huber":
-            return pseudo_huber(error)
+            return pseudo_huber(error_BD)
         distance = perceptual(to_unit(predicted_image(v, x_t, t)), to_unit(x)) / (t if divt else 1)
-        return distance if name == "lpips" else (1 - t) * pseudo_huber(error) + distance
+        return distance if name == "lpips" else (1 - t) * pseudo_huber(error_BD) + distance
 
 
 def pseudo_huber(error_BD: Tensor) -> Tensor:
     """(sqrt(|e|^2 + c^2) - c) / d with c = 0.00054 d: [B, d] -> [B]."""
     d = error_BD.shape[1]
-    c = HUBER_C * d
-    return ((error_BD.square().sum(1) + c**2).sqrt() - c) / d
+    c, squared = HUBER_C * d, error_BD.square().sum(1)
+    return squared / ((squared + c**2).sqrt() + c) / d  # the same number without the cancellation at small errors
 
 
 def predicted_image(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """x0hat = x_t - t v, not clamped."""
+    """x0hat = x_t - t v, not clamped; t is [B]."""
     return x_t - t.view(-1, 1, 1, 1) * v
 
 
@@ -82,27 +83,31 @@ def to_unit(image: Tensor) -> Tensor:
 
 
 def sample_sigma(n: int, generator: torch.Generator | None = None, device: torch.device | str | None = None) -> Tensor:
-    """Noise levels [n] of EDM training: ln sigma ~ N(-1.2, 1.2^2)."""
-    return (torch.randn(n, generator=generator, device=device) * P_STD + P_MEAN).exp()
+    """Noise levels [n] of EDM training in float32: ln sigma ~ N(-1.2, 1.2^2)."""
+    normal = torch.randn(n, generator=generator, device=None if generator is None else generator.device)
+    return (normal * P_STD + P_MEAN).exp().to(device)
 
 
 def edm_loss(
-    denoiser: Callable[..., Tensor],
+    denoiser: EDMDenoiser,
     x: Tensor,
     sigma: Tensor,
     noise: Tensor,
     class_labels: Tensor | None = None,
-    sigma_data: float = 0.5,
+    augment_labels: Tensor | None = None,
 ) -> Tensor:
-    """Per-sample denoising loss [B]: mean of (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 |D(x + sigma n; sigma) - x|^2.
+    """Per-sample loss [B] of a denoiser, in float32: (sigma^2 + sd^2) / (sigma sd)^2 mean((D(x + sigma n) - x)^2).
 
     Args:
-        denoiser: D(y, sigma, class_labels=...).
+        denoiser: D, whose `sigma_data` is sd.
         x: images [B, C, H, W] in [-1, 1].
         sigma: noise levels [B].
-        noise: standard normal, like x.
+        noise: standard normal n, shaped like x.
+        class_labels, augment_labels: handed to D.
+
+    The mean over pixels keeps the figure independent of the image size (EDM's code sums; Adam does not notice).
     """
-    denoised = denoiser(x + sigma.view(-1, 1, 1, 1) * noise, sigma, class_labels=class_labels)
+    denoised = denoiser(x + sigma.view(-1, 1, 1, 1) * noise, sigma, class_labels, augment_labels)
     with torch.autocast(x.device.type, enabled=False):
-        weight = (sigma**2 + sigma_data**2) / (sigma * sigma_data) ** 2
-        return weight * (denoised.float() - x).square().flatten(1).mean(1)
+        weight = (sigma**2 + denoiser.sigma_data**2) / (sigma * denoiser.sigma_data) ** 2
+        return weight * (denoised - x).square().flatten(1).mean(1)

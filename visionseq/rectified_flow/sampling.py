@@ -7,22 +7,23 @@ starts at z (1 - 1e-5). Two rules move the state over a step:
     new       x <- (1 - t_{i+1}) x0hat + t_{i+1} z_start,     x0hat = x - t_i v
 
 The new rule re-anchors the state to the line that begins at the initial noise of the trajectory; on a straight flow
-and for N = 1 both agree. Heun needs an odd number of evaluations: its last step is Euler.
+and for N = 1 both agree. Heun uses the rule for its predictor and for its step; its last step is Euler.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.teacher import check_solver
-from visionseq.rectified_flow.trajectory import Trajectory
+from visionseq.rectified_flow.ode import Callback, Field, Move, Solver, Trajectory, euler_move, integrate, intervals
 
-T_START = 1 - 1e-5
+T_START = 1 - 1e-5  # sigma = t / (1 - t) does not exist at t = 1
 
-Velocity = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+Velocity = Callable[..., Tensor]
+Rule = Literal["default", "new"]
 
 
 @torch.no_grad()
@@ -30,79 +31,62 @@ def sample(
     velocity: Velocity,
     z: Tensor,
     steps: int = 1,
-    solver: Literal["euler", "heun"] = "euler",
-    rule: Literal["default", "new"] = "new",
+    solver: Solver = "euler",
+    rule: Rule = "new",
     t_steps: Sequence[float] | None = None,
     class_labels: Tensor | None = None,
     guidance_scale: float = 1.0,
-    callback: Callable[[int, float, Tensor], None] | None = None,
+    callback: Callback | None = None,
+    record: bool = True,
 ) -> Trajectory:
     """Images from unit noise.
 
     Args:
         velocity: v(x_t [B, C, H, W], t [B], class_labels).
-        z: unit noise [B, C, H, W].
-        steps: evaluations of the network; odd for Heun.
-        t_steps: explicit falling times instead of the even grid; the first becomes 1 - 1e-5 and 0 is appended.
-        class_labels: classes of a conditional model.
-        guidance_scale: 1 is no guidance; otherwise v = v_none + scale (v_class - v_none).
+        z: unit noise [B, C, H, W]; the state has its dtype, at least float32.
+        steps: evaluations of the velocity; odd for Heun, which makes (steps + 1) / 2 steps of them.
+        solver: `euler` or `heun`.
+        rule: `new`, the one of the published few-step results, or `default`.
+        t_steps: falling times inside (0, 1] of the steps instead of the even grid, replacing `steps`; the first becomes
+            1 - 1e-5 and 0 is appended.
+        class_labels: classes of a conditional model, int64 [B] or one-hot [B, label_dim].
+        guidance_scale: 1 is no guidance; otherwise v = v_none + scale (v_class - v_none), at two evaluations.
         callback: called after each step with (step, t reached, state).
+        record: keep states and predictions.
 
     Returns:
-        Trajectory whose `predictions` are x0hat: from the state for Euler, from the predicted point for Heun.
+        Trajectory whose `predictions` are x0hat: seen from the state for Euler, from the predicted point for Heun.
+
+    Raises `ConfigError` for an unknown solver or rule, a number of steps or times that does not fit.
     """
-    check_solver(solver)
-    if rule not in ("default", "new"):
-        raise ConfigError(f"rule {rule!r}, expected default or new")
     grid = time_grid(steps, solver, t_steps)
-    guided = guide(velocity, guidance_scale, class_labels)
-    x = start = z * T_START
-    states, predictions, nfe = [x], [], 0
-
-    def move(state: Tensor, v: Tensor, t: float, following: float) -> Tensor:
-        if rule == "default":
-            return state + v * (following - t)
-        return (1 - following) * (state - t * v) + following * start
-
-    for step, (t, following) in enumerate(zip(grid[:-1], grid[1:], strict=True)):
-        v, nfe = guided(x, t), nfe + 1
-        prediction, moved = x - t * v, move(x, v, t, following)
-        if solver == "heun" and step < len(grid) - 2:
-            v_there, nfe = guided(moved, following), nfe + 1
-            prediction, moved = moved - following * v_there, move(x, (v + v_there) / 2, t, following)
-        x = moved
-        states.append(x)
-        predictions.append(prediction)
-        if callback is not None:
-            callback(step, following, x)
-    return Trajectory(torch.stack(states), torch.stack(predictions), nfe)
+    start = z.to(torch.promote_types(z.dtype, torch.float32)) * T_START
+    field = Field(velocity, class_labels, guidance_scale)
+    return integrate(field, start, grid, solver, _mover(rule, start), _image, callback=callback, record=record)
 
 
-def time_grid(steps: int, solver: str = "euler", t_steps: Sequence[float] | None = None) -> list[float]:
-    """Falling times from 1 - 1e-5 to 0; `steps` counts evaluations, so Heun has (steps + 1) / 2 intervals."""
-    if t_steps is not None:
-        times = list(t_steps)
-        if not times or any(a <= b for a, b in zip([1.0, *times[1:]], [*times[1:], 0.0], strict=True)):
-            raise ConfigError(f"t_steps {times}, expected at least one time, falling and inside (0, 1)")
-        return [T_START, *times[1:], 0.0]
-    if steps < 1 or (solver == "heun" and steps % 2 == 0):
-        kind = "an odd number of evaluations" if solver == "heun" else "at least 1"
-        raise ConfigError(f"steps {steps} for {solver}, expected {kind}")
-    intervals = (steps + 1) // 2 if solver == "heun" else steps
-    return [T_START, *((intervals - i) / intervals for i in range(1, intervals)), 0.0]
+def time_grid(steps: int, solver: Solver = "euler", t_steps: Sequence[float] | None = None) -> list[float]:
+    """Falling times from 1 - 1e-5 to 0: even ones for `steps` evaluations, or those of `t_steps`."""
+    count = intervals(steps if t_steps is None else 1, solver)
+    if t_steps is None:
+        return [T_START, *((count - i) / count for i in range(1, count)), 0.0]
+    grid = [T_START, *map(float, t_steps[1:]), 0.0]
+    if not len(t_steps) or any(t <= following for t, following in pairwise(grid)):
+        raise ConfigError(f"t_steps: {list(t_steps)}, expected falling times inside (0, 1]")
+    return grid
 
 
-def guide(velocity: Velocity, scale: float, class_labels: Tensor | None) -> Callable[[Tensor, float], Tensor]:
-    """v(x, t) with t a number, under classifier-free guidance where the scale is not 1."""
-    if scale != 1.0 and class_labels is None:
-        raise ConfigError(f"guidance_scale {scale} needs class labels, which an unconditional model has not")
+def _mover(rule: str, start: Tensor) -> Move:
+    if rule == "default":
+        return euler_move
+    if rule != "new":
+        raise ConfigError(f"rule {rule!r}, expected default or new")
 
-    def guided(x: Tensor, t: float) -> Tensor:
-        t_B = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
-        v = velocity(x, t_B, class_labels)
-        if scale == 1.0:
-            return v
-        v_none = velocity(x, t_B, None)
-        return v_none + scale * (v - v_none)
+    def move(x: Tensor, v: Tensor, t: float, following: float) -> Tensor:
+        return (1 - following) * _image(x, v, t) + following * start
 
-    return guided
+    return move
+
+
+def _image(x: Tensor, v: Tensor, t: float) -> Tensor:
+    return x - t * v

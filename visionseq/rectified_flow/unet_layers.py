@@ -4,7 +4,7 @@ The networks of arXiv 2206.00364 (EDM) and 2405.20320 (improved rectified flows)
 cast to the dtype of the input inside each layer, so that one network runs in float32 and float16; names of parameters
 and buffers are those of the official checkpoints.
 
-Shapes: B batch, C channels, H W pixels, E width of the embedding, N = B * heads, L = H * W.
+Shapes: B batch, C channels, H W pixels, E width of the embedding, N heads, L = H * W.
 """
 
 import math
@@ -80,21 +80,31 @@ class UNetBlock(nn.Module):
             h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
         else:
             h = F.silu(self.norm1(h + params))
-        h = self.conv1(F.dropout(h, self.dropout, self.training))
-        h = (h + (x if self.skip is None else self.skip(x))) * self.skip_scale
-        return (self._attend(h) + h) * self.skip_scale if self.num_heads else h
+        h = self.conv1(F.dropout(h, self.dropout, self.training), gain=self.skip_scale)
+        h = self._add_scaled(h, x) if self.skip is None else h + self.skip(x, gain=self.skip_scale)
+        return self._add_scaled(self._attend(h), h) if self.num_heads else h
+
+    def _add_scaled(self, h: Tensor, x: Tensor) -> Tensor:
+        """h + skip_scale * x, where h already carries the factor (it costs nothing on the weights of a convolution)."""
+        return torch.add(h, x, alpha=self.skip_scale)
 
     def _attend(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         # The output channels of qkv run over (head, channel of the head, {q, k, v}).
-        qkv = self.qkv(self.norm2(x)).reshape(B * self.num_heads, C // self.num_heads, 3, H * W)
-        return self.proj(attention(*qkv.unbind(2)).reshape(B, C, H, W))
+        qkv = self.qkv(self.norm2(x)).view(B, self.num_heads, C // self.num_heads, 3, H, W).flatten(4)
+        q_BNLC, k_BNLC, v_BNLC = qkv.permute(3, 0, 1, 4, 2).contiguous()
+        h = (
+            attention(q_BNLC, k_BNLC, v_BNLC)
+            .transpose(2, 3)
+            .reshape(B, C, H, W)
+            .contiguous(memory_format=_memory_format(x))
+        )
+        return self.proj(h, gain=self.skip_scale)
 
 
-def attention(q_NCL: Tensor, k_NCL: Tensor, v_NCL: Tensor) -> Tensor:
-    """Softmax attention over L, weights q.k / sqrt(C) in float32: [N, C, L] -> [N, C, L]."""
-    q_N1LC, k_N1LC, v_N1LC = (a.transpose(1, 2)[:, None] for a in (q_NCL, k_NCL, v_NCL))
-    return F.scaled_dot_product_attention(q_N1LC, k_N1LC, v_N1LC)[:, 0].transpose(1, 2)
+def attention(q_BNLC: Tensor, k_BNLC: Tensor, v_BNLC: Tensor) -> Tensor:
+    """Softmax attention over L with weights q.k / sqrt(C), the softmax in float32: [B, N, L, C] -> [B, N, L, C]."""
+    return F.scaled_dot_product_attention(q_BNLC, k_BNLC, v_BNLC)
 
 
 class Conv2d(nn.Module):
@@ -131,34 +141,45 @@ class Conv2d(nn.Module):
         outer = torch.outer(taps, taps)[None, None] / taps.sum().square()
         self.register_buffer("resample_filter", outer if up or down else None)
 
-    def forward(self, x: Tensor) -> Tensor:
-        w = None if self.weight is None else self.weight.to(x.dtype)
-        b = None if self.bias is None else self.bias.to(x.dtype)
-        w_pad = 0 if w is None else w.shape[-1] // 2
+    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
+        """Convolve; `gain` multiplies the result."""
+        w, b = self._parameters_as(x.dtype, gain)
+        if w is None:
+            return self._resample(x)
+        w_pad = w.shape[-1] // 2
         f_pad = 0 if self.resample_filter is None else (self.resample_filter.shape[-1] - 1) // 2
-        if self.fused_resample and w is not None and self.down:
-            x = _downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, padding=0)
-            return x if b is None else x + b[:, None, None]
-        if self.fused_resample and w is not None and self.up:
-            x = _upsample(x, self.resample_filter, padding=max(f_pad - w_pad, 0))
+        if self.fused_resample and self.down:
+            return _downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, 0, b)
+        if self.fused_resample and self.up:
+            x = _upsample(x, self.resample_filter, max(f_pad - w_pad, 0))
             return F.conv2d(x, w, b, padding=max(w_pad - f_pad, 0))
-        if self.up:
-            x = _upsample(x, self.resample_filter, padding=f_pad)
-        if self.down:
-            x = _downsample(x, self.resample_filter, padding=f_pad)
-        return x if w is None else F.conv2d(x, w, b, padding=w_pad)
+        if self.up and w_pad == 0:  # a 1x1 convolution commutes with the filter, and costs a quarter before it
+            return _upsample(F.conv2d(x, w), self.resample_filter, f_pad, b)
+        return F.conv2d(self._resample(x), w, b, padding=w_pad)
+
+    def _parameters_as(self, dtype: torch.dtype, gain: float) -> tuple[Tensor | None, Tensor | None]:
+        w, b = (None if p is None else p.to(dtype) for p in (self.weight, self.bias))
+        if gain != 1:
+            w, b = (None if p is None else p * gain for p in (w, b))
+        return w, b
+
+    def _resample(self, x: Tensor) -> Tensor:
+        if self.resample_filter is None:
+            return x
+        f_pad = (self.resample_filter.shape[-1] - 1) // 2
+        return (_upsample if self.up else _downsample)(x, self.resample_filter, f_pad)
 
 
-def _upsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
+def _upsample(x: Tensor, filter_: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
     """Insert zeros between pixels and filter each channel with four times the filter."""
     weight = (4 * filter_).to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return F.conv_transpose2d(x, weight, stride=2, padding=padding, groups=x.shape[1])
+    return F.conv_transpose2d(x, weight, bias, stride=2, padding=padding, groups=x.shape[1])
 
 
-def _downsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
+def _downsample(x: Tensor, filter_: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
     """Filter each channel and keep every second pixel."""
     weight = filter_.to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return F.conv2d(x, weight, stride=2, padding=padding, groups=x.shape[1])
+    return F.conv2d(x, weight, bias, stride=2, padding=padding, groups=x.shape[1])
 
 
 class Linear(nn.Module):
@@ -231,6 +252,10 @@ def initial(shape: tuple[int, ...], mode: InitMode, fan_in: int, fan_out: int) -
     if mode == "kaiming_normal":
         return math.sqrt(1 / fan_in) * torch.randn(shape)
     raise ConfigError(f"init_mode {mode!r}, expected xavier_uniform, kaiming_uniform or kaiming_normal")
+
+
+def _memory_format(x: Tensor) -> torch.memory_format:
+    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
 
 
 def _cos_sin(x_B: Tensor, freqs: Tensor) -> Tensor:

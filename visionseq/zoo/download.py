@@ -42,15 +42,17 @@ def fetch(
         sources = [source for source in sources if "://" not in source or source.startswith("file://")]
         if not sources:
             raise ZooError(f"{file.name}: the network is switched off and {target.parent} does not hold an intact copy")
+    new_folders = [folder for folder in target.parents if not folder.exists()]
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         with exclusive(target.with_name(f".{target.name}.lock"), on_wait=lambda: _say_waiting(target)):
             if force or not is_intact(target, file):  # another process may have fetched it while we waited
                 _fetch_from_any(file, target, sources, token)
     except OSError as error:
         raise ZooError(_disk_reason(error, file, target)) from error
     finally:
-        _remove_empty(target.parent)
+        with suppress(OSError):  # a failure leaves no empty folders
+            for folder in new_folders:
+                folder.rmdir()
 
 
 def _fetch_from_any(file: FileEntry, target: Path, sources: list[str], token: str | bool | None) -> None:
@@ -144,10 +146,3 @@ def _disk_reason(error: OSError, file: FileEntry, target: Path) -> str:
 
 def _say_waiting(target: Path) -> None:
     sys.stderr.write(f"{target.name}: another process is fetching it, waiting\n")
-
-
-def _remove_empty(folder: Path) -> None:
-    """Remove what a failure leaves of <cache>/zoo/<name>/<fingerprint>: folders that hold nothing."""
-    with suppress(OSError):
-        folder.rmdir()
-        folder.parent.rmdir()

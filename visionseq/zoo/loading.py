@@ -5,14 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from visionseq.errors import CheckpointError
 from visionseq.nn.hub import PREFIXES, HubOptions, fetch_model_folder
 from visionseq.nn.model_folder import is_model_folder, parse_description, read_description
 from visionseq.nn.pretrained import PretrainedModel, build
-from visionseq.nn.weights import check_fit, load_state, read_checkpoint
+from visionseq.nn.weights import load_state, read_checkpoint
 from visionseq.zoo.table import model_class
 
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
@@ -53,8 +52,11 @@ def load(
         return load_run(path / LAST_CHECKPOINT)
     if path.is_file():
         return _load_file(path)
-    from visionseq.zoo.store import model_folder  # the index is read only where a name has to be looked up
+    from visionseq.zoo.index import read_index  # read only where a name has to be looked up
+    from visionseq.zoo.store import model_folder
 
+    if name not in read_index().entries and (path.is_dir() or os.sep in name):
+        raise CheckpointError(_no_model_in(path))
     return load_folder(
         model_folder(
             name, cache_dir=cache_dir, token=token, force_download=force_download, local_files_only=local_files_only
@@ -79,9 +81,7 @@ def load_run(checkpoint_file: str | os.PathLike) -> PretrainedModel:
     description = parse_description(checkpoint["visionseq"], checkpoint_file)
     cls = model_class(description.room, description.model, checkpoint_file)
     state = _network_state(checkpoint, checkpoint_file)
-    with torch.device("meta"):
-        check_fit(build(cls, description, checkpoint_file), state, checkpoint_file)
-    model = build(cls, description, checkpoint_file)
+    model = build(cls, description, state, checkpoint_file)
     load_state(model, state, checkpoint_file)
     return model.eval()
 
@@ -95,6 +95,12 @@ def _load_file(path: Path) -> PretrainedModel:
         f"{path} is a single file: expected a model folder, a run folder or a .ckpt of the trainer; "
         "`visionseq convert` turns official files into a model folder"
     )
+
+
+def _no_model_in(path: Path) -> str:
+    if not path.exists():
+        return f"{path}: there is no such folder (repositories of the Hub are named hf://org/repo@revision)"
+    return f"{path} is neither a model folder (config.json) nor a run folder ({LAST_CHECKPOINT})"
 
 
 def _network_state(checkpoint: Mapping[str, Any], source: str | os.PathLike) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ _PAUSE = 0.1  # seconds between two attempts
 
 @contextmanager
 def exclusive(path: Path, timeout: float = 600.0, on_wait: Callable[[], object] | None = None) -> Iterator[bool]:
-    """Hold the lock file `path`; yields False where it could not be had within `timeout` seconds or at all."""
+    """Hold the lock file `path`, making its folder; yields False where it could not be had in `timeout` seconds."""
     descriptor = _acquire(path, time.monotonic() + timeout, on_wait)
     try:
         yield descriptor is not None
@@ -28,7 +28,11 @@ def exclusive(path: Path, timeout: float = 600.0, on_wait: Callable[[], object] 
 
 def _acquire(path: Path, deadline: float, on_wait: Callable[[], object] | None) -> int | None:
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:  # another process has just tidied the folder away
+            continue
         try:
             if _try_lock(descriptor) and _is_same(path, descriptor):
                 return descriptor

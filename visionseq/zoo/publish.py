@@ -2,17 +2,22 @@
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from visionseq.errors import ZooError
 from visionseq.files import atomic_path, atomic_write, sha256_of
 from visionseq.nn.hub import parse_hub_name, push_folder
-from visionseq.nn.model_folder import is_model_folder, read_description
+from visionseq.nn.model_folder import is_model_folder
 from visionseq.zoo.index import FILE_NAMES, FORMAT, Entry, read_index
+
+if TYPE_CHECKING:
+    from visionseq.nn.pretrained import PretrainedModel
 
 SHIPPED_BYTES = 8_000_000  # weights in the repository stay below this size
 _HEADER = (
@@ -21,39 +26,41 @@ _HEADER = (
 
 
 def add(
-    folder: str | os.PathLike,
+    source: str | os.PathLike,
     name: str,
     index: str | os.PathLike,
     *,
     description: str | None = None,
     licence: str | None = None,
     numbers: dict[str, float | int | str] | None = None,
+    card: str | None = None,
     base_urls: tuple[str, ...] = (),
 ) -> Entry:
-    """Enter a model folder into an index file, or renew its entry: hashes, sizes and parameters are measured.
+    """Enter a model folder or a run's model into an index file, or renew its entry; hashes and sizes are measured.
 
     Without `base_urls` the files are copied beside the index and ship with it; otherwise each address, with the file's
-    name appended, is a source. Description, licence and numbers that are not given stay as they were.
+    name appended, is a source. `card` replaces the README's text. Description, licence and numbers that are not given
+    stay as they were. Raises `ZooError`.
     """
-    folder, index = Path(folder), Path(index)
-    from visionseq.zoo.loading import load_folder  # needs torch
-
-    model = load_folder(folder)
-    names = [file for file in FILE_NAMES if (folder / file).is_file()]
-    content = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT, "models": {}}
-    old = (content.get("models") or {}).get(name, {})
-    if not base_urls:
-        _ship(folder, index.parent / name, names)
+    index = Path(index)
+    content = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT}
+    models = content.get("models") or {}
+    old = models.get(name, {})
+    about = {key: _given(key, value, old) for key, value in (("description", description), ("licence", licence))}
+    with _as_model_folder(source, card) as (folder, model):
+        names = [file for file in FILE_NAMES if (folder / file).is_file()]
+        files = {file: _file(folder / file, name, base_urls) for file in names}
+        if not base_urls:
+            _ship(folder, index.parent / name, names)
     entry = {
         "room": model.room,
         "model": type(model).__name__,
-        "description": _given("description", description, old),
-        "licence": _given("licence", licence, old),
+        **about,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "numbers": old.get("numbers", {}) if numbers is None else numbers,
-        "files": {file: _file(folder / file, name, base_urls) for file in names},
+        "files": files,
     }
-    _write(index, {**(content.get("models") or {}), name: entry})
+    _write(index, {**models, name: entry})
     return read_index(index)[name]
 
 
@@ -70,14 +77,22 @@ def push(
     repo_id, revision = parse_hub_name(repo_id, revision)
     options = {"private": private, "token": token, "branch": revision}
     message = commit_message or f"Add {Path(model).name}"
-    if is_model_folder(model):
-        read_description(model)
-        return push_folder(model, repo_id, commit_message=message, **options)
-    from visionseq.zoo.loading import load
-
-    with TemporaryDirectory() as folder:
-        load(model).save_pretrained(folder)
+    with _as_model_folder(model) as (folder, _):
         return push_folder(folder, repo_id, commit_message=message, **options)
+
+
+@contextmanager
+def _as_model_folder(source: str | os.PathLike, card: str | None = None) -> "Iterator[tuple[Path, PretrainedModel]]":
+    """The model folder `source` itself, or a temporary one with the model of a run or zoo entry, and its model."""
+    from visionseq.zoo.loading import load  # needs torch
+
+    model = load(source)
+    if is_model_folder(source) and card is None:
+        yield Path(source), model
+        return
+    with TemporaryDirectory() as folder:
+        model.save_pretrained(folder, card=card)
+        yield Path(folder), model
 
 
 def _ship(folder: Path, target: Path, names: list[str]) -> None:

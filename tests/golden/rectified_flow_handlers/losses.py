@@ -1,5 +1,7 @@
 """Time distributions and training losses against vectors of the official implementation."""
 
+import re
+
 import torch
 import torch.nn.functional as F
 from golden_vector import GoldenVector, close
@@ -17,6 +19,7 @@ def check_tdist(vector: GoldenVector) -> None:
         a = float(name.removeprefix("a"))
         u, q = vector[f"in/{name}/u"], vector[f"in/{name}/q"]
         values = {
+            "mix_ppf": time.u_shape_icdf(q, a),
             "exp_pdf": time.exponential_pdf(u, a),
             "exp_cdf": time.exponential_cdf(u, a),
             "exp_ppf": time.exponential_icdf(q, a),
@@ -24,27 +27,32 @@ def check_tdist(vector: GoldenVector) -> None:
             "mix_cdf": time.u_shape_cdf(u, a),
             "t": time.antithetic_t(vector[f"in/{name}/uniform"], vector[f"in/{name}/perm"], a),
         }
-        for key, value in values.items():
-            if f"out/{name}/{key}" in vector:
-                close(value, vector[f"out/{name}/{key}"], 1e-6)
+        for key, expected in vector.tensors(f"out/{name}/").items():
+            close(values[key], expected, 1e-6)
         close(time.u_shape_cdf(time.u_shape_icdf(q, a), a), q, 1e-12)
 
 
 def tiny_distance(vector: GoldenVector, resize: int | None) -> PerceptualDistance:
-    """LPIPS on the small network `in/feat.*`: convolutions with a ReLU each, 2x2 average pooling between them."""
-    convolutions = sorted({int(key.split(".")[0]) for key in vector.tensors("in/feat.")})
+    """LPIPS on the small network `in/feat.*`, a sequence of convolutions, ReLUs and 2x2 average poolings.
+
+    A convolution is followed by its ReLU; where the numbering leaves a place before the next one, that is a pooling.
+    """
+    layers = sorted({int(key.split(".")[0]) for key in vector.tensors("in/feat.")})
+    named = re.search(r"layers ([\d, ]*\d)", vector.meta.get("what", ""))
+    taps = [int(tap) for tap in named[1].split(",")] if named else [layer + 1 for layer in layers]
 
     def feature_maps(x: Tensor) -> list[Tensor]:
-        maps = []
-        for position, index in enumerate(convolutions):
-            if position:
-                x = F.avg_pool2d(x, 2)
-            weight = vector[f"in/feat.{index}.weight"]
-            x = F.relu(F.conv2d(x, weight, vector[f"in/feat.{index}.bias"], padding=weight.shape[-1] // 2))
-            maps.append(x)
-        return maps
+        maps = {}
+        for layer in range(layers[-1] + 2):
+            if layer in layers:
+                weight = vector[f"in/feat.{layer}.weight"]
+                x = F.conv2d(x, weight, vector[f"in/feat.{layer}.bias"], padding=weight.shape[-1] // 2)
+            else:
+                x = F.relu(x) if layer - 1 in layers else F.avg_pool2d(x, 2)
+            maps[layer] = x
+        return [maps[tap] for tap in taps]
 
-    weights = [vector[f"in/lpips_w{k}"] for k in range(len(convolutions))]
+    weights = [vector[f"in/lpips_w{k}"] for k in range(len(taps))]
     return PerceptualDistance(feature_maps, weights, resize, IMAGENET_MEAN, IMAGENET_STD)
 
 
@@ -72,7 +80,10 @@ def _check_parts(vector: GoldenVector, v: Tensor, x: Tensor, z: Tensor, x_t: Ten
     }
     for name, value in parts.items():
         if f"out/{name}" in vector:
-            close(value, vector[f"out/{name}"], 2e-5)
+            close(value, vector[f"out/{name}"], 1e-5)
+    if "out/v" in vector:
+        for row, expected, time_ in zip(v, vector["out/v"], t.tolist(), strict=True):
+            close(row, expected, 2e-5 / time_)
 
 
 def _compare(vector: GoldenVector, variant: str, loss: Tensor, model: EDMVelocity, tolerance: float) -> None:

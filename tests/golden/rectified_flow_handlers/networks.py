@@ -29,6 +29,13 @@ def network_of(config: dict) -> nn.Module:
 
 def check_layers(vector: GoldenVector) -> None:
     tolerance, x = _tolerance(vector, 1e-5), vector["in/x"]
+    for layout in (torch.contiguous_format, torch.channels_last):
+        _check_layers(vector, x.contiguous(memory_format=layout), layout, tolerance)
+    _check_embeddings(vector, tolerance)
+    _check_attention(vector, tolerance)
+
+
+def _check_layers(vector: GoldenVector, x: torch.Tensor, layout: torch.memory_format, tolerance: float) -> None:
     for name, config in vector.config.items():
         expected = vector[f"out/{name}"]
         state = _below(vector.state, name)
@@ -45,26 +52,27 @@ def check_layers(vector: GoldenVector) -> None:
         else:
             layer = Conv2d(x.shape[1], expected.shape[1], bias=not config["kernel"] or "bias" in state, **config)
             close(_loaded(layer, state)(x), expected, tolerance)
-    _check_embeddings(vector, tolerance)
-    _check_attention(vector, tolerance)
 
 
 def _check_embeddings(vector: GoldenVector, tolerance: float) -> None:
-    noise = vector["in/noise_labels"] if "in/noise_labels" in vector else None
     for name, expected in vector.tensors("out/").items():
         if name.startswith("pos"):
-            close(PositionalEmbedding(expected.shape[1], endpoint="endpoint" in name)(noise), expected, tolerance)
+            close(
+                PositionalEmbedding(expected.shape[1], endpoint="endpoint" in name)(vector["in/noise_labels"]),
+                expected,
+                tolerance,
+            )
         if name.startswith("fourier"):
             layer = _loaded(FourierEmbedding(expected.shape[1]), _below(vector.state, name))
-            close(layer(noise), expected, tolerance)
+            close(layer(vector["in/noise_labels"]), expected, tolerance)
 
 
 def _check_attention(vector: GoldenVector, tolerance: float) -> None:
     if "out/attn_w" not in vector:
         return
-    q, k, expected = vector["in/q"], vector["in/k"], vector["out/attn_w"]
-    keys = torch.eye(k.shape[2]).expand(len(k), -1, -1)  # as values, unit vectors read the weights out
-    close(attention(q, k, keys).transpose(1, 2), expected, tolerance)
+    q_NLC, k_NLC = vector["in/q"].transpose(1, 2), vector["in/k"].transpose(1, 2)
+    values = torch.eye(k_NLC.shape[1]).expand(len(k_NLC), -1, -1)  # unit vectors as values read the weights out
+    close(attention(q_NLC[:, None], k_NLC[:, None], values[:, None])[:, 0], vector["out/attn_w"], tolerance)
 
 
 def check_network(vector: GoldenVector) -> None:

@@ -1,38 +1,65 @@
-"""Noise stored as the state of its generator: 32 bytes instead of the array (official layout of rf++ pairs).
+"""Noise kept as the state of its generator: 32 bytes for an image of any size (arXiv 2405.20320, official code).
 
-A record is numpy's PCG64 `state` and then `inc`, 16 bytes each, big endian, as they were before the noise was drawn;
-the noise is `standard_normal` in float64, cast to float32.
+A record is PCG64's `state` and then its `inc`, 16 bytes each, big endian. The noise is what a numpy Generator in that
+state draws: `standard_normal(shape)` in float64, cast to float32.
 """
+
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from visionseq.data.seeding import seed_of
 from visionseq.errors import DataError
 
 RECORD_BYTES = 32
 
 
-def noise_from_record(record: bytes, shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise of the given shape, float32; `DataError` unless the record has 32 bytes."""
-    return draw_noise(_generator(record), shape)
-
-
-def record_of(generator: np.random.Generator) -> bytes:
-    """The 32 bytes from which `noise_from_record` repeats the generator's next draw."""
-    state = generator.bit_generator.state["state"]
-    return state["state"].to_bytes(16, "big") + state["inc"].to_bytes(16, "big")
-
-
-def draw_noise(generator: np.random.Generator, shape: tuple[int, ...]) -> Tensor:
-    """The next noise of a generator: float64 normals cast to float32."""
+def noise_from_record(record: bytes | np.ndarray, shape: tuple[int, ...], where: str = "noise record") -> Tensor:
+    """float32 noise of `shape` from a record; `where` names it in the `DataError` that anything else raises."""
+    data = bytes(record)
+    if len(data) != RECORD_BYTES:
+        raise DataError(f"{where}: {len(data)} bytes, expected {RECORD_BYTES}")
+    state, increment = int.from_bytes(data[:16], "big"), int.from_bytes(data[16:], "big")
+    if increment % 2 == 0:  # of every PCG64 it is odd
+        raise DataError(f"{where}: the increment {increment} is even, so this is no state of a PCG64")
+    generator = np.random.Generator(np.random.PCG64(0))
+    generator.bit_generator.state = {
+        "bit_generator": "PCG64",
+        "state": {"state": state, "inc": increment},
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
     return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
 
 
-def _generator(record: bytes) -> np.random.Generator:
-    if len(record) != RECORD_BYTES:
-        raise DataError(f"noise record of {len(record)} bytes, expected {RECORD_BYTES} (PCG64 state and increment)")
-    bits = np.random.PCG64()
-    state = {"state": int.from_bytes(record[:16], "big"), "inc": int.from_bytes(record[16:], "big")}
-    bits.state = {"bit_generator": "PCG64", "state": state, "has_uint32": 0, "uinteger": 0}
-    return np.random.Generator(bits)
+def record_from_state(state: dict[str, Any]) -> bytes:
+    """The record of `np.random.PCG64().state`."""
+    if state.get("bit_generator") != "PCG64":
+        raise DataError(f"bit generator {state.get('bit_generator')!r}, expected the state of a PCG64")
+    return b"".join(int(state["state"][name]).to_bytes(16, "big") for name in ("state", "inc"))
+
+
+def record_of(generator: np.random.Generator) -> bytes:
+    """The record of a generator as it is now, before it draws."""
+    return record_from_state(generator.bit_generator.state)
+
+
+def draw_noise(seed: int, start: int, count: int, shape: tuple[int, ...]) -> tuple[np.ndarray, Tensor]:
+    """Records uint8 [count, 32] and noise float32 [count, *shape] of the pairs start .. start + count - 1.
+
+    Each pair has a generator of its own, keyed by (seed, index): any range can be drawn again without those before it.
+    """
+    records = [record_of(np.random.default_rng(seed_of(seed, index))) for index in range(start, start + count)]
+    noise = [noise_from_record(record, shape) for record in records]
+    packed = np.frombuffer(b"".join(records), dtype=np.uint8).reshape(count, RECORD_BYTES)
+    return packed, torch.stack(noise) if noise else torch.empty((0, *shape))
+
+
+def official_noise(seed: int, shape: tuple[int, ...]) -> Iterator[tuple[bytes, Tensor]]:
+    """Records and noise in the order of the official generator: one `default_rng(seed)` draws image after image."""
+    generator = np.random.default_rng(seed)
+    while True:
+        yield record_of(generator), torch.from_numpy(generator.standard_normal(shape).astype(np.float32))

@@ -1,0 +1,93 @@
+"""The feature classifier: shapes, input formats, saving, and that it learns."""
+
+import pytest
+import torch
+from lightning import Trainer
+from lightning.pytorch.cli import LightningCLI
+
+import visionseq
+from visionseq.data import Digits, ImageData
+from visionseq.errors import ConfigError
+from visionseq.metrics import FeatureCNN, FeatureTask
+from visionseq.nn.optim import OptimizerConfig
+from visionseq.places import shipped_folder
+
+
+@pytest.mark.parametrize(
+    ("resolution", "widths", "sides", "inputs"),
+    [(8, (16, 32), [8, 4], 32 * 4**2), (28, (32, 64), [28, 14], 64 * 7**2), (32, (8, 16, 32), [32, 16, 8], 32 * 8**2)],
+)
+def test_shapes(resolution, widths, sides, inputs):
+    model = FeatureCNN(resolution, 3, widths, hidden=20, num_classes=7).eval()
+    x = torch.rand(5, 3, resolution, resolution) * 2 - 1
+    maps = model.feature_maps(x)
+    assert [tuple(m.shape) for m in maps] == [(5, c, s, s) for c, s in zip(widths, sides, strict=True)]
+    assert all((m >= 0).all() for m in maps)
+    assert model.hidden.in_features == inputs
+    assert model.features(x).shape == (5, model.num_features) == (5, 20)
+    torch.testing.assert_close(model(x), model.classifier(model.features(x)))
+
+
+def test_default_is_the_digits_network():
+    model = FeatureCNN()
+    assert sum(p.numel() for p in model.parameters()) == (9 * 16 + 16) + (9 * 16 * 32 + 32) + (512 * 64 + 64) + 650
+
+
+def test_8_bit_images_are_scaled():
+    model = FeatureCNN().eval()
+    pixels = torch.randint(0, 256, (4, 1, 8, 8), dtype=torch.uint8)
+    torch.testing.assert_close(model.features(pixels), model.features(pixels.float() / 127.5 - 1))
+
+
+def test_images_of_another_size_are_refused():
+    with pytest.raises(ConfigError, match=r"\[B, 1, 8, 8\]"):
+        FeatureCNN()(torch.zeros(2, 1, 9, 9))
+    with pytest.raises(ConfigError, match="do not fit images of 1x1"):
+        FeatureCNN(1)
+
+
+def test_saved_and_loaded(tmp_path):
+    model = FeatureCNN(28, 1, (4, 8), 12, 10).eval()
+    model.save_pretrained(tmp_path)
+    loaded, x = visionseq.load(tmp_path), torch.rand(3, 1, 28, 28)
+    assert isinstance(loaded, FeatureCNN)
+    assert loaded.config == model.config
+    torch.testing.assert_close(loaded.features(x), model.features(x), rtol=0, atol=0)
+
+
+def test_task_learns_the_digits(tmp_path):
+    torch.manual_seed(0)
+    task = FeatureTask(OptimizerConfig(lr=3e-3, schedule="cosine"), label_smoothing=0.1)
+    data = ImageData(Digits("train"), batch_size=64, eval_dataset=Digits("test"))
+    trainer = Trainer(
+        max_steps=200, logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False
+    )
+    trainer.fit(task, data)
+    (result,) = trainer.test(task, data, verbose=False)
+    assert result["test/accuracy"] > 0.93
+    assert set(result) == {"test/accuracy", "test/loss"}
+    probabilities = trainer.predict(task, data)[0]
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities)))
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion"])
+def test_configs_build_task_and_data(name):
+    path = shipped_folder("configs") / "features" / f"{name}.yaml"
+    if name == "fashion":
+        pytest.importorskip("torchvision")
+        _skip_without_fashion()
+    assert len(path.read_text().splitlines()) <= 60
+    cli = LightningCLI(run=False, args=["--config", str(path), "--trainer.logger=false"], save_config_callback=None)
+    assert isinstance(cli.model, FeatureTask)
+    batch = next(iter(cli.datamodule.val_dataloader()))
+    assert cli.model.model(batch.image).shape == (len(batch), 10)
+
+
+def _skip_without_fashion() -> None:
+    from visionseq.data import FashionMNIST
+    from visionseq.errors import DataError
+
+    try:
+        FashionMNIST("test")
+    except DataError:
+        pytest.skip("Fashion-MNIST is not here")

@@ -1,0 +1,8 @@
+"""`python tools/score.py ...` is `visionseq score ...`."""
+
+import sys
+
+from visionseq.cli import run_tool
+
+if __name__ == "__main__":
+    sys.exit(run_tool("score"))

@@ -1,0 +1,124 @@
+"""What the runs of a claim say: means over seeds, a verdict per statement, plots, JSON and a page."""
+
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from visionseq import viz
+from visionseq.files import atomic_write, write_json
+
+Scores = dict[str, dict[str, Any]]  # row -> what `experiment.Measure` returned, averaged over seeds
+
+STATEMENTS: dict[str, tuple[tuple[str, ...], Callable[[Scores], bool]]] = {
+    "one reflow makes 1-2 steps usable (2-step distance at least five times below the teacher's)": (
+        ("F",),
+        lambda s: 5 * _at(s, "F", 2) < _at(s, "teacher", 2) and _at(s, "F", 1) < _at(s, "teacher", 1),
+    ),
+    "A > B > C at 1 and 2 steps": (("A", "B", "C"), lambda s: _ordered(s, "ABC", 1) and _ordered(s, "ABC", 2)),
+    "A > C at 1 and 2 steps": (("A", "C"), lambda s: _ordered(s, "AC", 1) and _ordered(s, "AC", 2)),
+    "D no better than C at one step": (("C", "D"), lambda s: _at(s, "D", 1) >= _at(s, "C", 1)),
+    "E better than D at 1 and 2 steps": (("D", "E"), lambda s: _ordered(s, "DE", 1) and _ordered(s, "DE", 2)),
+    "F better than E at 1 and 2 steps": (("E", "F"), lambda s: _ordered(s, "EF", 1) and _ordered(s, "EF", 2)),
+    "F better than C at 1 and 2 steps": (("C", "F"), lambda s: _ordered(s, "CF", 1) and _ordered(s, "CF", 2)),
+}
+
+
+def average(seeds: list[Scores]) -> Scores:
+    """Means of every number over the seeds, row by row."""
+    return {row: _mean([scores[row] for scores in seeds]) for row in seeds[0]}
+
+
+def verdicts(scores: Scores) -> dict[str, bool]:
+    """Which statements hold, of those whose rows were run."""
+    return {text: test(scores) for text, (rows, test) in STATEMENTS.items() if all(row in scores for row in rows)}
+
+
+def write_report(folder: Path, name: str, seeds: dict[int, Scores], recipe: dict[str, Any], machine: dict) -> Path:
+    """Write NAME.json, NAME.md and two plots into `folder`; returns the page."""
+    scores = average(list(seeds.values()))
+    found = verdicts(scores)
+    content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": scores, "verdicts": found}
+    write_json(folder / f"{name}.json", content)
+    _plots(folder, name, scores)
+    page = folder / f"{name}.md"
+    with atomic_write(page, "w") as file:
+        file.write(_page(name, seeds, scores, found, recipe, machine))
+    return page
+
+
+def table(scores: Scores) -> list[tuple[str, ...]]:
+    """Rows (name, 1 step, 2 steps, 5 steps, teacher's own sampler)."""
+    rows = []
+    for row, values in scores.items():
+        cells = [f"{values['distance'][steps]:.1f}" for steps in values["distance"]]
+        own = f"{values['heun']:.1f}" if "heun" in values else ""
+        rows.append((f"{row} (no reflow)" if row == "teacher" else row, *cells, own))
+    return rows
+
+
+def _page(name: str, seeds: dict, scores: Scores, found: dict[str, bool], recipe: dict, machine: dict) -> str:
+    lines = [
+        f"# Claim: improved rectified flows on {name}",
+        "",
+        "Fréchet distance to the real images (lower is better), mean over "
+        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {recipe['num_samples']} samples, "
+        f"feature network `{recipe['features']}`. The scale is that of this network: read the order, not the size.",
+        "",
+        "| row | 1 step | 2 steps | 5 steps | Heun, 35 evaluations |",
+        "|---|---|---|---|---|",
+        *(f"| {' | '.join(row)} |" for row in table(scores)),
+        "",
+        "## Verdicts",
+        "",
+        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in found.items()),
+        "",
+        f"![straightness]({name}_straightness.png)",
+        "",
+        f"![loss against t]({name}_loss.png)",
+        "",
+        "## Recipe",
+        "",
+        *(f"- {key}: `{value}`" for key, value in recipe.items()),
+        *(f"- {key}: {value}" for key, value in machine.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plots(folder: Path, name: str, scores: Scores) -> None:
+    viz.bar_plot(
+        folder / f"{name}_straightness.png",
+        {row: values["straightness"] for row, values in scores.items()},
+        title="Straightness of 32-step trajectories (0 is a straight line)",
+        ylabel="mean squared deviation",
+    )
+    curves = {row: values["loss_against_t"] for row, values in scores.items() if "loss_against_t" in values}
+    bins = len(next(iter(curves.values())))
+    viz.line_plot(
+        folder / f"{name}_loss.png",
+        [(i + 0.5) / bins for i in range(bins)],
+        curves,
+        title="Squared error of the velocity against t",
+        xlabel="t (0 is data, 1 is noise)",
+        ylabel="mean squared error",
+        log_y=True,
+    )
+
+
+def _at(scores: Scores, row: str, steps: int) -> float:
+    return scores[row]["distance"][str(steps)]
+
+
+def _ordered(scores: Scores, rows: str, steps: int) -> bool:
+    """Each row's distance is above that of the next."""
+    distances = [_at(scores, row, steps) for row in rows]
+    return all(worse > better for worse, better in zip(distances, distances[1:], strict=False))
+
+
+def _mean(values: list[Any]) -> Any:
+    if isinstance(values[0], dict):
+        return {key: _mean([value[key] for value in values]) for key in values[0]}
+    if isinstance(values[0], list):
+        return [mean(column) for column in zip(*values, strict=True)]
+    return mean(values)

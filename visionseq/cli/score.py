@@ -1,0 +1,150 @@
+"""`visionseq score`: how near generated images are to real ones, in the features of a named network."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jsonargparse.typing import PositiveInt
+
+from visionseq.cli.device import DeviceName, choose_device
+from visionseq.cli.progress import counted
+from visionseq.errors import ConfigError, DataError
+from visionseq.files import write_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from visionseq.data.images import ImageDataset, MemoryImages
+    from visionseq.metrics.extractor import FeatureExtractor
+
+INCEPTION = "inception:"
+
+
+def score(
+    samples: Path,
+    *,
+    reference: str,
+    features: str,
+    out: Path | None = None,
+    save_statistics: Path | None = None,
+    neighbours: PositiveInt = 3,
+    subsets: PositiveInt = 100,
+    subset_size: PositiveInt = 1000,
+    batch_size: PositiveInt = 256,
+    seed: int = 0,
+    device: DeviceName = "auto",
+) -> None:
+    """Measure generated images: Frechet distance, kernel distance (KID), precision and recall, as JSON.
+
+    Figures of different feature networks are not comparable; the network is named beside them. Images are compared
+    with 8 bits. A reference that is mean and covariance alone gives the Frechet distance only.
+
+    Args:
+        samples: An npz of images, `arr_0` uint8 [N, H, W, C], as `visionseq sample` writes it.
+        reference: Real images: an npz as above, an npz with `mu` and `sigma` (EDM's reference statistics), a folder of
+            images, `digits` (all of them) or `fashion_mnist` (the training images).
+        features: Feature network: a name in the zoo, a model folder, or inception:FILE with the weights of
+            Inception-v3 (pt_inception-2015-12-05-6726825d.pth), which makes the Frechet distance the FID.
+        out: File to write the JSON to as well.
+        save_statistics: Write mean and covariance of the reference images to this npz, for later scores.
+        neighbours: Neighbour that bounds the balls of precision and recall.
+        subsets: Subsets of the kernel distance.
+        subset_size: Images in each subset.
+        batch_size: Images that the network sees at once.
+        seed: Seed of the subsets.
+        device: Where the network runs.
+
+    Examples:
+        visionseq score out/samples.npz --reference digits --features features-digits
+        visionseq score out/samples.npz --reference cifar10-32x32.npz --features inception:pt_inception.pth
+    """
+    from visionseq.metrics.comparison import compare_features, compare_statistics
+    from visionseq.metrics.frechet import feature_statistics
+    from visionseq.metrics.reference import load_statistics
+    from visionseq.metrics.reference import save_statistics as write_statistics
+
+    network = _feature_network(features).to(choose_device(device))
+    images = _npz_images(samples)
+    generated = _embed(network, images, f"features of {samples}", batch_size)
+    if _holds_statistics(reference):
+        if save_statistics is not None:
+            raise ConfigError(f"--save-statistics: {reference} holds statistics already")
+        result = compare_statistics(network.name, generated, load_statistics(reference))
+    else:
+        real = _embed(network, _real_images(reference, images), f"features of {reference}", batch_size)
+        options = {"neighbours": neighbours, "subsets": subsets, "subset_size": subset_size, "seed": seed}
+        result = compare_features(network.name, generated, real, **options)
+        if save_statistics is not None:
+            write_statistics(save_statistics, *feature_statistics(real))
+    result |= {"samples": str(samples), "reference": reference}
+    if out is not None:
+        write_json(out, result)
+    print(json.dumps(result, indent=2))
+
+
+def _feature_network(spec: str) -> "FeatureExtractor":
+    from visionseq.metrics.extractor import FeatureExtractor, FeatureNetwork
+    from visionseq.metrics.inception import InceptionFeatures
+
+    if spec.startswith(INCEPTION):
+        return FeatureExtractor(InceptionFeatures(spec.removeprefix(INCEPTION)))
+    from visionseq.zoo.loading import load
+
+    network = load(spec)
+    if not isinstance(network, FeatureNetwork):
+        raise ConfigError(f"features {spec}: a {type(network).__name__} has no feature layer, expected a FeatureCNN")
+    return FeatureExtractor(network, name=spec)
+
+
+def _npz_images(path: Path) -> "MemoryImages":
+    import torch
+
+    from visionseq.data.images import MemoryImages
+    from visionseq.metrics.npz import Expected, read_npz
+
+    array = read_npz(path, {"arr_0": Expected(axes=4, kinds="u", itemsize=1)})["arr_0"]
+    if not array.size:
+        raise DataError(f"{path}: `arr_0` of shape {list(array.shape)} holds no images")
+    return MemoryImages(torch.from_numpy(array.copy()).permute(0, 3, 1, 2))
+
+
+def _holds_statistics(reference: str) -> bool:
+    from visionseq.metrics.npz import names_in
+
+    return reference.endswith(".npz") and {"mu", "sigma"} <= names_in(reference)
+
+
+def _real_images(reference: str, like: "MemoryImages") -> "ImageDataset":
+    """Images of a data set's name, an npz, or a folder, which is decoded to the size of the samples."""
+    if reference == "digits":
+        from visionseq.data.digits import Digits
+
+        return Digits("all")
+    if reference == "fashion_mnist":
+        from visionseq.data.fashion_mnist import FashionMNIST
+
+        return FashionMNIST("train")
+    if Path(reference).is_dir():
+        from visionseq.data.image_folder import ImageFolder
+
+        return ImageFolder(reference, like.size, like.channels)
+    if not reference.endswith(".npz"):
+        raise ConfigError(f"reference {reference!r}: expected an npz, a folder of images, digits or fashion_mnist")
+    return _npz_images(Path(reference))
+
+
+def _embed(network: "FeatureExtractor", images: "ImageDataset", label: str, batch_size: int) -> "Tensor":
+    """Features [N, D] on the CPU of all images, seen with 8 bits."""
+    import numpy as np
+    import torch
+
+    from visionseq.viz import to_uint8
+
+    device = next(network.parameters()).device
+    features = []
+    with counted(label, len(images)) as advance:
+        for first in range(0, len(images), batch_size):
+            batch = images.batch(np.arange(first, min(first + batch_size, len(images)))).image
+            features.append(network(to_uint8(batch).to(device)).cpu())
+            advance(len(batch))
+    return torch.cat(features)

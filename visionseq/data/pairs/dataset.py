@@ -1,0 +1,182 @@
+"""Reflow pairs as a data set, whatever their layout on disk, and the writers' common ground.
+
+A folder of pairs may hold `pairs.json`: the preprocessing of the model that the pairs are for, and the recipe that made
+them. The official layout lacks it; then sizes come from the first image.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from visionseq.data.batch import PairBatch
+from visionseq.errors import ConfigError, DataError
+from visionseq.files import write_json
+
+_NOTES = "pairs.json"
+
+
+class PairDataset(ABC):
+    """Map-style pairs (image, noise, label).
+
+    Attributes:
+        labels: int64 [n] or None.
+        class_names: a name per class, or an empty list.
+        size, channels: of the images.
+    """
+
+    labels: Tensor | None = None
+    class_names: list[str]
+    size: int
+    channels: int
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def batch(self, indices: np.ndarray) -> PairBatch:
+        """Pairs of int64 [n] `indices`; raises `DataError` naming the file that cannot be read."""
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """Plain values that inference needs."""
+        return {"kind": "image", "size": self.size, "channels": self.channels, "class_names": list(self.class_names)}
+
+
+class PairWriter(ABC):
+    """Base of the writers: which pairs are there, which are missing, and that none is written twice.
+
+    Args:
+        folder: where the pairs go; it is created.
+        preprocessing: plain values kept with the pairs, such as `class_names`.
+        recipe: plain values that decide what the pairs are (teacher, seed, steps). Continuing with another recipe
+            raises `ConfigError`, so that a folder never mixes two.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        preprocessing: dict[str, Any] | None = None,
+        recipe: dict[str, Any] | None = None,
+    ):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _keep_notes(self.folder, preprocessing, recipe)
+
+    @abstractmethod
+    def done(self) -> np.ndarray:
+        """int64, the sorted indices of the pairs that are safely on the disk, written by any process."""
+
+    def missing(self, total: int, chunk: int) -> list[range]:
+        """The pairs 0 .. total - 1 that are not there, in ranges of at most `chunk` that cross no multiple of it."""
+        there = np.zeros(total, dtype=bool)
+        done = self.done()
+        there[done[done < total]] = True
+        lacking = np.flatnonzero(~there)
+        borders = np.flatnonzero((np.diff(lacking) > 1) | (lacking[1:] % chunk == 0)) + 1
+        return [range(int(part[0]), int(part[-1]) + 1) for part in np.split(lacking, borders) if len(part)]
+
+    @abstractmethod
+    def write(
+        self,
+        start: int,
+        image: Tensor,
+        label: Tensor | None = None,
+        noise: Tensor | None = None,
+        records: np.ndarray | None = None,
+    ) -> None:
+        """Write pairs start .. start + n - 1: all of them reach the disk, or none.
+
+        `image` uint8 [n, C, H, W], `label` int64 [n], `noise` float32 [n, C, H, W] (for shards), `records` uint8
+        [n, 32] (for the zip layout). Raises `ConfigError` where one of them is already there.
+        """
+
+    def close(self) -> None:  # noqa: B027 (shards need no end)
+        """Finish what readers need; writing may go on later with a new writer."""
+
+    def __enter__(self) -> "PairWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if exception[0] is None:
+            self.close()
+
+
+def open_pairs(path: str | Path, in_memory: bool | None = None) -> PairDataset:
+    """Pairs of any layout: a folder with z.zip and samples.zip, one with z/ and samples/, one zip, or shards.
+
+    Raises `DataError` where none of these is there.
+    """
+    from visionseq.data.pairs.shards import PairShards
+    from visionseq.data.pairs.zip_layout import PairFolder, PairZip
+
+    path = Path(path)
+    if path.suffix == ".zip" or (path / "z.zip").exists():
+        return PairZip(path)
+    if (path / "z").is_dir():
+        return PairFolder(path)
+    if path.suffix == ".safetensors" or any(path.glob("*.safetensors")):
+        return PairShards(path, in_memory)
+    if (path / "parts").is_dir():
+        raise DataError(f"{path}: the generation of these pairs is unfinished; run it again to the end")
+    raise DataError(f"{path}: no pairs: expected z.zip and samples.zip, z/ and samples/, or .safetensors shards")
+
+
+def open_pair_writer(
+    folder: str | Path,
+    layout: Literal["shards", "zip"] = "shards",
+    preprocessing: dict[str, Any] | None = None,
+    recipe: dict[str, Any] | None = None,
+) -> PairWriter:
+    """A resumable writer: `shards` load fastest, `zip` is the layout of the official code."""
+    from visionseq.data.pairs.shards import PairShardWriter
+    from visionseq.data.pairs.zip_writer import PairZipWriter
+
+    writers = {"shards": PairShardWriter, "zip": PairZipWriter}
+    if layout not in writers:
+        raise ConfigError(f"layout: {layout!r}, expected one of {sorted(writers)}")
+    return writers[layout](folder, preprocessing, recipe)
+
+
+def read_notes(folder: Path) -> dict[str, Any]:
+    """What `pairs.json` says, or an empty dictionary where there is none."""
+    path = folder / _NOTES
+    try:
+        notes = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not readable: {error}") from error
+    if not isinstance(notes, dict):
+        raise DataError(f"{path}: found {type(notes).__name__}, expected an object")
+    return notes
+
+
+def read_class_names(folder: Path) -> list[str]:
+    """Class names from the notes."""
+    preprocessing = read_notes(folder).get("preprocessing")
+    names = preprocessing.get("class_names", []) if isinstance(preprocessing, dict) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{folder / _NOTES}: class_names {str(names)[:40]}, expected a list of names")
+    return names
+
+
+def refuse_twice(start: int, stop: int, done: Iterable[tuple[int, int]]) -> None:
+    """Raise `ConfigError` where the pairs start .. stop - 1 meet one of the ranges that are done."""
+    for first, end in done:
+        if start < end and first < stop:
+            raise ConfigError(f"pair {max(start, first)} is already written; ask `missing` which ones are not")
+
+
+def _keep_notes(folder: Path, preprocessing: dict[str, Any] | None, recipe: dict[str, Any] | None) -> None:
+    notes = read_notes(folder)
+    before = notes.get("recipe")
+    if before is not None and recipe is not None and before != json.loads(json.dumps(recipe)):
+        raise ConfigError(f"{folder}: holds pairs of another recipe: {before}, this one is {recipe}")
+    new = {"preprocessing": preprocessing or notes.get("preprocessing") or {}, "recipe": recipe or before or {}}
+    if new != notes:
+        write_json(folder / _NOTES, new)

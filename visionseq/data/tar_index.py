@@ -1,0 +1,117 @@
+"""Where the members of an uncompressed tar archive lie: read once from the headers, nothing is ever extracted.
+
+Understands ustar, GNU long names and pax `path` and `size`. Folders are passed over; links, devices and names that
+leave the archive are refused.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from visionseq.data.names import check_name
+from visionseq.data.random_access import file_size
+from visionseq.errors import DataError
+
+_BLOCK = 512
+_MAX_EXTENSION = 1 << 20  # bytes of a long name or a pax header
+_FILES, _FOLDER, _LONG_NAME, _PAX, _PAX_GLOBAL = (b"0", b"\0", b"7"), b"5", b"L", b"x", b"g"
+
+
+class TarMember(NamedTuple):
+    """A regular file of the archive: its name, where its bytes begin, how many they are."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def tar_members(path: str | Path) -> Iterator[TarMember]:
+    """The regular files of a tar archive in their order.
+
+    Raises `DataError` naming the file and the offset where the archive is damaged, compressed or ends early.
+    """
+    total = file_size(path)
+    with open(path, "rb") as file:
+        position, extended = 0, {}
+        while True:
+            where = f"{path}, offset {position}"
+            file.seek(position)
+            header = file.read(_BLOCK)
+            if not header.strip(b"\0") and len(header) == _BLOCK:
+                return  # the block of zeros that ends an archive
+            kind, name, size = _header(header, where, first=position == 0)
+            size = extended.pop("size", size)
+            data = position + _BLOCK
+            if data + size > total:
+                raise DataError(f"{where}: {name!r} needs {size} bytes, the archive ends after {total - data}")
+            if kind in (_LONG_NAME, _PAX, _PAX_GLOBAL):
+                extended |= _extension(file, kind, size, where)
+            elif kind in _FILES:
+                yield TarMember(check_name(extended.pop("path", name), where), data, size)
+                extended.clear()
+            elif kind == _FOLDER:
+                extended.clear()
+            else:
+                raise DataError(f"{where}: {name!r} is a link or a device (type {kind!r}), expected files and folders")
+            position = data + -(-size // _BLOCK) * _BLOCK
+
+
+def _header(header: bytes, where: str, first: bool) -> tuple[bytes, str, int]:
+    if len(header) < _BLOCK:
+        raise DataError(f"{where}: the archive ends without its closing block")
+    if first and header[:2] == b"\x1f\x8b":
+        raise DataError(f"{where}: compressed with gzip; random access needs a plain tar archive")
+    try:
+        stated = _number(header[148:156])
+    except ValueError:
+        stated = -1
+    if stated != sum(header[:148]) + 8 * ord(" ") + sum(header[156:]):
+        raise DataError(f"{where}: no tar header (its checksum is wrong)")
+    name = _text(header[:100])
+    if header[257:263] == b"ustar\0" and (prefix := _text(header[345:500])):
+        name = f"{prefix}/{name}"
+    try:
+        size = _number(header[124:136])
+    except ValueError:
+        size = -1
+    if size < 0:
+        raise DataError(f"{where}: size of {name!r}: found {header[124:136]!r}, expected an octal number")
+    return header[156:157], name, size
+
+
+def _number(field: bytes) -> int:
+    if field[0] & 0x80:  # GNU: binary, for files above 8 GB
+        return int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
+    return int(field.strip(b"\0 ") or b"0", 8)
+
+
+def _text(field: bytes) -> str:
+    return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
+
+
+def _extension(file, kind: bytes, size: int, where: str) -> dict[str, str | int]:
+    if size > _MAX_EXTENSION:
+        raise DataError(f"{where}: a name or attribute of {size} bytes, expected at most {_MAX_EXTENSION}")
+    data = file.read(size)
+    if kind == _LONG_NAME:
+        return {"path": _text(data)}
+    return {} if kind == _PAX_GLOBAL else _pax(data, where)
+
+
+def _pax(data: bytes, where: str) -> dict[str, str | int]:
+    found: dict[str, str | int] = {}
+    while data:
+        length, _, rest = data.partition(b" ")
+        try:
+            count = int(length)
+            key, _, value = rest[: count - len(length) - 1].partition(b"=")
+            if key == b"path":
+                found["path"] = _text(value.removesuffix(b"\n"))
+            elif key == b"size":
+                found["size"] = int(value)
+        except ValueError as error:
+            raise DataError(f"{where}: a pax header that is none: {data[:40]!r}") from error
+        if count <= len(length) or found.get("size", 0) < 0:
+            raise DataError(f"{where}: a pax header that is none: {data[:40]!r}")
+        data = data[count:]
+    return found

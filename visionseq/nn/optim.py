@@ -1,0 +1,73 @@
+"""The one optimiser factory: Adam, AdamW or SGD with linear warm-up and a constant or cosine learning rate."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from visionseq.errors import ConfigError
+
+
+@dataclass
+class OptimizerConfig:
+    """Optimiser and schedule; `build` makes what a LightningModule returns from `configure_optimizers`.
+
+    Args:
+        lr: base learning rate, reached at the end of the warm-up.
+        name: adam, adamw (decoupled weight decay) or sgd (momentum betas[0]).
+        betas: decay of the moments.
+        eps: added to the root of the second moment.
+        weight_decay: zero is none.
+        warmup_steps: updates over which the rate rises linearly.
+        schedule: what follows the warm-up.
+        official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the
+            official code of arXiv 2405.20320 never sets it again; only for bit-compatibility with it.
+    """
+
+    lr: float
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    warmup_steps: int = 0
+    schedule: Literal["constant", "cosine"] = "constant"
+    official_warmup: bool = False
+
+    def __post_init__(self):
+        if self.name not in ("adam", "adamw", "sgd"):
+            raise ConfigError(f"optimizer.name {self.name!r}, expected adam, adamw or sgd")
+        if self.schedule not in ("constant", "cosine"):
+            raise ConfigError(f"optimizer.schedule {self.schedule!r}, expected constant or cosine")
+        if self.lr <= 0 or self.warmup_steps < 0:
+            raise ConfigError(f"optimizer: lr {self.lr}, warmup_steps {self.warmup_steps}; expected lr > 0, steps >= 0")
+
+    def build(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
+        """Optimiser and per-update schedule; `total_steps` is read by the cosine schedule alone."""
+        if self.schedule == "cosine" and total_steps <= self.warmup_steps:
+            raise ConfigError(f"cosine schedule over {total_steps} steps with {self.warmup_steps} of warm-up")
+        optimizer = self._optimizer(list(parameters))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.factor(total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def factor(self, total_steps: int) -> Callable[[int], float]:
+        """Update i (from 0) -> its learning rate relative to `lr`."""
+
+        def factor(i: int) -> float:
+            if self.official_warmup:
+                return min(i, self.warmup_steps - 1) / self.warmup_steps if self.warmup_steps else 1.0
+            warm = min(1.0, (i + 1) / (self.warmup_steps + 1))
+            if self.schedule == "constant":
+                return warm
+            progress = max(0, i - self.warmup_steps) / (total_steps - self.warmup_steps)
+            return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+        return factor
+
+    def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        if self.name == "sgd":
+            return torch.optim.SGD(parameters, self.lr, momentum=self.betas[0], weight_decay=self.weight_decay)
+        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+        return kind(parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)

@@ -1,0 +1,22 @@
+"""Training on Lightning: runs that resume to the bit, averaged weights, checkpoints that are always complete."""
+
+from visionseq.training.checkpoint import AtomicCheckpointIO, Checkpoints
+from visionseq.training.ema import EMA, Average
+from visionseq.training.loss_scale import DynamicLossScale, LossScale
+from visionseq.training.metrics_file import MetricsFile
+from visionseq.training.pictures import Pictures
+from visionseq.training.runner import fit
+from visionseq.training.seeding import StepSeed
+
+__all__ = [
+    "EMA",
+    "AtomicCheckpointIO",
+    "Average",
+    "Checkpoints",
+    "DynamicLossScale",
+    "LossScale",
+    "MetricsFile",
+    "Pictures",
+    "StepSeed",
+    "fit",
+]
