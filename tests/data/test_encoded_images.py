@@ -203,7 +203,7 @@ def test_damaged_archives_name_the_offset(tmp_path):
     cases = {
         "offset 1024.*checksum": data[:1030] + b"\xff" + data[1031:],
         "ends": data[:1700],
-        "closing block": data[:1536],
+        "closing block": data[:1024],
         "compressed with gzip": b"\x1f\x8b" + data[2:],
         "no such file|No such file": None,
     }
@@ -231,7 +231,9 @@ def test_hugging_face_data_sets(tmp_path):
     cells = [{"bytes": encoded(picture(number)), "path": None} for number in range(3)]
     cells.append({"bytes": b"damaged", "path": None})
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    rows = datasets.Dataset.from_dict({"image": cells, "label": [0, 1, 0, 1]}, features=features)
+    table = datasets.table.InMemoryTable.from_pydict({"image": cells, "label": [0, 1, 0, 1]}, features.arrow_schema)
+    # A given fingerprint, because some versions of the library fail to compute one for pyarrow's tables.
+    rows = datasets.Dataset(table, datasets.DatasetInfo(features=features), fingerprint="given")
     rows.save_to_disk(str(tmp_path / "saved"))
     for source in (rows, str(tmp_path / "saved")):
         found = HuggingFaceImages(source, 8)

@@ -92,9 +92,9 @@ def test_missing_classes_are_drawn_from_all():
         (0, 1, "unconditional"),
         (10, 10, "expected 0 to 9"),
         (10, [-1, 0, 0], "expected 0 to 9"),
-        (10, [1, 2], "expected 1 or 3"),
+        (10, [1, 2], "expected one integer or 3"),
         (10, 0.5, "float32"),
-        (10, torch.zeros(3, 10, dtype=torch.int64), "expected 1 or 3"),
+        (10, torch.zeros(3, 10, dtype=torch.int64), "expected one integer or 3"),
     ],
 )
 def test_classes_that_do_not_fit(label_dim, labels, message):

@@ -1,4 +1,6 @@
-"""The Frechet distance: its invariants, singular covariances, and statistics that do not depend on how they were fed."""
+"""The Frechet distance: its invariants, singular covariances, statistics that do not depend on how they were fed."""
+
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -96,7 +98,7 @@ def test_statistics_are_numpys():
 def test_streaming_equals_one_batch(seed, sizes, offset):
     a = features(seed, sum(sizes) + 2, 5, offset=offset)
     edges = np.cumsum([0, *sizes, 2])
-    batches = [torch.from_numpy(a[start:end]) for start, end in zip(edges[:-1], edges[1:], strict=True)]
+    batches = [torch.from_numpy(a[start:end]) for start, end in pairwise(edges)]
     streamed, whole = feature_statistics(iter(batches)), feature_statistics(a)
     for one, other in zip(streamed, whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * max(1.0, abs(offset)))

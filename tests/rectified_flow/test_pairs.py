@@ -10,9 +10,9 @@ from visionseq.data import Digits
 from visionseq.data.images import MemoryImages
 from visionseq.data.pairs import PairShards, PairZip, noise_from_record, open_pair_writer, open_pairs
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow import pairs as pairs_module
+from visionseq.rectified_flow import pair_generation
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
-from visionseq.rectified_flow.pairs import (
+from visionseq.rectified_flow.pair_generation import (
     DrawnPairs,
     InvertedPairs,
     PairRecipe,
@@ -21,7 +21,7 @@ from visionseq.rectified_flow.pairs import (
     load_teacher,
     write_pairs,
 )
-from visionseq.rectified_flow.reflow_pairs import ReflowPairs
+from visionseq.rectified_flow.pairs import ReflowPairs
 from visionseq.rectified_flow.sampling import sample
 from visionseq.rectified_flow.teacher import edm_sample, to_uint8
 
@@ -40,7 +40,7 @@ def teacher():
 
 @pytest.fixture(autouse=True)
 def small_writes(monkeypatch):
-    monkeypatch.setattr(pairs_module, "PAIRS_PER_WRITE", 8)
+    monkeypatch.setattr(pair_generation, "PAIRS_PER_WRITE", 8)
 
 
 def write(folder, source, layout="shards", batch_size=4):
@@ -245,6 +245,8 @@ def test_data_module_uses_the_asked_number_of_a_larger_folder(tmp_path, teacher_
     small.prepare_data()
     assert len(small.dataset) == 20
     loader = small.train_dataloader()
+    assert len(small.first(5)) == 5
+    assert len(small.first(50)) == 9
     seen = {int(i) for batch, _ in zip(loader, range(9), strict=False) for i in batch.index}
     assert seen == set(range(9))
 

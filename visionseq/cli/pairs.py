@@ -11,7 +11,7 @@ from visionseq.errors import ConfigError
 
 if TYPE_CHECKING:
     from visionseq.data.images import ImageDataset
-    from visionseq.rectified_flow.pairs import Teacher
+    from visionseq.rectified_flow.pair_generation import Teacher
 
 
 def pairs(
@@ -53,7 +53,13 @@ def pairs(
         visionseq pairs rf-digits-edm --invert digits --out pairs/real
     """
     from visionseq.data.pairs import open_pair_writer
-    from visionseq.rectified_flow.pairs import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs
+    from visionseq.rectified_flow.pair_generation import (
+        DrawnPairs,
+        InvertedPairs,
+        PairRecipe,
+        load_teacher,
+        write_pairs,
+    )
 
     if invert and format == "zip":
         raise ConfigError(

@@ -21,8 +21,8 @@ class OptimizerConfig:
         betas: decay of the moments.
         eps: added to the root of the second moment.
         weight_decay: zero is none.
-        warmup_steps: updates over which the rate rises linearly.
-        schedule: what follows the warm-up.
+        warmup_steps: the rate of update i (from 1) is lr * i / warmup_steps until it reaches lr.
+        schedule: what follows the warm-up; cosine falls to zero at the end of the training.
         official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the
             official code of arXiv 2405.20320 never sets it again; only for bit-compatibility with it.
     """
@@ -43,6 +43,8 @@ class OptimizerConfig:
             raise ConfigError(f"optimizer.schedule {self.schedule!r}, expected constant or cosine")
         if self.lr <= 0 or self.warmup_steps < 0:
             raise ConfigError(f"optimizer: lr {self.lr}, warmup_steps {self.warmup_steps}; expected lr > 0, steps >= 0")
+        if self.official_warmup and self.schedule != "constant":
+            raise ConfigError("optimizer.official_warmup: the official code has a constant rate, found schedule cosine")
 
     def build(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
         """Optimiser and per-update schedule; `total_steps` is read by the cosine schedule alone."""
@@ -58,7 +60,7 @@ class OptimizerConfig:
         def factor(i: int) -> float:
             if self.official_warmup:
                 return min(i, self.warmup_steps - 1) / self.warmup_steps if self.warmup_steps else 1.0
-            warm = min(1.0, (i + 1) / (self.warmup_steps + 1))
+            warm = min(1.0, (i + 1) / self.warmup_steps) if self.warmup_steps else 1.0
             if self.schedule == "constant":
                 return warm
             progress = max(0, i - self.warmup_steps) / (total_steps - self.warmup_steps)
@@ -67,7 +69,10 @@ class OptimizerConfig:
         return factor
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
+        options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
         if self.name == "sgd":
-            return torch.optim.SGD(parameters, self.lr, momentum=self.betas[0], weight_decay=self.weight_decay)
+            return torch.optim.SGD(parameters, momentum=self.betas[0], **options)
         kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+        return kind(parameters, betas=self.betas, eps=self.eps, **options)

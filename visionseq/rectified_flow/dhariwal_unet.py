@@ -112,7 +112,7 @@ class DhariwalUNet(Network):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # the embedding stays in float32
             emb_BE = self._embedding(noise_labels, class_labels, augment_labels)
-        x, skips = self.fastest_layout(x), []
+        skips = []
         for layer in self.enc.values():
             x = self.run_block(layer, x, emb_BE) if isinstance(layer, UNetBlock) else layer(x)
             skips.append(x)

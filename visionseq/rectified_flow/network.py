@@ -14,7 +14,6 @@ from torch.utils.checkpoint import checkpoint
 from visionseq.errors import ConfigError
 
 
-CL=True
 class Network(nn.Module):
     """Base of the networks: forward(x [B, C, H, W], noise_labels [B], class_labels, augment_labels) -> [B, C', H, W].
 
@@ -39,11 +38,6 @@ class Network(nn.Module):
         self.augment_dim: int = arguments.get("augment_dim", 0)
         self.label_dropout: float = arguments.get("label_dropout", 0.0)
         self.activation_checkpointing = False
-
-    @staticmethod
-    def fastest_layout(x: Tensor) -> Tensor:
-        """channels_last on the CPU, where convolutions run fastest in it; elsewhere the caller's layout."""
-        return x.contiguous(memory_format=torch.channels_last) if CL and x.device.type == "cpu" else x
 
     def run_block(self, block: nn.Module, x: Tensor, emb_BE: Tensor) -> Tensor:
         """block(x, emb), with its activations recomputed in the backward pass where that is asked for."""

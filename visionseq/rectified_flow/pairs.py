@@ -1,246 +1,126 @@
-"""Pairs (noise, image) for reflow, made by a teacher (arXiv 2405.20320, sections 3 and 4).
+"""The data module of reflow training that makes its own pairs: one command goes from a teacher to a student.
 
-`DrawnPairs` draws noise and lets a model turn it into images: an EDM teacher by its ODE, a velocity by the plain
-sampler (for the k-th reflow). `InvertedPairs` takes real images and carries them to noise: by the teacher's ODE from
-sigma_min up to sigma_max (configuration G, whose solver the paper leaves open). Pair i depends on the recipe and on i
-alone, so an interrupted `write_pairs` continues to exactly the pairs of an uninterrupted one with the same batch size.
+What is missing is generated before the first step, on the first process of each node; an interrupted generation goes
+on where it stopped. For sets that take hours, `visionseq pairs` makes them beforehand at the same `path`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
-from itertools import islice
-from typing import Any, Protocol
+from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from visionseq import zoo
+from visionseq.data.batch import PairBatch
 from visionseq.data.images import ImageDataset
-from visionseq.data.pairs.dataset import PairWriter
-from visionseq.data.pairs.noise import official_noise
-from visionseq.data.seeding import generator_for, seeds_of
-from visionseq.errors import ConfigError
-from visionseq.rectified_flow.inversion import invert
-from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
+from visionseq.data.loader import LoaderOptions, Source
+from visionseq.data.pair_data import PairData, PairSource
+from visionseq.data.pairs.dataset import PairDataset, open_pair_writer
+from visionseq.places import cache_folder
 from visionseq.rectified_flow.ode import Solver
-from visionseq.rectified_flow.pair_progress import shown_progress
-from visionseq.rectified_flow.sampling import sample
-from visionseq.rectified_flow.teacher import edm_invert, edm_sample, to_uint8
-
-Teacher = EDMDenoiser | EDMVelocity
-PAIRS_PER_WRITE = 1024  # so much work a kill can cost at most; a shard holds as many
-_LABEL, _EPS = 1, 2  # keys that keep the draws of one seed apart
+from visionseq.rectified_flow.pair_generation import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs
 
 
-@dataclass(frozen=True)
-class PairRecipe:
-    """How a teacher is run.
-
-    Attributes:
-        steps: noise levels N of an EDM teacher (2N - 1 evaluations by Heun), evaluations of a velocity (odd for Heun);
-            None: 18 levels below 64 x 64 pixels and 40 from there on, as in EDM, and for a velocity 35 evaluations.
-        solver: `heun` or `euler`.
-        seed: seed of the noise and of the classes.
-        guidance_scale: classifier-free guidance of a conditional teacher; the official pairs have none.
-    """
-
-    steps: int | None = None
-    solver: Solver = "heun"
-    seed: int = 0
-    guidance_scale: float = 1.0
-
-    def filled(self, teacher: Teacher) -> "PairRecipe":
-        """The recipe with the number of steps that suits the teacher where none is given."""
-        if self.steps is not None:
-            return self
-        levels = 18 if teacher.img_resolution < 64 else 40
-        return replace(self, steps=levels if isinstance(teacher, EDMDenoiser) else 35)
-
-
-@dataclass
-class PairRows:
-    """Consecutive pairs: image uint8 and noise float32 [n, C, H, W], label int64 [n], records uint8 [n, 32]."""
-
-    image: Tensor
-    noise: Tensor
-    label: Tensor | None = None
-    records: np.ndarray | None = None
-
-    def cut(self, start: int, stop: int) -> "PairRows":
-        """Rows start .. stop - 1."""
-        fields = (self.image, self.noise, self.label, self.records)
-        return PairRows(*(None if field is None else field[start:stop] for field in fields))
-
-
-class PairSource(Protocol):
-    """Something that can make the pairs 0 .. len - 1 in any pieces."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """Plain values that decide what the pairs are."""
-
-    def rows(self, start: int, count: int) -> PairRows:
-        """`count` pairs from `start` on, or fewer where there are no more."""
-
-
-class DrawnPairs:
-    """Images of drawn noise, with a uniformly random class each where the teacher is conditional.
-
-    The noise is the stream of `numpy.random.default_rng(seed)`, image after image, as the official code draws it.
+class ReflowPairs(PairData):
+    """Pairs of a teacher as `PairBatch`, generated where they are missing.
 
     Args:
-        teacher: EDM denoiser or velocity, in eval mode.
-        num_pairs: how many.
-        recipe: how the teacher is run.
+        teacher: zoo name, run folder or model folder of an EDM denoiser or a velocity.
+        batch_size: samples of the global batch, summed over processes.
+        num_pairs: how many pairs to train on.
+        steps: of the teacher's sampler, see `PairRecipe`; None: what suits the teacher.
+        solver: of the teacher's sampler.
+        pair_seed: seed of the noise.
+        path: folder of the pairs; None: in the cache, under a name that stands for teacher and recipe.
+        images: real images to invert instead of noise to draw (configuration G); replaces `num_pairs`.
+        generation_batch_size: pairs that go through the teacher at once.
+        eval_path: pairs for validation, test and prediction.
+        in_memory: hold shards in memory; None: where they are less than 1 GB.
+        eval_batch_size: the batch of validation, test and prediction; None: batch_size.
+        loader: workers, prefetch, pinning.
+        limit: use only so many pairs, spread evenly.
+        samples_per_epoch: what training calls an epoch; None: the number of pairs.
+        class_balanced: draw every class equally often.
+        seed: keys the order.
     """
 
-    def __init__(self, teacher: Teacher, num_pairs: int, recipe: PairRecipe = PairRecipe()):
-        self.teacher, self.num_pairs, self.options = teacher, num_pairs, recipe.filled(teacher)
-        self._position = 0
-        self._stream: Iterator[tuple[bytes, Tensor]] = iter(())
+    def __init__(
+        self,
+        teacher: str,
+        batch_size: int,
+        num_pairs: int = 30_000,
+        steps: int | None = None,
+        solver: Solver = "heun",
+        pair_seed: int = 0,
+        path: str | None = None,
+        images: ImageDataset | None = None,
+        generation_batch_size: int = 256,
+        eval_path: str | None = None,
+        in_memory: bool | None = None,
+        eval_batch_size: int | None = None,
+        loader: LoaderOptions | None = None,
+        limit: int | None = None,
+        samples_per_epoch: int | None = None,
+        class_balanced: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__(
+            path or "",
+            batch_size,
+            eval_path,
+            in_memory,
+            eval_batch_size,
+            loader,
+            limit,
+            samples_per_epoch,
+            class_balanced,
+            seed,
+        )
+        self.teacher, self.num_pairs, self.images = teacher, num_pairs, images
+        self.recipe = PairRecipe(steps, solver, pair_seed)
+        self.generation_batch_size = generation_batch_size
+
+    def prepare_data(self) -> None:
+        """Generate the pairs that are missing; raises `ConfigError` where the folder holds those of another recipe."""
+        maker = self._maker
+        with open_pair_writer(self.folder, "shards", maker.teacher.preprocessing, maker.recipe) as writer:
+            maker.teacher.to("cuda" if torch.cuda.is_available() else "cpu")
+            write_pairs(maker, writer, self.generation_batch_size, f"pairs of {self.teacher}")
+
+    @cached_property
+    def folder(self) -> Path:
+        """Where the pairs are."""
+        if self.path:
+            return Path(self.path)
+        key = json.dumps([self._maker.recipe, len(self._maker)], sort_keys=True)
+        return cache_folder("pairs", f"{Path(self.teacher).name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+
+    @property
+    def dataset(self) -> PairDataset:
+        return self._open(str(self.folder))
+
+    def first(self, count: int) -> PairBatch:
+        """The first `count` pairs that are trained on, for measurements; they must have been generated."""
+        return self.dataset.batch(np.arange(min(count, len(self.train_source()))))
+
+    def train_source(self) -> Source:
+        return _FirstPairs(self.dataset, len(self._maker))
+
+    @cached_property
+    def _maker(self) -> DrawnPairs | InvertedPairs:
+        teacher = load_teacher(self.teacher)
+        if self.images is not None:
+            return InvertedPairs(teacher, self.images, self.recipe)
+        return DrawnPairs(teacher, self.num_pairs, self.recipe)
+
+
+class _FirstPairs(PairSource):
+    """The first `count` pairs: a folder may hold more, made for a longer training."""
+
+    def __init__(self, dataset: PairDataset, count: int):
+        super().__init__(dataset)
+        self.count = count
 
     def __len__(self) -> int:
-        return self.num_pairs
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        return {"pairs": "drawn", **asdict(self.options), "teacher": fingerprint(self.teacher)}
-
-    def rows(self, start: int, count: int) -> PairRows:
-        drawn = self._noise(start, count)
-        noise, records = torch.stack([z for _, z in drawn]), b"".join(record for record, _ in drawn)
-        labels = self._labels(start, count)
-        image = to_uint8(decode(self.teacher, noise, labels, self.options)).cpu()
-        return PairRows(image, noise, labels, np.frombuffer(records, np.uint8).reshape(count, -1))
-
-    def _noise(self, start: int, count: int) -> list[tuple[bytes, Tensor]]:
-        if start < self._position or not self._position:
-            self._position, self._stream = 0, official_noise(self.options.seed, self.teacher.sample_shape)
-        skipped = start - self._position
-        self._position = start + count
-        return list(islice(self._stream, skipped, skipped + count))
-
-    def _labels(self, start: int, count: int) -> Tensor | None:
-        if not self.teacher.label_dim:
-            return None
-        seeds = seeds_of(self.options.seed, _LABEL, np.arange(start, start + count))
-        return torch.from_numpy((seeds % np.uint64(self.teacher.label_dim)).astype(np.int64))
-
-
-class InvertedPairs:
-    """Noise of real images. It has no generator records, so it cannot be kept in the official zip layout.
-
-    Args:
-        teacher: EDM denoiser or velocity, in eval mode.
-        dataset: the images, with their classes where the teacher is conditional.
-        recipe: how the teacher is run; guidance is not used.
-
-    Raises `ConfigError` where images or classes do not fit the teacher.
-    """
-
-    def __init__(self, teacher: Teacher, dataset: ImageDataset, recipe: PairRecipe = PairRecipe()):
-        found, expected = (dataset.channels, dataset.size), (teacher.in_channels, teacher.img_resolution)
-        if found != expected:
-            raise ConfigError(f"dataset: images of {found} (channels, side), the teacher makes {expected}")
-        if teacher.label_dim and (dataset.labels is None or dataset.labels.max() >= teacher.label_dim):
-            found = "no labels" if dataset.labels is None else f"classes up to {dataset.labels.max()}"
-            raise ConfigError(f"dataset: {found}, the teacher is conditional on {teacher.label_dim} classes")
-        self.teacher, self.dataset, self.options = teacher, dataset, recipe.filled(teacher)
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        options = asdict(replace(self.options, guidance_scale=1.0))
-        return {"pairs": "inverted", **options, "images": len(self), "teacher": fingerprint(self.teacher)}
-
-    def rows(self, start: int, count: int) -> PairRows:
-        batch = self.dataset.batch(np.arange(start, min(start + count, len(self))))
-        labels = batch.label if self.teacher.label_dim else None
-        noise = encode(self.teacher, batch.image, labels, self.options, generator_for(self.options.seed, _EPS, start))
-        return PairRows(to_uint8(batch.image), noise.float().cpu(), batch.label)
-
-
-def write_pairs(source: PairSource, writer: PairWriter, batch_size: int = 256, label: str = "pairs") -> int:
-    """Make the pairs that the writer lacks, showing progress; returns how many those were.
-
-    Args:
-        source: what makes them.
-        writer: where they go; its recipe should be the source's.
-        batch_size: pairs that go through the network at once. Batches begin at multiples of it and are made whole,
-            so that a network whose rounding depends on the batch gives the same pairs after a restart.
-        label: what the progress display calls them.
-    """
-    if batch_size < 1:
-        raise ConfigError(f"batch_size: {batch_size}, expected at least 1")
-    chunk = max(PAIRS_PER_WRITE // batch_size, 1) * batch_size
-    missing = writer.missing(len(source), chunk)
-    before = done = len(source) - sum(map(len, missing))
-    with shown_progress(label, done, len(source)) as show:
-        for part in missing:
-            first = part.start // batch_size * batch_size
-            batches = []
-            for start in range(first, part.stop, batch_size):
-                batches.append(source.rows(start, batch_size))
-                show(done + min(start + batch_size, part.stop) - part.start)
-            rows = _joined(batches).cut(part.start - first, part.stop - first)
-            writer.write(part.start, rows.image, rows.label, rows.noise, rows.records)
-            done += len(part)
-    return done - before
-
-
-def load_teacher(name: str) -> Teacher:
-    """The model behind a name or folder, in eval mode; raises `ConfigError` where it makes no images by an ODE."""
-    model = zoo.load(name)
-    if not isinstance(model, EDMDenoiser | EDMVelocity):
-        raise ConfigError(f"teacher: {name} is a {type(model).__name__}, expected an EDMDenoiser or EDMVelocity")
-    return model
-
-
-def decode(teacher: Teacher, noise: Tensor, labels: Tensor | None, recipe: PairRecipe) -> Tensor:
-    """Images [n, C, H, W] of unit noise, on the teacher's device: by EDM's ODE, or by the plain rule of a velocity."""
-    noise, labels = _moved(teacher, noise, labels)
-    options = {"class_labels": labels, "guidance_scale": recipe.guidance_scale, "record": False}
-    if isinstance(teacher, EDMDenoiser):
-        return edm_sample(teacher, noise, recipe.steps, recipe.solver, **options).x
-    return sample(teacher, noise, recipe.steps, recipe.solver, "default", **options).x
-
-
-def encode(
-    teacher: Teacher, image: Tensor, labels: Tensor | None, recipe: PairRecipe, generator: torch.Generator
-) -> Tensor:
-    """Unit noise of images [n, C, H, W], on the teacher's device; a velocity needs a little noise from `generator`."""
-    image, labels = _moved(teacher, image, labels)
-    if isinstance(teacher, EDMDenoiser):
-        return edm_invert(teacher, image, recipe.steps, recipe.solver, labels)
-    return invert(teacher, image, recipe.steps, recipe.solver, labels, generator).x
-
-
-def fingerprint(teacher: Teacher) -> str:
-    """Hexadecimal SHA-256 of a model's configuration and weights."""
-    digest = hashlib.sha256(json.dumps([type(teacher).__name__, teacher.config], sort_keys=True).encode())
-    for name, tensor in teacher.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def _moved(teacher: Teacher, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    device = next(teacher.parameters()).device
-    return images.to(device), None if labels is None else labels.to(device)
-
-
-def _joined(batches: list[PairRows]) -> PairRows:
-    first = batches[0]
-    return PairRows(
-        torch.cat([rows.image for rows in batches]),
-        torch.cat([rows.noise for rows in batches]),
-        None if first.label is None else torch.cat([rows.label for rows in batches]),
-        None if first.records is None else np.concatenate([rows.records for rows in batches]),
-    )
+        return min(self.count, len(self.dataset))

@@ -167,7 +167,7 @@ class SongUNet(Network):
     ) -> Tensor:
         with torch.autocast(x.device.type, enabled=False):  # the embedding stays in float32
             emb_BE = self._embedding(noise_labels, class_labels, augment_labels)
-        x, skips = self._encode(self.fastest_layout(x), emb_BE)
+        x, skips = self._encode(x, emb_BE)
         return self._decode(x, skips, emb_BE)
 
     def _embedding(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:

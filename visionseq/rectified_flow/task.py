@@ -1,8 +1,8 @@
 """Training of the room: EDM teachers, 1-rectified flows from scratch, and reflow students (arXiv 2405.20320, 2206.00364).
 
 Three LightningModules with one shape: a `model` to train, a loss, and pictures of what the model draws. Every random
-number of a step comes from one generator keyed by (seed, epoch, batch), drawn for the global batch, so a run does not
-depend on the number of processes and resumes without any generator state. Clock: t = 0 is data, t = 1 is noise.
+number of a step comes from one generator keyed by the seed and the batches finished before, drawn for the global batch,
+so a run does not depend on the number of processes and resumes without any generator state. Clock: t = 0 is data, t = 1 is noise.
 """
 
 from typing import Any, Literal
@@ -39,7 +39,9 @@ class _FlowTask(LightningModule):
         raise NotImplementedError
 
     def training_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> Tensor:
-        loss = self.loss(batch, self._draw(self.seed, self.current_epoch, batch_idx))
+        # Lightning's epoch and batch_idx differ between a run and its resume in mid-epoch; this counter does not.
+        finished = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        loss = self.loss(batch, self._draw(self.seed, finished))
         self.log("train/loss", loss, sync_dist=True, batch_size=len(batch))
         return loss
 

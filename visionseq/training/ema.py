@@ -3,9 +3,12 @@
     ema <- decay * ema + (1 - decay) * w       after every optimiser update
 
 It starts as a copy of the weights after update `start_update`. The official code of arXiv 2405.20320 starts at the
-third update; parameters are averaged, buffers are those of the raw model.
+third update; parameters are averaged, buffers are those of the raw model. (Lightning's WeightAveraging averages the
+whole task, puts the average where a resumed run looks for its weights, and averages in the dtype of the weights.)
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,14 +16,15 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError, ConfigError
+from visionseq.training import sharding
 
 
 class Average:
-    """The average of a module's parameters and its counter of updates.
+    """The average of a module's parameters, and the means to show it in the module.
 
     Args:
         module: whose parameters are averaged.
-        decay: in [0, 1).
+        decay: in [0, 1); 0 keeps the weights themselves.
         start_update: number (from 1) of the update after which the average is the weights themselves.
     """
 
@@ -30,25 +34,43 @@ class Average:
         self.decay, self.start_update = decay, start_update
         self.parameters = dict(module.named_parameters())
         self.shadow: dict[str, Tensor] = {}
+        self.raw: dict[str, Tensor] = {}
 
     @torch.no_grad()
     def update(self, number: int) -> None:
         """Take in the weights after update `number` (from 1)."""
         if number < self.start_update:
             return
-        if not self.shadow:
-            self.shadow = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
-            return
-        weights = [parameter.detach() for parameter in self.parameters.values()]
-        torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay)
+        # An average in half precision would lose what it is given: 0.0001 w is below its resolution.
+        weights = [_wide(parameter.detach()) for parameter in self.parameters.values()]
+        if self.shadow:
+            torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay)
+        else:
+            self.shadow = {name: weight.clone() for name, weight in zip(self.parameters, weights, strict=True)}
 
     @torch.no_grad()
-    def swap(self) -> None:
-        """Exchange average and weights; a second call undoes the first."""
-        for name, average in self.shadow.items():
-            weights = self.parameters[name].detach().clone()
-            self.parameters[name].copy_(average)
-            average.copy_(weights)
+    def show(self, average: bool) -> None:
+        """Put the average, or the weights that the optimiser works on, into the module."""
+        if average and self.shadow and not self.raw:
+            self.raw = {name: parameter.detach().clone() for name, parameter in self.parameters.items()}
+            self._copy(self.shadow)
+        elif not average and self.raw:
+            self._copy(self.raw)
+            self.raw = {}
+
+    @contextmanager
+    def shown(self, average: bool = True) -> Iterator[None]:
+        """`show` for the time of a context."""
+        before = bool(self.raw)
+        self.show(average)
+        try:
+            yield
+        finally:
+            self.show(before)
+
+    def _copy(self, values: dict[str, Tensor]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(values[name])
 
 
 class EMA(Callback):
@@ -58,28 +80,27 @@ class EMA(Callback):
     raw weights.
 
     Args:
-        decay: 0.9999 in the official recipes.
-        start_update: see `Average`.
+        decay: 0.9999 in the official recipes; 0 keeps the weights themselves.
+        start_update: number (from 1) of the update after which the average begins as a copy of the weights.
     """
 
     def __init__(self, decay: float = 0.9999, start_update: int = 3):
         self.decay, self.start_update = decay, start_update
         self.average: Average | None = None
-        self._updates = 0
         self._restored: dict[str, Tensor] = {}
-        self._swapped = False
+        self._updates = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.average = Average(pl_module.model, self.decay, self.start_update)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("ema") or {}
-        unknown = set(self._restored) ^ {name for name, _ in pl_module.model.named_parameters()}
-        if self._restored and unknown:
-            raise CheckpointError(f"the checkpoint's average does not fit the model: {', '.join(sorted(unknown)[:5])}")
+        differing = set(self._restored) ^ set(self.average.parameters)
+        if self._restored and differing:
+            raise CheckpointError(f"the checkpoint's average does not fit the model: {', '.join(sorted(differing)[:5])}")
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._restore()
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._restore(trainer)
         self._updates = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
@@ -88,55 +109,48 @@ class EMA(Callback):
             self.average.update(self._updates)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        if self.average.shadow:
-            # Inside a validation the shadow holds the raw weights, and the module the average.
-            with self.raw_weights():
-                checkpoint["ema"] = {name: average.clone() for name, average in self.average.shadow.items()}
+        if not self.average.shadow:
+            return
+        if sharding.is_sharded(trainer):
+            with self.average.shown():
+                checkpoint["ema"] = sharding.gather(trainer, self.average.parameters)
+            return
+        checkpoint["ema"] = dict(self.average.shadow)
+        # Saved within a validation, the state holds the average: put back the weights that training resumes from.
+        checkpoint["state_dict"].update({f"model.{name}": weight for name, weight in self.average.raw.items()})
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._restore()
-        self._show_average(True)
+        self._restore(trainer)
+        self.average.show(True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._show_average(False)
+        self.average.show(False)
 
     on_test_start = on_predict_start = on_validation_start
     on_test_end = on_predict_end = on_validation_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        self._show_average(False)
+        if self.average is not None:
+            self.average.show(False)
 
-    def averaged(self) -> "_Shown":
-        """Context in which the model has the averaged weights."""
-        return _Shown(self, True)
+    def finish(self, trainer: Trainer) -> None:
+        """Leave the average in the model, at the end of a training."""
+        self._restore(trainer)
+        self.average.show(True)
+        self.average.raw = {}
 
-    def raw_weights(self) -> "_Shown":
-        """Context in which the model has the weights that the optimiser works on."""
-        return _Shown(self, False)
-
-    def _restore(self) -> None:
-        if self._restored:
-            device = next(iter(self.average.parameters.values())).device
-            self.average.shadow = {
-                name: self._restored[name].to(device, copy=True) for name in self.average.parameters
-            }
-            self._restored = {}
-
-    def _show_average(self, show: bool) -> None:
-        if show != self._swapped and self.average is not None and self.average.shadow:
-            self.average.swap()
-            self._swapped = show
+    def _restore(self, trainer: Trainer) -> None:
+        """Take over what a checkpoint held, once the strategy has placed or sharded the parameters."""
+        if not self._restored:
+            return
+        restored, self._restored = self._restored, {}
+        if sharding.is_sharded(trainer):
+            restored = sharding.scatter(trainer, self.average.parameters, restored)
+        self.average.shadow = {
+            name: _wide(restored[name]).to(parameter.device, copy=True)
+            for name, parameter in self.average.parameters.items()
+        }
 
 
-class _Shown:
-    """Shows the average or the raw weights for a while, and what was there before afterwards."""
-
-    def __init__(self, ema: EMA, average: bool):
-        self.ema, self.average, self.before = ema, average, ema._swapped
-
-    def __enter__(self) -> None:
-        self.before = self.ema._swapped
-        self.ema._show_average(self.average)
-
-    def __exit__(self, *_: object) -> None:
-        self.ema._show_average(self.before)
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -4,7 +4,7 @@ Rows are written before the checkpoint of their step; on a resume, rows beyond t
 """
 
 import csv
-import os
+import io
 from pathlib import Path
 from typing import Any
 
@@ -12,67 +12,85 @@ from lightning import Callback, LightningModule, Trainer
 
 from visionseq.files import atomic_write
 
+METRICS = "metrics.csv"
+
 
 class MetricsFile(Callback):
-    """Appends what the task logs, with step and learning rate.
+    """Appends what the task logs, with step and learning rate, to metrics.csv below the trainer's root folder.
 
     Args:
-        path: the file.
-        every_n_steps: updates between two rows of training metrics; validation has rows of its own.
+        every_n_steps: updates between two rows of training metrics; each validation has a row of its own.
     """
 
-    def __init__(self, path: str | os.PathLike, every_n_steps: int = 50):
-        self.path, self.every_n_steps = Path(path), every_n_steps
-        self._rows: list[dict[str, Any]] = []
+    def __init__(self, every_n_steps: int = 50):
+        self.every_n_steps = every_n_steps
+        self._rows: list[dict[str, str]] = []
+        self._columns: list[str] = []
         self._step = 0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
-        kept = [row for row in _read(self.path) if int(row["step"]) <= self._step] if self.path.is_file() else []
-        self._rows = kept if self._step else []
+        path = _path(trainer)
+        earlier = read_metrics(path) if self._step and path.is_file() else []
+        self._rows = [row for row in earlier if int(row["step"]) <= self._step]
+        self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
         self._rewrite(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step > self._step:
-            self._step = trainer.global_step
-            if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
-                rate = trainer.optimizers[0].param_groups[0]["lr"]
-                self._append(trainer, {"lr": rate, **_logged(trainer, "train/")})
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
+            rate = trainer.optimizers[0].param_groups[0]["lr"]
+            self._append(trainer, {"lr": rate, **_logged(trainer, "train/", "_step", "_epoch")})
+            for logger in trainer.loggers:
+                logger.log_metrics({"lr": rate}, self._step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._append(trainer, _logged(trainer, "val/"))
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._append(trainer, _logged(trainer, "val/", "_epoch", "_step"))
 
     def _append(self, trainer: Trainer, values: dict[str, float]) -> None:
         row = {"step": str(trainer.global_step), **{name: repr(float(value)) for name, value in values.items()}}
-        new_column = any(name not in self._columns() for name in row)
         self._rows.append(row)
-        if new_column:
+        new = [name for name in row if name not in self._columns]
+        self._columns += new
+        if new:
             self._rewrite(trainer)
         elif trainer.is_global_zero:
-            with open(self.path, "a", newline="", encoding="utf-8") as file:
-                csv.DictWriter(file, self._columns()).writerow(row)
-
-    def _columns(self) -> list[str]:
-        return list(dict.fromkeys(name for row in self._rows for name in row)) or ["step"]
+            with open(_path(trainer), "a", newline="", encoding="utf-8") as file:
+                csv.DictWriter(file, self._columns).writerow(row)
 
     def _rewrite(self, trainer: Trainer) -> None:
         if trainer.is_global_zero:
-            with atomic_write(self.path, "w") as file:
-                writer = csv.DictWriter(file, self._columns(), lineterminator="\r\n")
-                writer.writeheader()
-                writer.writerows(self._rows)
+            with atomic_write(_path(trainer), "wb") as file:
+                file.write(_csv_text(self._columns, self._rows).encode())
 
 
-def _logged(trainer: Trainer, prefix: str) -> dict[str, float]:
-    names = sorted(name for name in trainer.callback_metrics if name.startswith(prefix) and not name.endswith("_step"))
-    return {name.removesuffix("_epoch"): trainer.callback_metrics[name].item() for name in names}
-
-
-def _read(path: Path) -> list[dict[str, str]]:
-    """Complete rows of an earlier part of the run; a last line that a kill cut short is dropped."""
+def read_metrics(path: Path) -> list[dict[str, str]]:
+    """The complete rows, each without its empty cells; a last line that a kill cut short is dropped."""
     with open(path, newline="", encoding="utf-8") as file:
         text = file.read()
-    complete = text[: text.rfind("\n") + 1]
-    rows = csv.DictReader(complete.splitlines())
+    rows = csv.DictReader(text[: text.rfind("\n") + 1].splitlines())
     return [{name: value for name, value in row.items() if value not in (None, "")} for row in rows]
+
+
+def _csv_text(columns: list[str], rows: list[dict[str, str]]) -> str:
+    file = io.StringIO(newline="")
+    writer = csv.DictWriter(file, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def _logged(trainer: Trainer, prefix: str, suffix: str, other: str) -> dict[str, float]:
+    """What the task logged under `prefix`; of a value logged per step and per epoch, the one with `suffix`.
+
+    The mean over an epoch is kept for validations alone: over training steps it would not survive a restart.
+    """
+    names = sorted(name for name in trainer.callback_metrics if name.startswith(prefix) and not name.endswith(other))
+    return {name.removesuffix(suffix): trainer.callback_metrics[name].item() for name in names}
+
+
+def _path(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / METRICS

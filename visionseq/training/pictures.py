@@ -1,6 +1,5 @@
 """Pictures of what the model draws, in the log and in the run folder."""
 
-import os
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -11,48 +10,50 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from visionseq import viz
+from visionseq.files import atomic_write
 from visionseq.training.ema import EMA
+
+SAMPLES = "samples"
 
 
 class Pictures(Callback):
     """Writes what the task's `sample_images()` returns, drawn with the averaged weights in eval mode.
 
+    A task without that method has no pictures. The images, [N, C, H, W] in [-1, 1] or uint8, go to
+    samples/step_00001000.png and the like below the trainer's root folder, and to TensorBoard.
+
     Args:
-        folder: where `step_00001000.png` and the like go.
         every_n_steps: updates between two pictures; there is one at the end as well.
-        columns: images per row of the grid.
+        columns: images per row of the grid; None takes the task's `sample_columns`, or a square.
     """
 
-    def __init__(self, folder: str | os.PathLike, every_n_steps: int = 1000, columns: int | None = None):
-        self.folder, self.every_n_steps, self.columns = Path(folder), every_n_steps, columns
+    def __init__(self, every_n_steps: int = 1000, columns: int | None = None):
+        self.every_n_steps, self.columns = every_n_steps, columns
         self._step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if trainer.global_step > self._step:
-            self._step = trainer.global_step
-            if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
-                self._draw(trainer, pl_module)
+        if trainer.global_step == self._step:
+            return
+        self._step = trainer.global_step
+        if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
+            self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not trainer.is_global_zero or not hasattr(pl_module, "sample_images"):
             return
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
-        was_training = pl_module.training
+        training = [module for module in pl_module.modules() if module.training]
         pl_module.eval()
-        # The generators of this step were set at its start: a picture must not move them for what follows.
-        with torch.random.fork_rng(), ema.averaged() if ema else nullcontext():
+        with torch.random.fork_rng(), ema.average.shown() if ema else nullcontext():
             images = pl_module.sample_images()
-        pl_module.train(was_training)
-        columns = self.columns or getattr(pl_module, "sample_columns", None)
-        picture = viz.image_grid(images, columns=columns)
-        viz.save_png(picture, self.folder / f"step_{trainer.global_step:08d}.png")
+        for module in training:
+            module.training = True
+        picture = viz.image_grid(images, columns=self.columns or getattr(pl_module, "sample_columns", None))
+        with atomic_write(Path(trainer.default_root_dir) / SAMPLES / f"step_{self._step:08d}.png") as file:
+            picture.save(file, format="PNG")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("samples", np.asarray(picture), trainer.global_step, dataformats="HWC")
-
-
-
-
+                logger.experiment.add_image("samples", np.asarray(picture), self._step, dataformats="HWC")

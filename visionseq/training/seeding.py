@@ -1,4 +1,8 @@
-"""The generators of a step are set from (seed, epoch, batch, rank) alone, so a resumed run needs no generator state."""
+"""The generators of a step are set from (seed, batch, rank) alone, so a resumed run needs no generator state.
+
+A batch is known by its number since the beginning of the run. Epoch and place in the epoch would not do: a training that
+ends at `max_steps` in mid-epoch counts that epoch as done, so a longer training that resumes from it would count others.
+"""
 
 import random
 from typing import Any
@@ -8,6 +12,11 @@ import torch
 from lightning import Callback, LightningModule, Trainer
 
 from visionseq.data.seeding import seed_of
+
+
+def batches_done(trainer: Trainer) -> int:
+    """Training batches that the run has finished, over all restarts; within a step, the number of that batch."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
 
 class StepSeed(Callback):
@@ -21,7 +30,7 @@ class StepSeed(Callback):
         self.seed = seed
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        seed = seed_of(self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
+        seed = seed_of(self.seed, batches_done(trainer), trainer.global_rank)
         torch.manual_seed(seed)
         np.random.seed(seed % 2**32)
         random.seed(seed)
