@@ -2,8 +2,8 @@
 
 import io
 import itertools
-import pickle
 import zipfile
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -100,8 +100,8 @@ def twice() -> bytes:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (bad_name("../../etc/"), "outside"),
-        (bad_name("/absolute/"), "outside"),
+        (bad_name("../../evil"), "outside"),
+        (bad_name("/etc/passw"), "outside"),
         (bad_name("C:\\windows"), "outside"),
         (bad_name("..\\..\\evil"), "outside"),
         (bad_name("new\nline"), "outside"),
@@ -134,7 +134,7 @@ def test_open_files_stay_in_their_process(tmp_path):
     (tmp_path / "x.zip").write_bytes(ours(MEMBERS))
     archive = ZipArchive(tmp_path / "x.zip")
     archive.read(0)
-    copy = pickle.loads(pickle.dumps(archive))
+    copy = deepcopy(archive)  # by way of the state that a spawned worker gets
     assert not copy._files._files
     assert copy.read(1) == archive.read(1)
 

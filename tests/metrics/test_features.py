@@ -3,9 +3,9 @@
 import pytest
 import torch
 from lightning import Trainer
-from lightning.pytorch.cli import LightningCLI
 
 import visionseq
+from visionseq.cli import main
 from visionseq.data import Digits, ImageData
 from visionseq.errors import ConfigError
 from visionseq.metrics import FeatureCNN, FeatureTask
@@ -71,16 +71,17 @@ def test_task_learns_the_digits(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion"])
-def test_configs_build_task_and_data(name):
+def test_configs_train_a_network_that_scores(name, tmp_path):
     path = shipped_folder("configs") / "features" / f"{name}.yaml"
     if name == "fashion":
-        pytest.importorskip("torchvision")
         _skip_without_fashion()
     assert len(path.read_text().splitlines()) <= 60
-    cli = LightningCLI(run=False, args=["--config", str(path), "--trainer.logger=false"], save_config_callback=None)
-    assert isinstance(cli.model, FeatureTask)
-    batch = next(iter(cli.datamodule.val_dataloader()))
-    assert cli.model.model(batch.image).shape == (len(batch), 10)
+    arguments = ["--config", str(path), "--run_dir", str(tmp_path), "--trainer.max_steps", "2"]
+    assert main(["fit", *arguments]) == 0
+    network = visionseq.load(tmp_path)
+    assert isinstance(network, FeatureCNN)
+    channels, size = network.preprocessing["channels"], network.preprocessing["size"]
+    assert network.features(torch.zeros(2, channels, size, size)).shape == (2, network.num_features)
 
 
 def _skip_without_fashion() -> None:

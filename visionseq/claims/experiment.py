@@ -1,8 +1,8 @@
 """The runs behind the claim of `rectified_flow`: a teacher, its pairs, one student per row, and their scores.
 
 Every stage leaves a folder or a file and is skipped where that exists, so an interrupted claim goes on where it
-stopped. The small networks and data follow section 7 of what the paper's ablation shows at full size (arXiv
-2405.20320, table 1): A vanilla 2-rectified flow, B with the teacher's weights, C with U-shaped t, D with pseudo-Huber,
+stopped. The rows are those of the paper's ablation (arXiv 2405.20320,
+table 1) at a size that a CPU can carry: A vanilla 2-rectified flow, B with the teacher's weights, C with U-shaped t, D with pseudo-Huber,
 E with a perceptual term, F with that term divided by t.
 """
 
@@ -18,6 +18,7 @@ from visionseq import zoo
 from visionseq.data.digits import Digits
 from visionseq.data.fashion_mnist import FashionMNIST
 from visionseq.data.image_data import ImageData
+from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
 from visionseq.files import write_json
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
@@ -112,6 +113,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
         teacher=teacher_name,
         num_pairs=experiment.num_pairs,
         steps=experiment.pair_steps,
+        pair_seed=seed,
         seed=seed,
         path=str(folder / "pairs"),
         batch_size=experiment.batch_size,
@@ -172,7 +174,7 @@ class Measure:
     def __init__(self, experiment: Experiment, seed: int):
         self.experiment = experiment
         self.features = zoo.load(experiment.features).features
-        self.reference = feature_statistics(self._features(experiment.images().float_images()))
+        self.reference = feature_statistics(self._features(to_float(experiment.images().images)))
         self.generator_keys = (SAMPLE_KEY, seed)
 
     def teacher(self, model: EDMDenoiser) -> dict[str, Any]:
@@ -198,6 +200,10 @@ class Measure:
         shape = (self.experiment.num_samples, *model.sample_shape)
         noise = torch.randn(shape, generator=generator_for(*self.generator_keys))
         return list(noise.split(self.experiment.score_batch))
+
+    def noise(self, model: EDMDenoiser | EDMVelocity, count: int) -> Tensor:
+        """The first `count` noises of the scores [count, C, H, W]."""
+        return self._noise(model)[0][:count]
 
     def _distance(self, images: Tensor) -> float:
         return float(frechet_distance(*self.reference, *feature_statistics(self._features(images))))

@@ -1,19 +1,37 @@
-"""Improved rectified flows (2-rectified flow++, arXiv 2405.20320): teachers, pairs, students, few-step samplers."""
+"""Improved rectified flows (2-rectified flow++, arXiv 2405.20320): teachers, pairs, students, few-step samplers.
 
-from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
-from visionseq.rectified_flow.pairs import ReflowPairs
-from visionseq.rectified_flow.sampling import sample
-from visionseq.rectified_flow.task import RectifiedFlowTask, ReflowTask, TeacherTask
-from visionseq.rectified_flow.teacher import edm_sample
+Loading and sampling need torch alone; the names of training bring lightning in when they are asked for.
+"""
 
-__all__ = [
-    "EDMDenoiser",
-    "EDMVelocity",
-    "RectifiedFlowTask",
-    "ReflowPairs",
-    "ReflowTask",
-    "TeacherTask",
-    "build_network",
-    "edm_sample",
-    "sample",
-]
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "EDMDenoiser": "model",
+    "EDMVelocity": "model",
+    "build_network": "model",
+    "PRESETS": "presets",
+    "from_official": "convert",
+    "to_official": "convert",
+    "sample": "sampling",
+    "edm_sample": "teacher",
+    "invert": "inversion",
+    "interpolate": "inversion",
+    "reconstruct": "inversion",
+    "translate": "inversion",
+    "RectifiedFlowTask": "task",
+    "ReflowTask": "task",
+    "TeacherTask": "task",
+    "ReflowPairs": "pairs",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -8,7 +8,8 @@ the start of a student without any change. Clock of the room: t = 0 is data, t =
 and D stay in float32 under autocast and in float16 models.
 """
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,9 @@ from visionseq.nn.pretrained import PretrainedModel
 from visionseq.rectified_flow.dhariwal_unet import DhariwalUNet
 from visionseq.rectified_flow.network import Network
 from visionseq.rectified_flow.residual_mlp import ResidualMLP
+from visionseq.rectified_flow.sampling import sample
 from visionseq.rectified_flow.song_unet import SongUNet
+from visionseq.rectified_flow.teacher import edm_sample
 
 NETWORKS: dict[str, type[Network]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet, "ResidualMLP": ResidualMLP}
 
@@ -117,11 +120,18 @@ class EDMDenoiser(_PreconditionedModel):
         return self.denoise(y, sigma, class_labels, augment_labels)
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, steps: int = 18, class_labels: Tensor | None = None) -> Tensor:
-        """Images [B, C, H, W] float32 from unit noise by the EDM Heun sampler with 2 steps - 1 evaluations."""
-        from visionseq.rectified_flow.teacher import edm_sample
-
-        return edm_sample(self, noise, steps=steps, class_labels=class_labels).x.float()
+    def sample(
+        self,
+        noise: Tensor,
+        steps: int = 18,
+        class_labels: Tensor | None = None,
+        solver: Literal["euler", "heun"] = "heun",
+        guidance_scale: float = 1.0,
+        callback: Callable[[int, float, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Images [B, C, H, W] float32 from unit noise by the EDM sampler; Heun makes 2 steps - 1 evaluations."""
+        options = {"solver": solver, "guidance_scale": guidance_scale, "callback": callback, "record": False}
+        return edm_sample(self, noise, steps, class_labels=class_labels, **options).x.float()
 
 
 class EDMVelocity(_PreconditionedModel):
@@ -142,11 +152,19 @@ class EDMVelocity(_PreconditionedModel):
         return (x_t - self.denoise(x_t / (1 - t), t / (1 - t), class_labels)) / t
 
     @torch.no_grad()
-    def sample(self, noise: Tensor, steps: int = 1, class_labels: Tensor | None = None) -> Tensor:
-        """Images [B, C, H, W] float32 from unit noise by Euler steps with the re-anchoring rule of the paper."""
-        from visionseq.rectified_flow.sampling import sample
-
-        return sample(self, noise, steps=steps, solver="euler", rule="new", class_labels=class_labels).x.float()
+    def sample(
+        self,
+        noise: Tensor,
+        steps: int = 1,
+        class_labels: Tensor | None = None,
+        solver: Literal["euler", "heun"] = "euler",
+        rule: Literal["default", "new"] = "new",
+        guidance_scale: float = 1.0,
+        callback: Callable[[int, float, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Images [B, C, H, W] float32 from unit noise, by default with the re-anchoring rule of the paper."""
+        options = {"guidance_scale": guidance_scale, "callback": callback, "record": False}
+        return sample(self, noise, steps, solver, rule, class_labels=class_labels, **options).x.float()
 
 
 def _at_least_float32(x: Tensor) -> Tensor:

@@ -1,12 +1,13 @@
 """Training on Lightning: runs that resume to the bit, averaged weights, checkpoints that are always complete."""
 
-from visionseq.training.checkpoint import AtomicCheckpointIO, Checkpoints
+from visionseq.training.checkpoint import Checkpoints
+from visionseq.training.checkpoint_io import AtomicCheckpointIO
 from visionseq.training.ema import EMA, Average
 from visionseq.training.loss_scale import DynamicLossScale, LossScale
 from visionseq.training.metrics_file import MetricsFile
 from visionseq.training.pictures import Pictures
 from visionseq.training.runner import fit
-from visionseq.training.seeding import StepSeed
+from visionseq.training.seeding import StepSeed, batches_done
 
 __all__ = [
     "EMA",
@@ -18,5 +19,6 @@ __all__ = [
     "MetricsFile",
     "Pictures",
     "StepSeed",
+    "batches_done",
     "fit",
 ]

@@ -64,8 +64,9 @@ class LossScale(Precision):
 
     def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:
         if self.loss_scale.enabled:
-            parameters = list(module.model.parameters())
-            overflow = has_overflow(parameters)
+            overflow = has_overflow(module.model.parameters())
+            if module.trainer.world_size > 1:  # between two synchronisations each process has gradients of its own
+                overflow = module.trainer.strategy.reduce_boolean_decision(overflow, all=False)
             if overflow:
                 module.zero_grad(set_to_none=True)
             self.loss_scale.update(overflow)

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
 
 from visionseq import viz
-from visionseq.files import atomic_write
 from visionseq.training.ema import EMA
+from visionseq.training.sharding import is_sharded
 
 SAMPLES = "samples"
 
@@ -42,7 +43,7 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.is_global_zero or not hasattr(pl_module, "sample_images"):
+        if not hasattr(pl_module, "sample_images") or not (trainer.is_global_zero or is_sharded(trainer)):
             return
         ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
         training = [module for module in pl_module.modules() if module.training]
@@ -51,9 +52,12 @@ class Pictures(Callback):
             images = pl_module.sample_images()
         for module in training:
             module.training = True
+        if trainer.is_global_zero:
+            self._write(trainer, pl_module, images)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, images: Tensor) -> None:
         picture = viz.image_grid(images, columns=self.columns or getattr(pl_module, "sample_columns", None))
-        with atomic_write(Path(trainer.default_root_dir) / SAMPLES / f"step_{self._step:08d}.png") as file:
-            picture.save(file, format="PNG")
+        viz.save_png(picture, Path(trainer.default_root_dir) / SAMPLES / f"step_{self._step:08d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("samples", np.asarray(picture), self._step, dataformats="HWC")

@@ -1,99 +1,102 @@
-"""The folder of a run: what was asked for, with what, and what came of it.
+"""The folder of a run: what was asked for, with what it ran, and what came of it.
 
-    config.yaml  environment.txt  commit.txt  checkpoints/  metrics.csv  samples/  tensorboard/  model/
+    config.yaml  environment.txt  commit.txt  checkpoints/  metrics.csv  samples/  tensorboard/  predictions/  model/
 """
 
 import os
 import platform
+import shutil
 import subprocess
-import time
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from visionseq import __version__
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write
-from visionseq.nn.pretrained import PretrainedModel
+from visionseq.training.checkpoint_io import CHECKPOINTS
+from visionseq.training.metrics_file import METRICS
+from visionseq.training.pictures import SAMPLES
 
-CHECKPOINTS, METRICS, SAMPLES, MODEL = "checkpoints", "metrics.csv", "samples", "model"
 CONFIG, ENVIRONMENT, COMMIT = "config.yaml", "environment.txt", "commit.txt"
+MODEL, TENSORBOARD, PREDICTIONS = "model", "tensorboard", "predictions"
+_CONTENTS = (CONFIG, ENVIRONMENT, COMMIT, CHECKPOINTS, METRICS, SAMPLES, TENSORBOARD, PREDICTIONS, MODEL)
+# What may change between the parts of a run without changing what it computes, apart from how far it goes.
+_FREE = {"config", "run_dir", "overwrite", "ckpt_path", "allow_changes", "checkpoints", "pictures"}
+_FREE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "max_time", "accelerator", "strategy", "devices")}
+_FREE |= {f"trainer.{name}" for name in ("num_nodes", "logger", "profiler", "enable_progress_bar", "callbacks")}
 
 
-def claim_run_folder(folder: str | os.PathLike, resume: bool, overwrite: bool) -> Path:
-    """Create the folder of a new run, or accept an existing one on purpose; raises `ConfigError` otherwise.
-
-    An overwritten run is moved aside to `<folder>.old-<time>`, not deleted.
-    """
-    folder = Path(folder)
+def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raise `ConfigError` where a new run would meet an earlier one, or a folder that is none of ours."""
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run_dir: {folder} is a file, expected a folder")
-    occupied = folder.is_dir() and any(folder.iterdir())
-    if occupied and overwrite:
-        folder.rename(folder.with_name(f"{folder.name}.old-{time.strftime('%Y%m%d-%H%M%S')}"))
-    elif occupied and not resume:
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if names and not names & {*_CONTENTS}:
+        raise ConfigError(f"run_dir: {folder} holds {', '.join(sorted(names)[:3])}, expected a new or a run's folder")
+    if names and not resume and not overwrite:
         raise ConfigError(
-            f"run_dir: {folder} holds an earlier run; resume it with --ckpt_path last, replace it with --overwrite "
-            "true, or choose another --run_dir"
+            f"run_dir: {folder} holds an earlier run; resume it with --ckpt_path last, replace it with --overwrite, "
+            "or choose another --run_dir"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
-def record_environment(folder: Path) -> None:
-    """Write the installed packages and the commit that the run began with."""
+def prepare_run_folder(folder: Path, resume: bool, overwrite: bool, config: str | None = None) -> None:
+    """Create the folder, empty of an earlier run that is to be replaced, and record config, packages and commit."""
+    check_run_folder(folder, resume, overwrite)
+    if overwrite and not resume:
+        for path in (folder / name for name in _CONTENTS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
     names = {f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"]}
-    with atomic_write(folder / ENVIRONMENT, "w") as file:
-        file.write("\n".join([f"python=={platform.python_version()}", *sorted(names, key=str.lower)]) + "\n")
-    with atomic_write(folder / COMMIT, "w") as file:
-        file.write(f"{commit()}\n")
+    texts = {
+        ENVIRONMENT: "\n".join([f"python=={platform.python_version()}", *sorted(names, key=str.lower)]),
+        COMMIT: commit(),
+        CONFIG: config,
+    }
+    for name, text in texts.items():
+        if text is not None:
+            with atomic_write(folder / name, "w") as file:
+                file.write(text.rstrip() + "\n")
+
+
+def check_drift(earlier: dict[str, Any], now: dict[str, Any], source: str | os.PathLike) -> None:
+    """Raise `ConfigError` where a resumed run would compute something else than it did before."""
+    before, after = dict(_flat(earlier)), dict(_flat(now))
+    changed = [
+        f"  {name}: {before.get(name)!r} -> {after.get(name)!r}"
+        for name in sorted(before.keys() | after.keys())
+        if before.get(name) != after.get(name) and not _is_free(name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"the configuration is not the one that the run began with ({source}):\n"
+            + "\n".join(changed)
+            + "\nresume with the old values, accept the new ones with --allow_changes, or choose another --run_dir"
+        )
 
 
 def commit() -> str:
-    """The commit of the code that runs, marked where files were changed; `unknown` outside a checkout."""
+    """The commit of the code that runs, marked where files were changed; the version outside a checkout."""
     source = Path(__file__).resolve().parents[2]
-    if not (source / ".git").exists():
-        return f"visionseq {__version__}, not a checkout"
+    if not (source / ".git").exists() or shutil.which("git") is None:
+        return f"visionseq {__version__}"
     revision = subprocess.run(
         ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40"], capture_output=True, text=True
     )
-    return revision.stdout.strip() or "unknown"
+    return revision.stdout.strip() or f"visionseq {__version__}"
 
 
-def hardware() -> str:
-    """One line about the machine."""
-    if torch.cuda.is_available():
-        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
-    return f"CPU, {torch.get_num_threads()} threads, {platform.machine()}"
+def _flat(value: Any, prefix: str = ""):
+    """(dotted name, value) of every leaf; an empty table or list is a leaf."""
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not value or not items:
+        yield prefix.removesuffix("."), value
+    for key, item in items:
+        yield from _flat(item, f"{prefix}{key}.")
 
 
-def model_card(model: PretrainedModel, name: str, facts: dict[str, Any], numbers: dict[str, float]) -> str:
-    """README.md of an exported model."""
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    lines = [
-        "---",
-        "library_name: visionseq",
-        f"tags: [visionseq, {model.room}]",
-        "---",
-        "",
-        f"# {name}",
-        "",
-        f"`{type(model).__name__}` of the room `{model.room}`, {parameters:,} parameters. "
-        "The weights are the exponential moving average of a training run.",
-        "",
-        "```python",
-        "import visionseq",
-        "",
-        f'model = visionseq.load("{name}")',
-        "```",
-        "",
-        "## Training",
-        "",
-        *(f"- {key}: {value}" for key, value in facts.items()),
-        "",
-    ]
-    if numbers:
-        lines += ["## Numbers", "", *(f"- {key}: {value:.5g}" for key, value in numbers.items()), ""]
-    return "\n".join(lines)
+def _is_free(name: str) -> bool:
+    return any(name == free or name.startswith(f"{free}.") for free in _FREE)

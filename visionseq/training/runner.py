@@ -1,23 +1,38 @@
-"""`fit`: one training run, with or without a folder, the same from Python and from the command line."""
+"""`fit`: one training run from Python; the command line builds on the same parts.
+
+Order matters among the callbacks: the average takes in an update first, then the log and the pictures are written, and
+the checkpoint of that update comes last.
+"""
 
 import os
-import time
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from visionseq.nn.pretrained import PretrainedModel
-from visionseq.training.checkpoint import AtomicCheckpointIO, Checkpoints
+from visionseq.training.checkpoint import Checkpoints
+from visionseq.training.checkpoint_io import AtomicCheckpointIO, find_checkpoint, last_checkpoint, read_training_checkpoint
 from visionseq.training.ema import EMA
+from visionseq.training.export import export_model
 from visionseq.training.metrics_file import MetricsFile
 from visionseq.training.pictures import Pictures
 from visionseq.training.progress import training_progress
-from visionseq.training.run_folder import CHECKPOINTS, METRICS, MODEL, SAMPLES, commit, hardware, model_card
+from visionseq.training.run_folder import TENSORBOARD, prepare_run_folder
 from visionseq.training.seeding import StepSeed
+from visionseq.training.sharding import is_sharded
+from visionseq.zoo.loading import load_run
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "enable_model_summary": False,
+    "use_distributed_sampler": False,  # the data module shards itself
+    "num_sanity_val_steps": 0,
+}
 
 
 def fit(
@@ -27,89 +42,103 @@ def fit(
     max_steps: int,
     run_dir: str | os.PathLike | None = None,
     ckpt_path: str | os.PathLike | None = None,
+    overwrite: bool = False,
     ema: float | None = 0.9999,
     seed: int = 0,
+    checkpoint_every: int = 1000,
+    log_every: int = 50,
+    pictures_every: int = 1000,
+    progress: bool = True,
     **trainer_options: Any,
 ) -> PretrainedModel:
     """Train `task.model` and return it in eval mode with the averaged weights.
 
     Args:
-        task: a LightningModule of a room, with `.model`.
+        task: a LightningModule of a room, with a `PretrainedModel` under `.model`.
         data: its data module.
         max_steps: optimiser updates.
         run_dir: folder for checkpoints, metrics, pictures and the model; None keeps nothing on disk.
-        ckpt_path: checkpoint to resume from.
+        ckpt_path: `last` of `run_dir`, or a checkpoint to resume from.
+        overwrite: replace an earlier run in `run_dir`.
         ema: decay of the averaged weights; None trains without.
         seed: keys dropout and the like.
+        checkpoint_every, log_every, pictures_every: updates between two of them, with a `run_dir`.
+        progress: show the progress on standard output.
         trainer_options: further arguments of lightning.Trainer, such as `precision`.
+
+    Raises `ConfigError` for a `run_dir` that holds another run, `CheckpointError` for a `ckpt_path` that cannot be
+    resumed from; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
     """
+    folder = None if run_dir is None else Path(run_dir)
+    checkpoint = None if ckpt_path is None else find_checkpoint(ckpt_path, folder or Path())
     callbacks: list[Callback] = [StepSeed(seed)]
-    if ema is not None:
-        callbacks.append(EMA(ema))
-    if run_dir is not None:
-        callbacks += run_callbacks(Path(run_dir))
+    callbacks += [EMA(ema)] if ema is not None else []
+    if folder is not None:
+        prepare_run_folder(folder, resume=ckpt_path is not None, overwrite=overwrite)
+        callbacks += [MetricsFile(log_every), Pictures(pictures_every), Checkpoints(checkpoint_every)]
+    callbacks += [training_progress()] if progress else []
     trainer = Trainer(
         max_steps=max_steps,
-        max_epochs=-1,
-        callbacks=[*callbacks, training_progress()],
-        logger=TensorBoardLogger(run_dir, name="", version="tensorboard") if run_dir is not None else False,
-        plugins=[AtomicCheckpointIO()],
-        **{**TRAINER_DEFAULTS, **trainer_options},
+        callbacks=callbacks,
+        **{
+            **TRAINER_DEFAULTS,
+            "devices": 1,
+            "enable_checkpointing": folder is not None,
+            "enable_progress_bar": progress,
+            "log_every_n_steps": log_every,
+            "logger": run_loggers(folder, checkpoint) if folder is not None else False,
+            "default_root_dir": folder,
+            "plugins": run_plugins(),
+            **trainer_options,
+        },
     )
-    remember_preprocessing(task, data)
-    started = time.monotonic()
-    trainer.fit(task, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-    model = averaged_model(trainer, task)
-    if run_dir is not None and trainer.is_global_zero:
-        export(trainer, task, Path(run_dir), time.monotonic() - started)
-    return model
+    return train(trainer, task, data, checkpoint, folder)
 
 
-TRAINER_DEFAULTS: dict[str, Any] = {
-    "accelerator": "auto",
-    "devices": 1,
-    "enable_checkpointing": False,  # the callback of `checkpoint.py` writes them
-    "enable_model_summary": False,
-    "use_distributed_sampler": False,  # the data module shards itself
-    "num_sanity_val_steps": 0,
-    "check_val_every_n_epoch": None,  # validation goes by updates: an epoch means nothing to an endless stream
-}
-
-
-def run_callbacks(run_dir: Path, checkpoint_every: int = 1000, picture_every: int = 1000) -> list[Callback]:
-    """What writes into a run folder, in the order in which it must happen: metrics before their checkpoint."""
-    return [
-        MetricsFile(run_dir / METRICS),
-        Pictures(run_dir / SAMPLES, picture_every),
-        Checkpoints(run_dir / CHECKPOINTS, checkpoint_every),
-    ]
-
-
-def remember_preprocessing(task: LightningModule, data: LightningDataModule) -> None:
-    """Let the model carry the preprocessing of the data that it learns from."""
+def train(
+    trainer: Trainer, task: LightningModule, data: LightningDataModule, checkpoint: Path | None, run_dir: Path | None
+) -> PretrainedModel:
+    """Run `trainer.fit` with the callbacks of this package, leave the average in the model and export it."""
     task.model.preprocessing = dict(data.preprocessing)
-
-
-def averaged_model(trainer: Trainer, task: LightningModule) -> PretrainedModel:
-    """`task.model` in eval mode, its weights replaced by their average where there is one."""
+    interruptible(trainer, trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     for callback in trainer.callbacks:
-        if isinstance(callback, EMA):
-            callback.averaged().__enter__()
-    return task.model.eval()
+        if isinstance(callback, EMA) and not is_sharded(trainer):
+            callback.finish(trainer)
+    # A model that FSDP has spread over the processes is whole only in the checkpoint.
+    model = task.model if not is_sharded(trainer) or run_dir is None else load_run(last_checkpoint(run_dir))
+    if run_dir is not None and trainer.is_global_zero:
+        export_model(trainer, task, model, run_dir)
+    return model.eval()
 
 
-def export(trainer: Trainer, task: LightningModule, run_dir: Path, seconds: float) -> None:
-    """Write the model folder of a finished run."""
-    batch = getattr(trainer.datamodule, "batch_size", None)
-    facts = {
-        "data": getattr(trainer.datamodule, "name", type(trainer.datamodule).__name__),
-        "updates": f"{trainer.global_step}, batch {batch}",
-        "recipe": "config.yaml of the run",
-        "seed": getattr(task, "seed", 0),
-        "commit": commit(),
-        "hardware": hardware(),
-        "wall time": f"{seconds:.0f} s (of the last part of the run)",
-        "software": f"torch {torch.__version__}, lightning {lightning.__version__}",
-    }
-    numbers = {name: value.item() for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
-    task.model.save_pretrained(run_dir / MODEL, card=model_card(task.model, run_dir.name, facts, numbers))
+def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
+    """TensorBoard below the run folder; a resumed run hides what was logged after its checkpoint."""
+    purge_step = None if checkpoint is None else read_training_checkpoint(checkpoint)["global_step"]
+    return [TensorBoardLogger(run_dir, name="", version=TENSORBOARD, purge_step=purge_step)]
+
+
+def run_plugins(given: Sequence[Any] = ()) -> list[Any]:
+    """Plugins of a run: the atomic checkpoint writer, unless another one is given."""
+    plugins = list(given)
+    if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
+        plugins.append(AtomicCheckpointIO())
+    if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
+        # Lightning would save from within a signal handler, in the middle of an update; `Checkpoints` does it after.
+        plugins.append(SLURMEnvironment(auto_requeue=False))
+    return plugins
+
+
+def interruptible(trainer: Trainer, call: Callable[..., Any]) -> Callable[..., Any]:
+    """`trainer.fit` or another verb, with Ctrl-C as KeyboardInterrupt: Lightning makes it an exit with code 1."""
+
+    def wrapped(*arguments: Any, **keywords: Any) -> Any:
+        handler = signal.getsignal(signal.SIGINT)
+        try:
+            return call(*arguments, **keywords)
+        except SystemExit as exit_:
+            if not isinstance(exit_.__context__, KeyboardInterrupt):
+                raise
+            signal.signal(signal.SIGINT, handler)  # which Lightning ignores from then on
+            raise KeyboardInterrupt from None
+
+    return wrapped

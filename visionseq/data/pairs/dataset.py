@@ -95,8 +95,10 @@ class PairWriter(ABC):
         [n, 32] (for the zip layout). Raises `ConfigError` where one of them is already there.
         """
 
-    def close(self) -> None:  # noqa: B027 (shards need no end)
-        """Finish what readers need; writing may go on later with a new writer."""
+    def close(self) -> None:
+        """Finish what readers need; called by one process, after all have written. Writing may go on later."""
+        for stale in self.folder.rglob(".*.part"):  # of processes that were killed
+            stale.unlink()
 
     def __enter__(self) -> "PairWriter":
         return self

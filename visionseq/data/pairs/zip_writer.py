@@ -57,18 +57,17 @@ class PairZipWriter(PairWriter):
             archive.close()
 
     def close(self) -> None:
+        super().close()
         parts = [path for _, _, path in self._parts()]
-        if not parts:
-            return
-        for stale in self.folder.glob(".*.part"):  # of a process that was killed while it joined
-            stale.unlink()
-        in_folders = bool(self.done()[-1] >= _FOLDER_SIZE)
-        self._join_labels(parts, in_folders)
-        for suffix in _ARCHIVES:
-            self._join(suffix, parts, in_folders)
+        if parts:
+            in_folders = bool(self.done()[-1] >= _FOLDER_SIZE)
+            self._join_labels(parts, in_folders)
+            for suffix in _ARCHIVES:
+                self._join(suffix, parts, in_folders)
         for path in parts:
             path.unlink()
-        (self.folder / "parts").rmdir()
+        if (self.folder / "parts").is_dir():
+            (self.folder / "parts").rmdir()
 
     def _join(self, suffix: str, parts: list[Path], in_folders: bool) -> None:
         path = self.folder / _ARCHIVES[suffix]

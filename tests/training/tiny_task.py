@@ -1,0 +1,84 @@
+"""A task that trains in milliseconds and would show every inexactness: dropout, keyed noise, a schedule, validation.
+
+As a script it trains into a folder until it is done or killed: `tiny_task.py RUN_DIR [key=value ...]`.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+
+from visionseq.data.image_data import ImageData
+from visionseq.data.images import MemoryImages
+from visionseq.data.seeding import GlobalDraw
+from visionseq.nn.optim import OptimizerConfig
+from visionseq.rectified_flow.model import EDMVelocity
+from visionseq.rectified_flow.residual_mlp import ResidualMLP
+from visionseq.training import batches_done, fit
+
+SAMPLES, BATCH = 70, 16  # the stream's borders fall within batches
+
+
+class TinyTask(LightningModule):
+    """A velocity model of 4x4 images, with dropout on the images so that the generators of the step matter."""
+
+    def __init__(self, optimizer: OptimizerConfig | None = None, seed: int = 0):
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(1)
+            self.model = EDMVelocity(ResidualMLP(img_resolution=4, in_channels=1, hidden=16, num_blocks=1))
+        self.optimizer_config = optimizer or OptimizerConfig(lr=1e-2, warmup_steps=5, schedule="cosine")
+        self.seed = seed
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        loss = self._loss(batch, nn.functional.dropout(batch.image, 0.1), self.seed, batches_done(self.trainer))
+        self.log("train/loss", loss, sync_dist=True, batch_size=len(batch))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        loss = self._loss(batch, batch.image, 10_000, batch_idx)
+        self.log("val/loss", loss, sync_dist=True, batch_size=len(batch))
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("test/loss", self._loss(batch, batch.image, 10_001, batch_idx), batch_size=len(batch))
+
+    def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
+        return self.model(batch.image, torch.full((len(batch),), 0.5))
+
+    def sample_images(self) -> Tensor:
+        return self.model.sample(torch.ones(2, 1, 4, 4), steps=2)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
+
+    def _loss(self, batch: Any, x: Tensor, *keys: int) -> Tensor:
+        draw = GlobalDraw(*keys, rank=self.global_rank, world=self.trainer.world_size)
+        z = draw(lambda n, generator: torch.randn(n, 1, 4, 4, generator=generator), len(batch)).to(x)
+        t = draw(lambda n, generator: torch.rand(n, generator=generator) * 0.9 + 0.05, len(batch)).to(x)
+        x_t = (1 - t.view(-1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1) * z
+        return (self.model(x_t, t) - (z - x)).square().mean()
+
+
+def tiny_data(batch_size: int = BATCH) -> ImageData:
+    """70 random images for training, 24 for validation."""
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (SAMPLES, 1, 4, 4), dtype=np.uint8))
+    return ImageData(MemoryImages(pixels), batch_size, eval_dataset=MemoryImages(pixels[:24]), eval_batch_size=8)
+
+
+DEFAULTS = {"max_steps": 60, "checkpoint_every": 7, "log_every": 3, "pictures_every": 25, "ema": 0.9, "progress": False}
+
+
+def tiny_fit(run_dir, task: TinyTask | None = None, **keywords):
+    """`fit` of the tiny task on the CPU with small intervals."""
+    options = {"accelerator": "cpu", "check_val_every_n_epoch": None, "val_check_interval": 10}
+    return fit(task or TinyTask(), tiny_data(), run_dir=run_dir, **{**DEFAULTS, **options, **keywords})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    arguments = dict(word.split("=") for word in sys.argv[2:])
+    numbers = {name: int(value) if value.isdigit() else value for name, value in arguments.items()}
+    tiny_fit(sys.argv[1], **numbers)

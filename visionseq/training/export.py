@@ -1,0 +1,81 @@
+"""The model folder of a finished run: averaged weights, config, and a card that says how they came about."""
+
+import platform
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning import LightningModule, Trainer
+
+from visionseq.nn.pretrained import PretrainedModel
+from visionseq.training.checkpoint import Checkpoints
+from visionseq.training.run_folder import MODEL, commit
+
+
+def export_model(trainer: Trainer, task: LightningModule, model: PretrainedModel, run_dir: Path) -> None:
+    """Write `run_dir/model`, which `visionseq.load` reads."""
+    model.save_pretrained(run_dir / MODEL, card=model_card(model, run_dir, _facts(trainer, task), _numbers(trainer)))
+
+
+def model_card(model: PretrainedModel, run_dir: Path, facts: dict[str, Any], numbers: dict[str, float]) -> str:
+    """README.md of an exported model."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    lines = [
+        "---",
+        "library_name: visionseq",
+        f"tags: [visionseq, {model.room}]",
+        "---",
+        "",
+        f"# {run_dir.name}",
+        "",
+        f"`{type(model).__name__}` of the room `{model.room}`, {parameters:,} parameters. The weights are the "
+        "exponential moving average of a training run.",
+        "",
+        "```python",
+        "import visionseq",
+        "",
+        f'model = visionseq.load("{run_dir}")',
+        "```",
+        "",
+        "## Training",
+        "",
+        *(f"- {key}: {value}" for key, value in facts.items()),
+        "",
+    ]
+    if numbers:
+        lines += ["## Numbers", "", *(f"- {key}: {value:.5g}" for key, value in numbers.items()), ""]
+    return "\n".join(lines)
+
+
+def hardware() -> str:
+    """One line about the machine."""
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+
+
+def _facts(trainer: Trainer, task: LightningModule) -> dict[str, Any]:
+    data = trainer.datamodule
+    dataset = getattr(data, "dataset", None)
+    name = f"{type(data).__name__} of {type(dataset).__name__}" if dataset is not None else type(data).__name__
+    batch = f"{getattr(data, 'batch_size', '?')} x {trainer.accumulate_grad_batches}"
+    seconds = next((callback.seconds for callback in trainer.callbacks if isinstance(callback, Checkpoints)), 0.0)
+    return {
+        "data": name,
+        "recipe": f"`{type(task).__name__}`, {trainer.global_step} updates, global batch {batch}; config.yaml of the run",
+        "seed": getattr(task, "seed", "see config.yaml"),
+        "commit": commit(),
+        "hardware": f"{hardware()}, {trainer.world_size} process(es), precision {trainer.precision}",
+        "wall time": f"{seconds / 60:.1f} minutes",
+        "software": f"torch {torch.__version__}, lightning {lightning.__version__}",
+        "licence": "that of the data and of the weights that the training started from",
+    }
+
+
+def _numbers(trainer: Trainer) -> dict[str, float]:
+    return {
+        name: value.item()
+        for name, value in sorted(trainer.callback_metrics.items())
+        if name.split("/")[0] in ("train", "val", "test")
+    }
