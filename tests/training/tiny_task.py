@@ -68,7 +68,7 @@ def tiny_data(batch_size: int = BATCH) -> ImageData:
     return ImageData(MemoryImages(pixels), batch_size, eval_dataset=MemoryImages(pixels[:24]), eval_batch_size=8)
 
 
-DEFAULTS = {"max_steps": 60, "checkpoint_every": 7, "log_every": 3, "pictures_every": 25, "ema": 0.9, "progress": False}
+DEFAULTS = {"max_steps": 60, "checkpoint_every": 7, "log_every": 3, "picture_every": 25, "ema": 0.9, "progress": False}
 
 
 def tiny_fit(run_dir, task: TinyTask | None = None, **keywords):

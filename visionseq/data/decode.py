@@ -72,7 +72,7 @@ def _open(data: bytes, where: str, channels: int) -> Image.Image:
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             _check_size(picture, where)
             return _plain(picture, _MODES[channels])
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # decoders fail in many ways: OSError, SyntaxError, ValueError, struct.error, ...
         raise DataError(f"{where}: not a readable PNG, JPEG or WebP image: {_reason(error)}") from error
@@ -88,9 +88,9 @@ def _check_size(picture: Image.Image, where: str) -> None:
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
     if picture.mode.startswith("I"):  # 16-bit grey; Pillow's own conversion clips at 255
-        wide = np.asarray(picture).astype(np.int64) >> 8
-        picture = Image.fromarray(wide.clip(0, 255).astype(np.uint8))
-    return picture.convert(mode)  # decodes the pixels
+        picture = Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
+    picture.load()
+    return picture if picture.mode == mode else picture.convert(mode)
 
 
 def _reason(error: Exception) -> str:

@@ -143,7 +143,7 @@ def build(
 
     A config that asks for far more memory than the state has, or that the class refuses, raises `CheckpointError`.
     """
-    with torch.random.fork_rng(devices=[]), _AllocationLimit(sum(tensor.numel() for tensor in state.values())):
+    with torch.random.fork_rng(devices=[]), AllocationLimit(sum(tensor.numel() for tensor in state.values())):
         try:
             model = cls.from_config(description.config)
         except (TypeError, ValueError, KeyError, RuntimeError, ConfigError) as error:
@@ -152,7 +152,7 @@ def build(
     return model
 
 
-class _AllocationLimit(TorchFunctionMode):
+class AllocationLimit(TorchFunctionMode):
     """Stops a constructor that creates many times the values of the state, before the memory is taken."""
 
     _factories = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.rectified_flow.network import Network, check_unet
-from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear, PositionalEmbedding, UNetBlock
+from visionseq.rectified_flow.unet_block import UNetBlock
+from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear, PositionalEmbedding
 
 INIT = {"init_mode": "kaiming_uniform", "init_weight": math.sqrt(1 / 3), "init_bias": math.sqrt(1 / 3)}
 INIT_ZERO = {"init_mode": "kaiming_uniform", "init_weight": 0, "init_bias": 0}

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.rectified_flow.network import Network, check_choice, check_unet
+from visionseq.rectified_flow.unet_block import UNetBlock
 from visionseq.rectified_flow.unet_layers import (
     Conv2d,
     FourierEmbedding,
     GroupNorm,
     Linear,
     PositionalEmbedding,
-    UNetBlock,
 )
 
 INIT = {"init_mode": "xavier_uniform"}

@@ -1,10 +1,10 @@
-"""Layers of the EDM U-Nets: initialisers, resampling convolutions, group norm, embeddings, attention, the block.
+"""Layers of the EDM U-Nets: resampling convolutions, linear layers, group norm, embeddings, initialisers.
 
 The networks of arXiv 2206.00364 (EDM) and 2405.20320 (improved rectified flows). Parameters are stored in float32 and
 cast to the dtype of the input inside each layer, so that one network runs in float32 and float16; names of parameters
 and buffers are those of the official checkpoints.
 
-Shapes: B batch, C channels, H W pixels, E width of the embedding, N heads, L = H * W.
+Shapes: B batch, C channels, H W pixels.
 """
 
 import math
@@ -18,93 +18,6 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 
 InitMode = Literal["xavier_uniform", "kaiming_uniform", "kaiming_normal"]
-
-
-class UNetBlock(nn.Module):
-    """Residual block with embedding, optional resampling and self-attention: [B, C, H, W], [B, E] -> [B, C', H', W'].
-
-    Args:
-        num_heads: attention heads; None takes `out_channels // channels_per_head`, which is no attention where it is 0.
-        skip_scale: factor on every residual sum.
-        resample_proj: put a 1x1 convolution on the skip path of a resampling block even where channels stay equal.
-        adaptive_scale: the embedding gives scale and shift of the second norm (ADM); otherwise it is added before it.
-        init, init_zero, init_attn: arguments of the initialiser for ordinary, last and query-key-value layers.
-    """
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        emb_channels: int,
-        up: bool = False,
-        down: bool = False,
-        attention: bool = False,
-        num_heads: int | None = None,
-        channels_per_head: int = 64,
-        dropout: float = 0.0,
-        skip_scale: float = 1.0,
-        eps: float = 1e-5,
-        resample_filter: Sequence[int] = (1, 1),
-        resample_proj: bool = False,
-        adaptive_scale: bool = True,
-        init: dict | None = None,
-        init_zero: dict | None = None,
-        init_attn: dict | None = None,
-    ):
-        super().__init__()
-        init = init or {}
-        init_zero = {"init_weight": 0} if init_zero is None else init_zero
-        self.in_channels, self.out_channels = in_channels, out_channels
-        self.dropout, self.skip_scale, self.adaptive_scale = dropout, skip_scale, adaptive_scale
-        self.num_heads = _heads(attention, num_heads, out_channels, channels_per_head)
-        resample = {"up": up, "down": down, "resample_filter": resample_filter}
-        self.norm0 = GroupNorm(in_channels, eps=eps)
-        self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, **init)
-        self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), **init)
-        self.norm1 = GroupNorm(out_channels, eps=eps)
-        self.conv1 = Conv2d(out_channels, out_channels, 3, **init_zero)
-        self.skip = None
-        if out_channels != in_channels or up or down:
-            kernel = 1 if resample_proj or out_channels != in_channels else 0
-            self.skip = Conv2d(in_channels, out_channels, kernel, **resample, **init)
-        if self.num_heads:
-            self.norm2 = GroupNorm(out_channels, eps=eps)
-            self.qkv = Conv2d(out_channels, out_channels * 3, 1, **(init if init_attn is None else init_attn))
-            self.proj = Conv2d(out_channels, out_channels, 1, **init_zero)
-
-    def forward(self, x: Tensor, emb_BE: Tensor) -> Tensor:
-        h = self.conv0(F.silu(self.norm0(x)))
-        params = self.affine(emb_BE)[:, :, None, None].to(h.dtype)
-        if self.adaptive_scale:
-            scale, shift = params.chunk(2, dim=1)
-            h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
-        else:
-            h = F.silu(self.norm1(h + params))
-        h = self.conv1(F.dropout(h, self.dropout, self.training), gain=self.skip_scale)
-        h = self._add_scaled(h, x) if self.skip is None else h + self.skip(x, gain=self.skip_scale)
-        return self._add_scaled(self._attend(h), h) if self.num_heads else h
-
-    def _add_scaled(self, h: Tensor, x: Tensor) -> Tensor:
-        """h + skip_scale * x, where h already carries the factor (it costs nothing on the weights of a convolution)."""
-        return torch.add(h, x, alpha=self.skip_scale)
-
-    def _attend(self, x: Tensor) -> Tensor:
-        B, C, H, W = x.shape
-        # The output channels of qkv run over (head, channel of the head, {q, k, v}).
-        qkv = self.qkv(self.norm2(x)).view(B, self.num_heads, C // self.num_heads, 3, H, W).flatten(4)
-        q_BNLC, k_BNLC, v_BNLC = qkv.permute(3, 0, 1, 4, 2).contiguous()
-        h = (
-            attention(q_BNLC, k_BNLC, v_BNLC)
-            .transpose(2, 3)
-            .reshape(B, C, H, W)
-            .contiguous(memory_format=_memory_format(x))
-        )
-        return self.proj(h, gain=self.skip_scale)
-
-
-def attention(q_BNLC: Tensor, k_BNLC: Tensor, v_BNLC: Tensor) -> Tensor:
-    """Softmax attention over L with weights q.k / sqrt(C), the softmax in float32: [B, N, L, C] -> [B, N, L, C]."""
-    return F.scaled_dot_product_attention(q_BNLC, k_BNLC, v_BNLC)
 
 
 class Conv2d(nn.Module):
@@ -254,19 +167,6 @@ def initial(shape: tuple[int, ...], mode: InitMode, fan_in: int, fan_out: int) -
     raise ConfigError(f"init_mode {mode!r}, expected xavier_uniform, kaiming_uniform or kaiming_normal")
 
 
-def _memory_format(x: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
-
-
 def _cos_sin(x_B: Tensor, freqs: Tensor) -> Tensor:
     angle = torch.outer(x_B, freqs.to(x_B.dtype))
     return torch.cat([angle.cos(), angle.sin()], dim=1)
-
-
-def _heads(attention: bool, num_heads: int | None, channels: int, channels_per_head: int) -> int:
-    if not attention:
-        return 0
-    heads = channels // channels_per_head if num_heads is None else num_heads
-    if heads and channels % heads:
-        raise ConfigError(f"{channels} channels cannot be split into {heads} attention heads")
-    return heads

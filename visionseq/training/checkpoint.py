@@ -5,6 +5,7 @@ log entries, pictures, the validation that it may have triggered. Ctrl-C and SIG
 a checkpoint and stop; an error writes one unless it struck in the middle of an update.
 """
 
+import os
 import signal
 import threading
 import time
@@ -13,7 +14,6 @@ from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.utilities import rank_zero_info
 
 from visionseq.training.checkpoint_io import CHECKPOINTS, LAST, remove_leftovers
 
@@ -100,13 +100,14 @@ class Checkpoints(Checkpoint):
     def _save(self, trainer: Trainer) -> None:
         self._due = False
         self._saved_step = self._step
-        trainer.save_checkpoint(_folder(trainer) / LAST)
+        trainer.save_checkpoint(_folder(trainer) / LAST, weights_only=False)
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self._stop == number == signal.SIGINT:  # a second Ctrl-C does not wait for the update
             raise KeyboardInterrupt
         if self._stop is None:
-            rank_zero_info("\nstopping after this update; a second Ctrl-C stops at once")
+            # Not through a buffered stream, which may be in use where the signal strikes.
+            os.write(2, b"\nstopping after this update; a second Ctrl-C stops at once\n")
             self._stop = number
 
     def _restore_handlers(self) -> None:

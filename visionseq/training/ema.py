@@ -97,7 +97,9 @@ class EMA(Callback):
         self._restored = checkpoint.get("ema") or {}
         differing = set(self._restored) ^ set(self.average.parameters)
         if self._restored and differing:
-            raise CheckpointError(f"the checkpoint's average does not fit the model: {', '.join(sorted(differing)[:5])}")
+            raise CheckpointError(
+                f"the checkpoint's average does not fit the model: {', '.join(sorted(differing)[:5])}"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore(trainer)

@@ -1,6 +1,6 @@
 """The folder of a run: what was asked for, with what it ran, and what came of it.
 
-    config.yaml  environment.txt  commit.txt  checkpoints/  metrics.csv  samples/  tensorboard/  predictions/  model/
+config.yaml  environment.txt  commit.txt  checkpoints/  metrics.csv  samples/  tensorboard/  predictions/  model/
 """
 
 import os
@@ -22,7 +22,16 @@ CONFIG, ENVIRONMENT, COMMIT = "config.yaml", "environment.txt", "commit.txt"
 MODEL, TENSORBOARD, PREDICTIONS = "model", "tensorboard", "predictions"
 _CONTENTS = (CONFIG, ENVIRONMENT, COMMIT, CHECKPOINTS, METRICS, SAMPLES, TENSORBOARD, PREDICTIONS, MODEL)
 # What may change between the parts of a run without changing what it computes, apart from how far it goes.
-_FREE = {"config", "run_dir", "overwrite", "ckpt_path", "allow_changes", "checkpoints", "pictures"}
+_FREE = {
+    "config",
+    "run_dir",
+    "overwrite",
+    "ckpt_path",
+    "resume_changed",
+    "checkpoint_every",
+    "picture_every",
+    "compile",
+}
 _FREE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "max_time", "accelerator", "strategy", "devices")}
 _FREE |= {f"trainer.{name}" for name in ("num_nodes", "logger", "profiler", "enable_progress_bar", "callbacks")}
 
@@ -74,7 +83,7 @@ def check_drift(earlier: dict[str, Any], now: dict[str, Any], source: str | os.P
         raise ConfigError(
             f"the configuration is not the one that the run began with ({source}):\n"
             + "\n".join(changed)
-            + "\nresume with the old values, accept the new ones with --allow_changes, or choose another --run_dir"
+            + "\nresume with the old values, accept the new ones with --resume_changed, or choose another --run_dir"
         )
 
 

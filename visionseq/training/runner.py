@@ -4,9 +4,12 @@ Order matters among the callbacks: the average takes in an update first, then th
 the checkpoint of that update comes last.
 """
 
+import logging
 import os
 import signal
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,12 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from visionseq.nn.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
-from visionseq.training.checkpoint_io import AtomicCheckpointIO, find_checkpoint, last_checkpoint, read_training_checkpoint
+from visionseq.training.checkpoint_io import (
+    AtomicCheckpointIO,
+    find_checkpoint,
+    last_checkpoint,
+    read_training_checkpoint,
+)
 from visionseq.training.ema import EMA
 from visionseq.training.export import export_model
 from visionseq.training.metrics_file import MetricsFile
@@ -34,6 +42,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "num_sanity_val_steps": 0,
 }
 
+_CHATTER = (
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+    ".*smaller than the logging interval.*",
+    ".*does not have many workers.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*in eval mode at the start of training.*",  # frozen parts of a task are meant to be
+)
+
 
 def fit(
     task: LightningModule,
@@ -47,7 +63,7 @@ def fit(
     seed: int = 0,
     checkpoint_every: int = 1000,
     log_every: int = 50,
-    pictures_every: int = 1000,
+    picture_every: int = 1000,
     progress: bool = True,
     **trainer_options: Any,
 ) -> PretrainedModel:
@@ -62,7 +78,7 @@ def fit(
         overwrite: replace an earlier run in `run_dir`.
         ema: decay of the averaged weights; None trains without.
         seed: keys dropout and the like.
-        checkpoint_every, log_every, pictures_every: updates between two of them, with a `run_dir`.
+        checkpoint_every, log_every, picture_every: updates between two of them, with a `run_dir`.
         progress: show the progress on standard output.
         trainer_options: further arguments of lightning.Trainer, such as `precision`.
 
@@ -72,27 +88,29 @@ def fit(
     folder = None if run_dir is None else Path(run_dir)
     checkpoint = None if ckpt_path is None else find_checkpoint(ckpt_path, folder or Path())
     callbacks: list[Callback] = [StepSeed(seed)]
-    callbacks += [EMA(ema)] if ema is not None else []
     if folder is not None:
         prepare_run_folder(folder, resume=ckpt_path is not None, overwrite=overwrite)
-        callbacks += [MetricsFile(log_every), Pictures(pictures_every), Checkpoints(checkpoint_every)]
+        callbacks += run_callbacks(ema, log_every, picture_every, checkpoint_every)
+    elif ema is not None:
+        callbacks.append(EMA(ema))
     callbacks += [training_progress()] if progress else []
-    trainer = Trainer(
-        max_steps=max_steps,
-        callbacks=callbacks,
-        **{
-            **TRAINER_DEFAULTS,
-            "devices": 1,
-            "enable_checkpointing": folder is not None,
-            "enable_progress_bar": progress,
-            "log_every_n_steps": log_every,
-            "logger": run_loggers(folder, checkpoint) if folder is not None else False,
-            "default_root_dir": folder,
-            "plugins": run_plugins(),
-            **trainer_options,
-        },
-    )
-    return train(trainer, task, data, checkpoint, folder)
+    with quiet():
+        trainer = Trainer(
+            max_steps=max_steps,
+            callbacks=callbacks,
+            **{
+                **TRAINER_DEFAULTS,
+                "devices": 1,
+                "enable_checkpointing": folder is not None,
+                "enable_progress_bar": progress,
+                "log_every_n_steps": log_every,
+                "logger": run_loggers(folder, checkpoint) if folder is not None else False,
+                "default_root_dir": folder,
+                "plugins": run_plugins(),
+                **trainer_options,
+            },
+        )
+        return train(trainer, task, data, checkpoint, folder)
 
 
 def train(
@@ -100,7 +118,7 @@ def train(
 ) -> PretrainedModel:
     """Run `trainer.fit` with the callbacks of this package, leave the average in the model and export it."""
     task.model.preprocessing = dict(data.preprocessing)
-    interruptible(trainer, trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    interruptible(trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     for callback in trainer.callbacks:
         if isinstance(callback, EMA) and not is_sharded(trainer):
             callback.finish(trainer)
@@ -109,6 +127,12 @@ def train(
     if run_dir is not None and trainer.is_global_zero:
         export_model(trainer, task, model, run_dir)
     return model.eval()
+
+
+def run_callbacks(ema: float | None, log_every: int, picture_every: int, checkpoint_every: int) -> list[Callback]:
+    """What a run with a folder has, in the order in which it must happen."""
+    average = [EMA(ema)] if ema is not None else []
+    return [*average, MetricsFile(log_every), Pictures(picture_every), Checkpoints(checkpoint_every)]
 
 
 def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
@@ -128,7 +152,22 @@ def run_plugins(given: Sequence[Any] = ()) -> list[Any]:
     return plugins
 
 
-def interruptible(trainer: Trainer, call: Callable[..., Any]) -> Callable[..., Any]:
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what Lightning says about itself; its warnings about the run stay."""
+    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level = log.level
+    log.setLevel(logging.WARNING)
+    with warnings.catch_warnings():
+        for text in _CHATTER:
+            warnings.filterwarnings("ignore", text)
+        try:
+            yield
+        finally:
+            log.setLevel(level)
+
+
+def interruptible(call: Callable[..., Any]) -> Callable[..., Any]:
     """`trainer.fit` or another verb, with Ctrl-C as KeyboardInterrupt: Lightning makes it an exit with code 1."""
 
     def wrapped(*arguments: Any, **keywords: Any) -> Any:

@@ -23,9 +23,7 @@ def gather(trainer: Trainer, parameters: Mapping[str, nn.Parameter]) -> dict[str
 
 
 @torch.no_grad()
-def scatter(
-    trainer: Trainer, parameters: Mapping[str, nn.Parameter], whole: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
+def scatter(trainer: Trainer, parameters: Mapping[str, nn.Parameter], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """This rank's part of each whole tensor; the parameters are what they were afterwards."""
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     state = {_TASK_PREFIX + name: tensor for name, tensor in whole.items()}

@@ -7,14 +7,8 @@ from golden_vector import GoldenVector, close
 from torch import nn
 
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
-from visionseq.rectified_flow.unet_layers import (
-    Conv2d,
-    FourierEmbedding,
-    GroupNorm,
-    PositionalEmbedding,
-    UNetBlock,
-    attention,
-)
+from visionseq.rectified_flow.unet_block import UNetBlock, attention
+from visionseq.rectified_flow.unet_layers import Conv2d, FourierEmbedding, GroupNorm, PositionalEmbedding
 
 IGNORED = ("num_params", "unet_type", "use_fp16", "wrapper")
 
@@ -47,10 +41,11 @@ def _check_layers(vector: GoldenVector, x: torch.Tensor, layout: torch.memory_fo
             )
         elif name.startswith("block"):
             emb = vector["in/emb"]
-            block = UNetBlock(emb_channels=emb.shape[1], **config)
+            block = UNetBlock(**{"emb_channels": emb.shape[1], **config})
             close(_loaded(block, state)(x, emb), expected, tolerance)
         else:
-            layer = Conv2d(x.shape[1], expected.shape[1], bias=not config["kernel"] or "bias" in state, **config)
+            sizes = {"in_channels": x.shape[1], "out_channels": expected.shape[1], "bias": "bias" in state}
+            layer = Conv2d(**{**sizes, **config})
             close(_loaded(layer, state)(x), expected, tolerance)
 
 

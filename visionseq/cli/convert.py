@@ -1,0 +1,204 @@
+"""`visionseq convert`: official checkpoints to model folders, and back."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visionseq.errors import CheckpointError, ConfigError
+from visionseq.files import atomic_path, sha256_of, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from visionseq.nn.pretrained import PretrainedModel
+
+# The weights of EDM, and the students that were trained from them, carry EDM's licence (github.com/NVlabs/edm).
+_LICENCES = {
+    "rectified_flow": (
+        "cc-by-nc-sa-4.0",
+        "Official rf++ students start from EDM's weights: like these, the converted weights are for non-commercial use "
+        "(CC BY-NC-SA 4.0). Keep this licence unless the weights were trained independently of EDM.",
+    )
+}
+
+
+def convert(
+    room: str,
+    source: str,
+    out: Path,
+    *,
+    config: Path | None = None,
+    preset: str | None = None,
+    model: str | None = None,
+    reverse: bool = False,
+    overwrite: bool = False,
+) -> None:
+    """Turn an official checkpoint into a model folder; with --reverse, a model into an official checkpoint.
+
+    The weights are checked to be the same bits after conversion. Files are read without running code from them:
+    NVIDIA's own EDM releases contain code and are refused; save their state dict in a separate, trusted step.
+
+    Args:
+        room: The paper's room: rectified_flow.
+        source: Official .pth or .safetensors file; with --reverse a model folder, run folder or name in the zoo.
+        out: Model folder to write; with --reverse the .pth or .safetensors file (its configuration goes beside it as
+            .json).
+        config: The official JSON configuration.
+        preset: Name of an official configuration instead of a file: cifar10_ve_aug, afhq64_ve_aug, ffhq64_ve_aug,
+            imagenet64. Without either, the one whose shapes fit is taken.
+        model: Class of the result where several have the same weights: EDMVelocity (a student, the default) or
+            EDMDenoiser (a teacher).
+        reverse: From ours to the official layout.
+        overwrite: Replace what `out` names.
+
+    Examples:
+        visionseq convert rectified_flow official.pth out/
+        visionseq convert rectified_flow edm.pth teacher/ --preset cifar10_ve_aug --model EDMDenoiser
+        visionseq convert rectified_flow student.pth out/ --config official.json
+        visionseq convert rectified_flow out/ official.pth --reverse
+    """
+    occupied = out if reverse else out / "config.json"
+    if occupied.exists() and not overwrite:
+        raise ConfigError(f"out: {occupied} exists; --overwrite replaces it")
+    if reverse:
+        if config or preset or model:
+            raise ConfigError("config, preset and model describe an official file; with --reverse the model knows them")
+        _to_official(room, source, out)
+    else:
+        _from_official(room, Path(source), out, config, preset, model)
+
+
+def _from_official(
+    room: str, source: Path, out: Path, config: Path | None, preset: str | None, model: str | None
+) -> None:
+    from visionseq.convert import from_official
+
+    state = _read_state(source)
+    values, origin = _official_values(room, state, config, preset)
+    ours = from_official(room, state, values, model)
+    _check_same_bits(room, ours, state, source)
+    dtype = _common_dtype(state)
+    ours.to(dtype).save_pretrained(out, card=_card(room, ours, source, origin))
+    print(f"{out}: {type(ours).__name__}, {_parameters(ours):,} parameters, {str(dtype)[6:]}, {origin}")
+
+
+def _to_official(room: str, source: str, out: Path) -> None:
+    from visionseq.convert import official_config, to_official
+    from visionseq.nn.model_folder import WEIGHTS, is_model_folder
+    from visionseq.nn.weights import read_header, write_safetensors
+    from visionseq.zoo.loading import load
+
+    model = load(source)
+    dtype = _common_dtype(read_header(Path(source) / WEIGHTS)) if is_model_folder(source) else None
+    state = to_official(room, model.to(dtype))
+    if out.suffix == ".safetensors":
+        write_safetensors(out, state)
+    else:
+        _torch_save(out, state)
+    write_json(out.with_suffix(".json"), official_config(room, model))
+    print(
+        f"{out}: {len(state)} tensors, {_parameters(model):,} parameters; configuration in {out.with_suffix('.json')}"
+    )
+
+
+def _read_state(source: Path) -> "dict[str, Tensor]":
+    """The named tensors of an official file, taken out of a trainer's checkpoint where it is one."""
+    from torch import Tensor
+
+    from visionseq.nn.weights import read_checkpoint, read_safetensors
+
+    content = read_safetensors(source) if source.suffix == ".safetensors" else read_checkpoint(source)
+    if isinstance(content, dict) and isinstance(content.get("model_state_dict"), dict):
+        content = content["model_state_dict"]  # of rf++'s resume files: the raw weights, not their average
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        found = f"entries {', '.join(map(str, content))[:200]}" if isinstance(content, dict) else type(content).__name__
+        raise CheckpointError(f"{source} holds {found}, expected a state dict: names and tensors only")
+    return content
+
+
+def _official_values(
+    room: str, state: "dict[str, Tensor]", config: Path | None, preset: str | None
+) -> tuple[dict[str, Any], str]:
+    """The configuration's values, and a word on where they come from."""
+    from visionseq.convert import fitting_presets, preset_configs
+
+    if config and preset:
+        raise ConfigError("config and preset are two ways to say the same; give one")
+    if config:
+        return _read_config(config), f"configuration {config.name}"
+    presets = preset_configs(room)
+    if preset is not None and preset not in presets:
+        raise ConfigError(f"preset {preset!r}, expected one of {', '.join(presets)}")
+    names = [preset] if preset else fitting_presets(room, state)
+    if not names:
+        raise CheckpointError(f"the state fits none of {', '.join(presets)}; give its configuration with --config")
+    alike = f" (the same network as {', '.join(names[1:])})" if names[1:] else ""
+    return presets[names[0]], f"configuration {names[0]}{alike}"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"config: {path} is no readable JSON file: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"config: {path} holds a {type(value).__name__}, expected an object of names and values")
+    return value
+
+
+def _check_same_bits(room: str, model: "PretrainedModel", state: "dict[str, Tensor]", source: Path) -> None:
+    """Values that our precision cannot hold (float64) are an error, not a rounding."""
+    import torch
+
+    from visionseq.convert import to_official
+
+    for name, back in to_official(room, model).items():
+        original = state[name if name in state else name.removeprefix("model.")]
+        if not torch.equal(back.to(original.dtype), original) and not original.isnan().any():
+            raise CheckpointError(
+                f"{source}: {name} ({original.dtype}) does not survive the conversion to {back.dtype}"
+            )
+
+
+def _common_dtype(state: "dict[str, Tensor]") -> "torch.dtype":
+    """The floating dtype that all floating tensors share; float32 where they differ."""
+    import torch
+
+    dtypes = {tensor.dtype for tensor in state.values() if tensor.is_floating_point()}
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
+
+
+def _torch_save(path: Path, state: "dict[str, Tensor]") -> None:
+    import torch
+
+    with atomic_path(path) as temporary:
+        torch.save(state, temporary)
+
+
+def _card(room: str, model: "PretrainedModel", source: Path, origin: str) -> str:
+    licence, note = _LICENCES[room]
+    return f"""---
+library_name: visionseq
+license: {licence}
+tags: [{room}]
+---
+
+# {source.stem}
+
+`{type(model).__name__}` of `visionseq.{room}`, {_parameters(model):,} parameters, from an official checkpoint.
+
+- source file: {source.name}, sha256 {sha256_of(source)}
+- {origin}
+- licence: {note}
+
+```python
+import visionseq
+
+model = visionseq.load("path/to/this/folder")
+```
+"""
+
+
+def _parameters(model: "PretrainedModel") -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
