@@ -1,12 +1,8 @@
 """`python tools/train.py fit ...` is `visionseq fit ...`; so are validate, test and predict."""
 
 import sys
-from pathlib import Path
 
-# This folder has an inspect.py, which must not hide the standard library's.
-sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != Path(__file__).resolve().parent]
-
-from visionseq.cli import main  # noqa: E402
+from visionseq.cli import run_tool
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_tool(sys.argv.pop(1) if len(sys.argv) > 1 else "--help"))

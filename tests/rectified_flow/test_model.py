@@ -86,7 +86,7 @@ def test_time_and_denoiser_stay_float32_under_autocast(denoiser):
 
 
 def test_a_float64_state_keeps_its_precision(denoiser):
-    x, z, t = pair()
+    x, _, t = pair()
     D = denoiser(x.double(), t.double())
     assert D.dtype == torch.float32
     assert EDMVelocity(denoiser.model)(x.double(), t).dtype == torch.float64

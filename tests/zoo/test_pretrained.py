@@ -202,6 +202,7 @@ def test_damaged_weights_are_refused(tmp_path, data):
             assert "x.safetensors" in str(error)  # noqa: PT017
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "content", [b"", b"junk", b"PK\3\4" + bytes(100), b"\x80\x04K\x01.", b"<html></html>", bytes(64)]
 )

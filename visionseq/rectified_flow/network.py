@@ -57,11 +57,11 @@ class Network(nn.Module):
 
 def check_unet(img_resolution: int, channel_mult: Sequence[int]) -> None:
     """Raise `ConfigError` unless every level halves the resolution without a remainder."""
-    if not channel_mult or img_resolution % 2 ** (len(channel_mult) - 1):
-        levels = len(channel_mult)
-        raise ConfigError(
-            f"img_resolution {img_resolution}: {levels} levels need a multiple of {2 ** max(0, levels - 1)}"
-        )
+    if not channel_mult:
+        raise ConfigError("channel_mult is empty, expected one entry per level")
+    factor = 2 ** (len(channel_mult) - 1)
+    if img_resolution % factor:
+        raise ConfigError(f"img_resolution {img_resolution}: {len(channel_mult)} levels need a multiple of {factor}")
 
 
 def check_choice(argument: str, value: str, choices: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -95,6 +96,11 @@ class ReflowPairs(PairData):
             return Path(self.path)
         key = json.dumps([self._maker.recipe, len(self._maker)], sort_keys=True)
         return cache_folder("pairs", f"{Path(self.teacher).name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+
+    @property
+    def preprocessing(self) -> dict[str, Any]:
+        """That of the teacher: known before the pairs exist."""
+        return dict(self._maker.teacher.preprocessing)
 
     @property
     def dataset(self) -> PairDataset:

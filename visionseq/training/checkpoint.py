@@ -1,8 +1,8 @@
 """When checkpoints are written, and how a run stops.
 
 A checkpoint is written where the run can be continued to the bit: after an update and what follows from it - average,
-log entries, pictures, the validation that it may have triggered. Ctrl-C and SIGTERM let the update at hand finish, write
-a checkpoint and stop; an error writes one unless it struck in the middle of an update.
+log entries, pictures, the validation that it may have triggered. Ctrl-C and SIGTERM let the update at hand finish,
+write a checkpoint and stop; an error writes one unless it struck in the middle of an update.
 """
 
 import os

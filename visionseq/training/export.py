@@ -10,12 +10,13 @@ from lightning import LightningModule, Trainer
 
 from visionseq.nn.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
+from visionseq.training.metrics_file import METRICS, read_metrics
 from visionseq.training.run_folder import MODEL, commit
 
 
 def export_model(trainer: Trainer, task: LightningModule, model: PretrainedModel, run_dir: Path) -> None:
     """Write `run_dir/model`, which `visionseq.load` reads."""
-    model.save_pretrained(run_dir / MODEL, card=model_card(model, run_dir, _facts(trainer, task), _numbers(trainer)))
+    model.save_pretrained(run_dir / MODEL, card=model_card(model, run_dir, _facts(trainer, task), _numbers(run_dir)))
 
 
 def model_card(model: PretrainedModel, run_dir: Path, facts: dict[str, Any], numbers: dict[str, float]) -> str:
@@ -63,7 +64,7 @@ def _facts(trainer: Trainer, task: LightningModule) -> dict[str, Any]:
     seconds = next((callback.seconds for callback in trainer.callbacks if isinstance(callback, Checkpoints)), 0.0)
     return {
         "data": name,
-        "recipe": f"`{type(task).__name__}`, {trainer.global_step} updates, global batch {batch}; config.yaml of the run",
+        "recipe": f"`{type(task).__name__}`, {trainer.global_step} updates, batch {batch}; config.yaml of the run",
         "seed": getattr(task, "seed", "see config.yaml"),
         "commit": commit(),
         "hardware": f"{hardware()}, {trainer.world_size} process(es), precision {trainer.precision}",
@@ -73,9 +74,9 @@ def _facts(trainer: Trainer, task: LightningModule) -> dict[str, Any]:
     }
 
 
-def _numbers(trainer: Trainer) -> dict[str, float]:
-    return {
-        name: value.item()
-        for name, value in sorted(trainer.callback_metrics.items())
-        if name.split("/")[0] in ("train", "val", "test")
-    }
+def _numbers(run_dir: Path) -> dict[str, float]:
+    """The last value of each column of metrics.csv."""
+    path = run_dir / METRICS
+    rows = read_metrics(path) if path.is_file() else []
+    last = {name: value for row in rows for name, value in row.items()}
+    return {name: float(value) for name, value in sorted(last.items()) if name not in ("step", "lr")}

@@ -12,19 +12,19 @@ from lightning import LightningModule
 from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor, nn
 
-FACTOR, FLOOR = 2.0, 1.0
-
 
 class DynamicLossScale:
     """The scale as a function of the overflow flags seen so far.
 
     Args:
         init_scale: first value; 1 switches the mechanism off, the scale then never changes.
-        window: clean checks in a row after which the scale doubles.
+        window: clean checks in a row after which the scale grows.
+        factor: by which the scale grows, and shrinks on an overflow.
+        floor: below which it does not shrink.
     """
 
-    def __init__(self, init_scale: float = 32768.0, window: int = 10_000):
-        self.scale, self.window = float(init_scale), window
+    def __init__(self, init_scale: float = 32768.0, window: int = 10_000, factor: float = 2.0, floor: float = 1.0):
+        self.scale, self.window, self.factor, self.floor = float(init_scale), window, factor, floor
         self.enabled = init_scale != 1
         self.clean = 0
 
@@ -34,9 +34,9 @@ class DynamicLossScale:
             return
         self.clean = 0 if overflow else self.clean + 1
         if overflow:
-            self.scale = max(self.scale / FACTOR, FLOOR)
+            self.scale = max(self.scale / self.factor, self.floor)
         elif self.clean == self.window:
-            self.scale, self.clean = self.scale * FACTOR, 0
+            self.scale, self.clean = self.scale * self.factor, 0
 
     def state_dict(self) -> dict[str, Any]:
         return {"scale": self.scale, "clean": self.clean}

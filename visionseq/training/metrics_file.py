@@ -16,7 +16,10 @@ METRICS = "metrics.csv"
 
 
 class MetricsFile(Callback):
-    """Appends what the task logs, with step and learning rate, to metrics.csv below the trainer's root folder.
+    """Appends loss, learning rate and what the task logs to metrics.csv below the trainer's root folder.
+
+    A task need not log in its training step, which would cost a millisecond at every step: the loss that it returns
+    is logged, and so are other scalar tensors of a dict that it returns.
 
     Args:
         every_n_steps: updates between two rows of training metrics; each validation has a row of its own.
@@ -36,15 +39,17 @@ class MetricsFile(Callback):
         self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
         self._rewrite(trainer)
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if trainer.global_step == self._step:
             return
         self._step = trainer.global_step
         if self._step % self.every_n_steps == 0 or self._step == trainer.max_steps:
-            rate = trainer.optimizers[0].param_groups[0]["lr"]
-            self._append(trainer, {"lr": rate, **_logged(trainer, "train/", "_step", "_epoch")})
+            values = {"lr": trainer.optimizers[0].param_groups[0]["lr"], **_returned(trainer, outputs)}
             for logger in trainer.loggers:
-                logger.log_metrics({"lr": rate}, self._step)
+                logger.log_metrics(values, self._step)
+            self._append(trainer, {**values, **_logged(trainer, "train/", "_step", "_epoch")})
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
@@ -81,6 +86,14 @@ def _csv_text(columns: list[str], rows: list[dict[str, str]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return file.getvalue()
+
+
+def _returned(trainer: Trainer, outputs: Any) -> dict[str, float]:
+    """What the step returned: its loss, and other scalars beside it, averaged over processes."""
+    scalars = {name: value.detach() for name, value in (outputs or {}).items() if value.numel() == 1}
+    if "loss" in scalars:
+        scalars["loss"] = scalars["loss"] * trainer.accumulate_grad_batches
+    return {f"train/{name}": float(trainer.strategy.reduce(value.clone())) for name, value in scalars.items()}
 
 
 def _logged(trainer: Trainer, prefix: str, suffix: str, other: str) -> dict[str, float]:

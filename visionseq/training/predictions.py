@@ -13,7 +13,7 @@ from visionseq.training.run_folder import PREDICTIONS
 
 
 class Predictions(BasePredictionWriter):
-    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B] where the data has it."""
+    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B] where there is one."""
 
     def __init__(self):
         super().__init__(write_interval="batch")
