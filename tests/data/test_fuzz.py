@@ -130,11 +130,9 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
         stop = min(size, start + int(rng.integers(1, 9) if rng.random() < 0.7 else rng.integers(1, size + 2)))
         other = int(rng.integers(0, max(size, 1)))
         noise = rng.integers(0, 256, max(stop - start, 1), dtype=np.uint8).tobytes()
-        flipped = bytearray(data[start:stop])
-        for place in range(len(flipped)):
-            flipped[place] ^= 1 << int(rng.integers(8))
+        part = np.frombuffer(data[start:stop], np.uint8)
         replacement = [
-            bytes(flipped),  # flip a bit in each byte
+            (part ^ (1 << rng.integers(0, 8, len(part))).astype(np.uint8)).tobytes(),  # flip a bit in each byte
             noise,  # overwrite
             noise + data[start:stop],  # insert
             b"",  # cut out

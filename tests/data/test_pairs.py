@@ -193,7 +193,7 @@ def test_one_zip_and_plain_folders(tmp_path):
         ("images_labels.csv", b"00000.png,0\n00001.png,cat\n", r"line 2: found '00001\.png,cat'"),
         ("images_labels.csv", b"00000.png,0\n00001.png,0\n", r"no row for 00002\.png"),
         ("images_labels.csv", b"\xff\xfe\x00", "not a csv"),
-        ("pairs.json", b"{", "not readable"),
+        ("pairs.json", b"{", "not a JSON text"),
         ("pairs.json", b'{"preprocessing": {"class_names": [1]}}', "expected a list of names"),
     ],
 )

@@ -25,18 +25,17 @@ SAMPLES, BATCH = 70, 16  # the stream's borders fall within batches
 class TinyTask(LightningModule):
     """A velocity model of 4x4 images, with dropout on the images so that the generators of the step matter."""
 
-    def __init__(self, optimizer: OptimizerConfig | None = None, seed: int = 0):
+    def __init__(self, optimizer: OptimizerConfig | None = None, seed: int = 0, dropout: float = 0.1):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             self.model = EDMVelocity(ResidualMLP(img_resolution=4, in_channels=1, hidden=16, num_blocks=1))
         self.optimizer_config = optimizer or OptimizerConfig(lr=1e-2, warmup_steps=5, schedule="cosine")
-        self.seed = seed
+        self.seed, self.dropout = seed, dropout
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = self._loss(batch, nn.functional.dropout(batch.image, 0.1), self.seed, batches_done(self.trainer))
-        self.log("train/loss", loss, sync_dist=True, batch_size=len(batch))
-        return loss
+        x = nn.functional.dropout(batch.image, self.dropout)
+        return self._loss(batch, x, self.seed, batches_done(self.trainer))
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         loss = self._loss(batch, batch.image, 10_000, batch_idx)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from visionseq.data.batch import ImageBatch
 from visionseq.data.images import ImageDataset
+from visionseq.data.names import check_class_names, parse_json
 from visionseq.data.shards import TensorShards, shard_metadata, shard_paths, write_shard
 from visionseq.errors import DataError
 
@@ -45,7 +46,8 @@ class LatentShards(ImageDataset):
         self.labels = self._shards.column("label") if "label" in self._shards.names else None
         metadata = shard_metadata(self._shards.paths[0])
         self.encoder = metadata.get("encoder", "")
-        self.class_names = _class_names(metadata.get("class_names", "[]"), self._shards.paths[0])
+        where = f"{self._shards.paths[0]}, class_names"
+        self.class_names = check_class_names(parse_json(metadata.get("class_names", "[]"), where), where)
 
     def __len__(self) -> int:
         return len(self._shards)
@@ -89,13 +91,3 @@ class LatentWriter:
         path = self.folder / _NAME.format(self.done)
         write_shard(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, self.metadata)
         self.done += 1
-
-
-def _class_names(text: str, path: Path) -> list[str]:
-    try:
-        names = json.loads(text)
-    except (ValueError, RecursionError):
-        names = None
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{path}: class_names {text[:40]!r}, expected a list of names")
-    return names

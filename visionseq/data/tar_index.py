@@ -25,35 +25,37 @@ class TarMember(NamedTuple):
     size: int
 
 
-def tar_members(path: str | Path) -> Iterator[TarMember]:
+def tar_members(path: str | Path, start: int = 0, size: int | None = None) -> Iterator[TarMember]:
     """The regular files of a tar archive in their order.
+
+    An archive within an archive is the `size` bytes from offset `start` on.
 
     Raises `DataError` naming the file and the offset where the archive is damaged, compressed or ends early.
     """
-    total = file_size(path)
+    total = file_size(path) if size is None else start + size
     with open(path, "rb") as file:
-        position, extended = 0, {}
+        position, extended = start, {}
         while True:
             where = f"{path}, offset {position}"
             file.seek(position)
-            header = file.read(_BLOCK)
+            header = file.read(min(_BLOCK, max(total - position, 0)))
             if not header.strip(b"\0") and len(header) == _BLOCK:
                 return  # the block of zeros that ends an archive
-            kind, name, size = _header(header, where, first=position == 0)
-            size = extended.pop("size", size)
+            kind, name, length = _header(header, where, first=position == start)
+            length = extended.pop("size", length)
             data = position + _BLOCK
-            if data + size > total:
-                raise DataError(f"{where}: {name!r} needs {size} bytes, the archive ends after {total - data}")
+            if data + length > total:
+                raise DataError(f"{where}: {name!r} needs {length} bytes, the archive ends after {total - data}")
             if kind in (_LONG_NAME, _PAX, _PAX_GLOBAL):
-                extended |= _extension(file, kind, size, where)
+                extended |= _extension(file, kind, length, where)
             elif kind in _FILES:
-                yield TarMember(check_name(extended.pop("path", name), where), data, size)
+                yield TarMember(check_name(extended.pop("path", name), where), data, length)
                 extended.clear()
             elif kind == _FOLDER:
                 extended.clear()
             else:
                 raise DataError(f"{where}: {name!r} is a link or a device (type {kind!r}), expected files and folders")
-            position = data + -(-size // _BLOCK) * _BLOCK
+            position = data + -(-length // _BLOCK) * _BLOCK
 
 
 def _header(header: bytes, where: str, first: bool) -> tuple[bytes, str, int]:

@@ -16,12 +16,14 @@ from safetensors.numpy import load_file, save
 
 from visionseq.data.decode import EXTENSIONS, MAX_BYTES
 from visionseq.data.encoded import EncodedImages
+from visionseq.data.names import check_class_names, read_json
 from visionseq.data.random_access import RandomAccess, file_size
 from visionseq.data.tar_index import TarMember, tar_members
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
 from visionseq.places import cache_folder
 
+CLASS_NAMES_FILE = "class_names.json"
 _INDEX_VERSION = 1
 _COLUMNS = ("offset", "size", "label")
 _NO_LABEL = -1
@@ -36,7 +38,7 @@ class WebDatasetImages(EncodedImages):
         size: height and width after the centre crop.
         channels: 1 or 3.
         label_key: extension of the member that holds the class: `cls` (a number) or `json` (its field `label`).
-        class_names: a name per class.
+        class_names: a name per class; None: those of class_names.json beside the first shard, where it exists.
         index_dir: where the indices are kept; None: the cache of visionseq.
         skip_corrupt: decode every image once now and leave out those that fail.
 
@@ -64,7 +66,10 @@ class WebDatasetImages(EncodedImages):
             path, offset = self.shards[self._shard[labelled.argmin()]], self._offset[labelled.argmin()]
             raise DataError(f"{path}, offset {offset}: an image without .{label_key}, others have one")
         labels = torch.from_numpy(classes) if labelled.any() else None
-        super().__init__(size, channels, labels, class_names or [], skip_corrupt)
+        if class_names is None:
+            names_file = self.shards[0].parent / CLASS_NAMES_FILE
+            class_names = check_class_names(read_json(names_file, []), str(names_file))
+        super().__init__(size, channels, labels, class_names, skip_corrupt)
 
     def file_count(self) -> int:
         return len(self._offset)

@@ -129,7 +129,10 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+        w, b = self.weight, self.bias
+        if not torch.is_autocast_enabled(x.device.type):  # under autocast a norm runs in float32
+            w, b = w.to(x.dtype), b.to(x.dtype)
+        return F.group_norm(x, self.num_groups, w, b, self.eps)
 
 
 class PositionalEmbedding(nn.Module):

@@ -9,7 +9,8 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_activations(model: nn.Module) -> int:
     """Let each block of `model` recompute; returns their number.
 
-    Blocks are the outermost elements of module lists and dicts. Gradients are the same; random draws such as dropout are repeated. Parameter names do not change.
+    Blocks are the outermost elements of module lists and dicts. Gradients are the same; random draws such as dropout
+    are repeated. Parameter names do not change.
     """
     blocks = list(_blocks(model))
     for block in blocks:

@@ -109,7 +109,7 @@ class VisionseqCLI(LightningCLI):
             return
         options = self.options
         resume = options.ckpt_path is not None
-        if rank_zero_only.rank == 0 and not self._is_trial:  # another rank may find the folder that this one creates
+        if not self._is_trial:
             check_run_folder(self.run_dir, resume, options.overwrite)
         self._checkpoint = find_checkpoint(options.ckpt_path, self.run_dir) if resume else None
         if resume and self._checkpoint is None:
@@ -124,10 +124,8 @@ class VisionseqCLI(LightningCLI):
         if self._is_trial:
             interruptible(self.trainer.fit)(model, datamodule=datamodule)
             return
-        if rank_zero_only.rank == 0:
-            prepare_run_folder(
-                self.run_dir, self.options.ckpt_path is not None, self.options.overwrite, self._resolved_config()
-            )
+        resume = self.options.ckpt_path is not None
+        prepare_run_folder(self.run_dir, resume, self.options.overwrite, self._resolved_config())
         if self.options.activation_checkpointing:
             checkpoint_activations(model.model)
         if self.options.compile:

@@ -1,10 +1,11 @@
 """Dynamic loss scale for networks that compute in float16 (the official recipe of arXiv 2405.20320 for ImageNet-64).
 
 Each loss is multiplied by the scale before its backward pass, and the gradients are checked after it. An overflow
-halves the scale, not below 1, and drops the gradients; `window` clean checks in a row double it.
+halves the scale, not below 1, and drops the gradients; `window` clean checks in a row double it. Before the update the
+gradients are divided by the scale.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -48,8 +49,6 @@ class DynamicLossScale:
 class LossScale(Precision):
     """Lightning plugin that trains under a dynamic loss scale; weights and their gradients stay float32.
 
-    Adam does not depend on the size of the loss, so gradients are not divided by the scale, as in the official code.
-
     Args:
         init_scale: first value of the scale.
         window: clean checks in a row after which the scale doubles.
@@ -64,13 +63,18 @@ class LossScale(Precision):
 
     def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:
         if self.loss_scale.enabled:
-            overflow = has_overflow(module.model.parameters())
-            if module.trainer.world_size > 1:  # between two synchronisations each process has gradients of its own
-                overflow = module.trainer.strategy.reduce_boolean_decision(overflow, all=False)
-            if overflow:
-                module.zero_grad(set_to_none=True)
-            self.loss_scale.update(overflow)
+            self._check(module)
         return super().post_backward(tensor, module)
+
+    def optimizer_step(
+        self, optimizer: Any, model: LightningModule, closure: Callable[[], Any], **keywords: Any
+    ) -> Any:
+        def unscaled() -> Any:
+            result = closure()
+            _multiply_gradients(model, 1 / self.loss_scale.scale)
+            return result
+
+        return super().optimizer_step(optimizer, model, unscaled, **keywords)
 
     def state_dict(self) -> dict[str, Any]:
         return self.loss_scale.state_dict()
@@ -78,8 +82,25 @@ class LossScale(Precision):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.loss_scale.load_state_dict(state_dict)
 
+    def _check(self, module: LightningModule) -> None:
+        overflow = has_overflow(module.model.parameters())
+        if module.trainer.world_size > 1:  # between two synchronisations each process has gradients of its own
+            overflow = module.trainer.strategy.reduce_boolean_decision(overflow, all=False)
+        before = self.loss_scale.scale
+        self.loss_scale.update(overflow)
+        if overflow:
+            module.zero_grad(set_to_none=True)
+        else:  # what was accumulated so far grows with the scale
+            _multiply_gradients(module, self.loss_scale.scale / before)
+
 
 def has_overflow(parameters: Iterable[nn.Parameter]) -> bool:
     """Whether the sum of any gradient is not finite."""
     sums = [p.grad.float().sum() for p in parameters if p.grad is not None]
     return bool(sums) and not bool(torch.stack(sums).isfinite().all())
+
+
+def _multiply_gradients(module: LightningModule, factor: float) -> None:
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    if factor != 1 and gradients:
+        torch._foreach_mul_(gradients, factor)

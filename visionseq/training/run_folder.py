@@ -11,6 +11,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 from visionseq import __version__
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write
@@ -30,12 +32,12 @@ _FREE = {
     "resume_changed",
     "checkpoint_every",
     "picture_every",
-    "compile",
 }
 _FREE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "max_time", "accelerator", "strategy", "devices")}
 _FREE |= {f"trainer.{name}" for name in ("num_nodes", "logger", "profiler", "enable_progress_bar", "callbacks")}
 
 
+@rank_zero_only  # the other processes may find the folder that this one creates
 def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raise `ConfigError` where a new run would meet an earlier one, or a folder that is none of ours."""
     if folder.exists() and not folder.is_dir():
@@ -50,6 +52,7 @@ def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
         )
 
 
+@rank_zero_only
 def prepare_run_folder(folder: Path, resume: bool, overwrite: bool, config: str | None = None) -> None:
     """Create the folder, empty of an earlier run that is to be replaced, and record config, packages and commit."""
     check_run_folder(folder, resume, overwrite)

@@ -1,7 +1,8 @@
 """The generators of a step are set from (seed, batch, rank) alone, so a resumed run needs no generator state.
 
-A batch is known by its number since the beginning of the run. Epoch and place in the epoch would not do: a training that
-ends at `max_steps` in mid-epoch counts that epoch as done, so a longer training that resumes from it would count others.
+A batch is known by its number since the beginning of the run. Epoch and place in the epoch would not do: a training
+that ends at `max_steps` in mid-epoch counts that epoch as done, so a longer training that resumes from it would count
+others.
 """
 
 import random

@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from visionseq.data.batch import PairBatch
+from visionseq.data.names import check_class_names, read_json
 from visionseq.errors import ConfigError, DataError
 from visionseq.files import write_json
 
@@ -146,15 +147,9 @@ def open_pair_writer(
 
 def read_notes(folder: Path) -> dict[str, Any]:
     """What `pairs.json` says, or an empty dictionary where there is none."""
-    path = folder / _NOTES
-    try:
-        notes = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not readable: {error}") from error
+    notes = read_json(folder / _NOTES, {})
     if not isinstance(notes, dict):
-        raise DataError(f"{path}: found {type(notes).__name__}, expected an object")
+        raise DataError(f"{folder / _NOTES}: found {type(notes).__name__}, expected an object")
     return notes
 
 
@@ -162,9 +157,7 @@ def read_class_names(folder: Path) -> list[str]:
     """Class names from the notes."""
     preprocessing = read_notes(folder).get("preprocessing")
     names = preprocessing.get("class_names", []) if isinstance(preprocessing, dict) else []
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise DataError(f"{folder / _NOTES}: class_names {str(names)[:40]}, expected a list of names")
-    return names
+    return check_class_names(names, str(folder / _NOTES))
 
 
 def refuse_twice(start: int, stop: int, done: Iterable[tuple[int, int]]) -> None:

@@ -1,0 +1,25 @@
+"""Check the idx files of Fashion-MNIST and put them in one place: python datasets/fashion_mnist/prepare.py SOURCE"""
+
+from pathlib import Path
+
+from visionseq.data.fashion_mnist import FashionMNIST
+from visionseq.data.prepare import run_script
+from visionseq.files import atomic_write
+
+
+def prepare(source: Path, out: Path = Path("datasets/fashion_mnist/idx")) -> str:
+    """Copy the idx files of a folder after reading them whole.
+
+    Args:
+        source: Folder with train-images-idx3-ubyte.gz and its three siblings, plain or .gz.
+        out: Folder for `FashionMNIST(root=...)`.
+    """
+    counts = [f"{len(FashionMNIST(split, root=source))} {split} images" for split in ("train", "test")]
+    for file in sorted(source.glob("*-ubyte*")):
+        with atomic_write(out / file.name) as copy:
+            copy.write(file.read_bytes())
+    return f"{' and '.join(counts)} in {out}"
+
+
+if __name__ == "__main__":
+    run_script(prepare)

@@ -1,0 +1,162 @@
+"""`visionseq inspect`: what a data set holds, whether all of it can be read, and a picture of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from jsonargparse.typing import PositiveInt
+
+from visionseq.cli.progress import counted
+from visionseq.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from visionseq.data.images import ImageDataset
+    from visionseq.data.pairs.dataset import PairDataset
+
+_BATCH, _COLUMNS, _MOST_CLASSES = 256, 8, 20
+
+
+def inspect(
+    data: str,
+    *,
+    out: Path | None = None,
+    size: PositiveInt = 64,
+    channels: Literal[1, 3] = 3,
+    split: Literal["all", "train", "test"] | None = None,
+    limit: PositiveInt | None = None,
+    skip_corrupt: bool = False,
+) -> None:
+    """Read a data set through and say what it holds: counts, shapes, ranges, classes, the first bad file.
+
+    Understands the built-in sets, folders of images (with a folder per class, or flat), WebDataset shards, latents,
+    and reflow pairs in all layouts. Exit code 1 where something cannot be read.
+
+    Args:
+        data: digits, fashion_mnist, a folder, a .zip of pairs, .tar or .safetensors shards.
+        out: Picture to write: a grid of samples; for pairs, rows of images above rows of their noise.
+        size: Height and width that image files are cropped to.
+        channels: 1 for grey images, 3 for colour.
+        split: Part of a built-in set.
+        limit: Read only so many samples, spread evenly.
+        skip_corrupt: Count and report samples that cannot be read, instead of failing.
+
+    Examples:
+        visionseq inspect digits --out digits.png
+        visionseq inspect datasets/afhqv2/train64 --size 64 --out cats.png
+        visionseq inspect pairs/cifar10 --limit 1000 --out pairs.png
+        visionseq inspect photos/ --skip-corrupt
+    """
+    from visionseq.data.opening import open_data
+    from visionseq.data.sampler import spread
+
+    dataset = open_data(data, size, channels, split)
+    indices = spread(len(dataset), limit)
+    found = _read(dataset, indices, data)
+    _report(dataset, found, len(indices))
+    if out is not None:
+        _draw(dataset, found.good, out)
+        print(f"picture: {out}")
+    if found.bad and not skip_corrupt:
+        raise DataError(found.bad[0])
+
+
+@dataclass
+class _Found:
+    """What reading through a data set shows."""
+
+    good: list[int] = field(default_factory=list)
+    bad: list[str] = field(default_factory=list)
+    low: float = float("inf")
+    high: float = float("-inf")
+    total: float = 0.0
+    squares: float = 0.0
+    values: int = 0
+
+    def add(self, image: "Tensor", index: "Tensor") -> None:
+        self.good += index.tolist()
+        self.low, self.high = min(self.low, image.min().item()), max(self.high, image.max().item())
+        self.total += image.double().sum().item()
+        self.squares += image.double().square().sum().item()
+        self.values += image.numel()
+
+    @property
+    def mean(self) -> float:
+        return self.total / self.values
+
+    @property
+    def deviation(self) -> float:
+        return max(self.squares / self.values - self.mean**2, 0.0) ** 0.5
+
+
+def _read(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", label: str) -> _Found:
+    found = _Found()
+    with counted(f"reading {label}", len(indices)) as advance:
+        for start in range(0, len(indices), _BATCH):
+            part = indices[start : start + _BATCH]
+            try:
+                batch = dataset.batch(part)
+                found.add(batch.image, batch.index)
+            except DataError:
+                _read_singly(dataset, part, found)
+            advance(len(part))
+    return found
+
+
+def _read_singly(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", found: _Found) -> None:
+    for row in range(len(indices)):
+        try:
+            batch = dataset.batch(indices[row : row + 1])
+            found.add(batch.image, batch.index)
+        except DataError as error:
+            found.bad.append(str(error))
+
+
+def _report(dataset: "ImageDataset | PairDataset", found: _Found, read: int) -> None:
+    kind = type(dataset).__name__
+    print(f"{kind}: {len(dataset)} samples, {read} of them read, {len(found.bad)} bad")
+    print(f"shape: {dataset.channels} x {dataset.size} x {dataset.size}")
+    if found.good:
+        moments = f"mean {found.mean:.3f}, standard deviation {found.deviation:.3f}"
+        print(f"values: {found.low:.3f} to {found.high:.3f}, {moments}")
+    if dataset.labels is None:
+        print("classes: none")
+    else:
+        counts = dataset.labels.bincount(minlength=len(dataset.class_names)).tolist()
+        names = dataset.class_names or [str(number) for number in range(len(counts))]
+        print(f"classes: {len(counts)}, of {min(counts)} to {max(counts)} samples")
+        for number, count in list(enumerate(counts))[:_MOST_CLASSES]:
+            print(f"  {names[number] if number < len(names) else number}: {count}")
+        if len(counts) > _MOST_CLASSES:
+            print(f"  and {len(counts) - _MOST_CLASSES} more")
+    if found.bad:
+        print(f"first bad: {found.bad[0]}")
+
+
+def _draw(dataset: "ImageDataset | PairDataset", good: list[int], out: Path) -> None:
+    import numpy as np
+    import torch
+
+    from visionseq.data.sampler import spread
+    from visionseq.viz import image_grid, save_png
+
+    if not good:
+        raise DataError(f"{out}: nothing to draw, no sample could be read")
+    chosen = np.array(good, dtype=np.int64)[spread(len(good), _COLUMNS * _COLUMNS)]
+    batch = dataset.batch(chosen)
+    rows = [_visible(batch.image)]
+    noise = getattr(batch, "noise", None)
+    if noise is not None:
+        rows.append(_visible(noise / 3))  # three standard deviations are black and white
+    columns = [torch.stack(parts).flatten(0, 1) for parts in zip(*(row.split(_COLUMNS) for row in rows), strict=True)]
+    save_png(image_grid(torch.cat(columns), columns=_COLUMNS), out)
+
+
+def _visible(image: "Tensor") -> "Tensor":
+    """Three or one of the channels in [-1, 1]; latents are scaled to their largest value."""
+    if image.shape[1] in (1, 3):
+        return image.clamp(-1, 1)
+    shown = image[:, :3]
+    return shown / shown.abs().max().clamp(min=1e-6)
