@@ -70,7 +70,10 @@ def test_fashion_of_the_debian_package():
     assert test[0].max() <= 1
 
 
-def test_missing_fashion_says_how_to_get_it(tmp_path):
+def test_missing_fashion_says_how_to_get_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISIONSEQ_OFFLINE", "1")
+    with pytest.raises(DataError, match="VISIONSEQ_OFFLINE"):
+        FashionMNIST("train", root=tmp_path / "nowhere", download=True)
     with pytest.raises(DataError, match=r"dataset-fashion-mnist.*root=FOLDER.*download=True"):
         FashionMNIST("train", root=tmp_path / "nowhere")
 

@@ -57,6 +57,7 @@ def assert_same(found: list[ImageBatch], expected: list[ImageBatch]) -> None:
         assert a.image.equal(b.image)
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 @pytest.mark.parametrize(
     ("workers", "start"), [(1, "fork"), (4, "fork"), (1, "spawn"), pytest.param(4, "spawn", marks=pytest.mark.slow)]
 )

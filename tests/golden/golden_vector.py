@@ -30,7 +30,9 @@ class GoldenVector:
         """Float32 weights of this file, or of the sibling that `state_from` names."""
         if sibling := self.meta.get("state_from"):
             return GoldenVector(self.path.with_name(f"{Path(sibling).stem}.safetensors")).state
-        return {key: value.float() if value.is_floating_point() else value for key, value in self.tensors("state/").items()}
+        return {
+            key: value.float() if value.is_floating_point() else value for key, value in self.tensors("state/").items()
+        }
 
     def tensors(self, prefix: str) -> dict[str, torch.Tensor]:
         return {key[len(prefix) :]: value for key, value in self._tensors.items() if key.startswith(prefix)}

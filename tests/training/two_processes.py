@@ -17,7 +17,9 @@ class FSDPOnCPU(FSDPStrategy):
 
 def main(run_dir: str, strategy: str, **options: str) -> None:
     torch.set_num_threads(1)
-    kind = FSDPOnCPU(auto_wrap_policy={torch.nn.Linear}, process_group_backend="gloo") if strategy == "fsdp" else strategy
+    kind = (
+        FSDPOnCPU(auto_wrap_policy={torch.nn.Linear}, process_group_backend="gloo") if strategy == "fsdp" else strategy
+    )
     numbers = {name: int(value) if value.isdigit() else value for name, value in options.items()}
     tiny_fit(run_dir, TinyTask(dropout=0.0), devices=2, strategy=kind, **numbers)
 

@@ -1,9 +1,9 @@
 """The runs behind the claim of `rectified_flow`: a teacher, its pairs, one student per row, and their scores.
 
 Every stage leaves a folder or a file and is skipped where that exists, so an interrupted claim goes on where it
-stopped. The rows are those of the paper's ablation (arXiv 2405.20320,
-table 1) at a size that a CPU can carry: A vanilla 2-rectified flow, B with the teacher's weights, C with U-shaped t, D with pseudo-Huber,
-E with a perceptual term, F with that term divided by t.
+stopped. The rows are those of the paper's ablation (arXiv 2405.20320, table 1) at a size that a CPU can carry: A vanilla
+2-rectified flow, B with the teacher's weights, C with U-shaped t, D with pseudo-Huber, E with a perceptual term, F with
+that term divided by t.
 """
 
 import json
@@ -29,6 +29,7 @@ from visionseq.rectified_flow.sampling import sample
 from visionseq.rectified_flow.task import ReflowTask, TeacherTask
 from visionseq.rectified_flow.teacher import edm_sample
 from visionseq.training import fit
+from visionseq.viz import to_uint8
 
 FEW_STEPS = (1, 2, 5)
 STRAIGHTNESS_STEPS = 32
@@ -206,6 +207,8 @@ class Measure:
         return self._noise(model)[0][:count]
 
     def _distance(self, images: Tensor) -> float:
+        # Scores are of 8-bit pictures, as for every FID; this clamps the few samples that leave the range.
+        images = to_float(to_uint8(images))
         return float(frechet_distance(*self.reference, *feature_statistics(self._features(images))))
 
     @torch.no_grad()

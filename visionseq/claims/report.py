@@ -1,5 +1,6 @@
 """What the runs of a claim say: means over seeds, a verdict per statement, plots, JSON and a page."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -113,7 +114,7 @@ def _at(scores: Scores, row: str, steps: int) -> float:
 def _ordered(scores: Scores, rows: str, steps: int) -> bool:
     """Each row's distance is above that of the next."""
     distances = [_at(scores, row, steps) for row in rows]
-    return all(worse > better for worse, better in zip(distances, distances[1:], strict=False))
+    return all(worse > better for worse, better in itertools.pairwise(distances))
 
 
 def _mean(values: list[Any]) -> Any:

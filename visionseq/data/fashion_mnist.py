@@ -8,7 +8,7 @@ import torch
 from visionseq.data.idx import read_idx
 from visionseq.data.images import MemoryImages
 from visionseq.errors import DataError, import_extra
-from visionseq.places import cache_folder
+from visionseq.places import cache_folder, is_offline
 
 CLASS_NAMES = [
     "T-shirt/top",
@@ -62,13 +62,21 @@ def _folder(prefix: str, root: str | Path | None, download: bool) -> Path:
         if _file(place, f"{prefix}-images-idx3-ubyte").exists():
             return place
     if download:
-        target = Path(root) if root is not None else downloads
-        import_extra("torchvision.datasets", "images").FashionMNIST(str(target), prefix == "train", download=True)
-        return target / "FashionMNIST" / "raw"
+        return _download(Path(root) if root is not None else downloads)
     raise DataError(
         f"Fashion-MNIST: no {prefix}-images-idx3-ubyte[.gz] in {', '.join(map(str, places))}; install the Debian "
         "package dataset-fashion-mnist, give root=FOLDER with the idx files, or download=True to ask torchvision"
     )
+
+
+def _download(target: Path) -> Path:
+    if is_offline():
+        raise DataError(f"Fashion-MNIST: not in {target}; VISIONSEQ_OFFLINE or HF_HUB_OFFLINE forbids to fetch it")
+    try:
+        import_extra("torchvision.datasets", "images").FashionMNIST(str(target), download=True)
+    except (OSError, RuntimeError) as error:  # no network, or a file that fails its checksum
+        raise DataError(f"Fashion-MNIST: torchvision could not fetch it into {target}: {error}") from error
+    return target / "FashionMNIST" / "raw"
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -1,8 +1,9 @@
-"""Training of the room: EDM teachers, 1-rectified flows from scratch, and reflow students (arXiv 2405.20320, 2206.00364).
+"""Training of the room: EDM teachers, 1-rectified flows, reflow students (arXiv 2405.20320, 2206.00364).
 
 Three LightningModules with one shape: a `model` to train, a loss, and pictures of what the model draws. Every random
 number of a step comes from one generator keyed by the seed and the batches finished before, drawn for the global batch,
-so a run does not depend on the number of processes and resumes without any generator state. Clock: t = 0 is data, t = 1 is noise.
+so a run does not depend on the number of processes and resumes without any generator state. Clock of the room: t = 0 is
+data, t = 1 is noise.
 """
 
 from typing import Any, Literal
@@ -27,7 +28,9 @@ VALIDATION_SEED = 1_000_003  # keeps the draws of validation away from those of 
 class _FlowTask(LightningModule):
     """What the three tasks share: per-step randomness, optimiser, logging and the picture."""
 
-    def __init__(self, model: EDMDenoiser | EDMVelocity, optimizer: OptimizerConfig, seed: int, sample_steps: list[int]):
+    def __init__(
+        self, model: EDMDenoiser | EDMVelocity, optimizer: OptimizerConfig, seed: int, sample_steps: list[int]
+    ):
         super().__init__()
         self.model = model
         self.optimizer_config = optimizer
@@ -63,7 +66,7 @@ class _FlowTask(LightningModule):
 
     @torch.no_grad()
     def sample_images(self, rows: int = 8) -> Tensor:
-        """A column of 8 samples per entry of `sample_steps`, from noise that never changes: [rows * columns, C, H, W]."""
+        """One column per entry of `sample_steps`, from noise that never changes: [rows * columns, C, H, W]."""
         noise = self._noise(rows, generator_for(VALIDATION_SEED)).to(self.device)
         labels = torch.arange(rows, device=self.device) % self.model.label_dim if self.model.label_dim else None
         columns = [self.model.sample(noise, steps, class_labels=labels) for steps in self.sample_steps]

@@ -65,6 +65,8 @@ def fit(
     log_every: int = 50,
     picture_every: int = 1000,
     progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    plugins: Sequence[Any] = (),
     **trainer_options: Any,
 ) -> PretrainedModel:
     """Train `task.model` and return it in eval mode with the averaged weights.
@@ -80,6 +82,8 @@ def fit(
         seed: keys dropout and the like.
         checkpoint_every, log_every, picture_every: updates between two of them, with a `run_dir`.
         progress: show the progress on standard output.
+        callbacks: further ones; they are called before those of this package.
+        plugins: of Lightning, such as `LossScale`.
         trainer_options: further arguments of lightning.Trainer, such as `precision`.
 
     Raises `ConfigError` for a `run_dir` that holds another run, `CheckpointError` for a `ckpt_path` that cannot be
@@ -87,17 +91,18 @@ def fit(
     """
     folder = None if run_dir is None else Path(run_dir)
     checkpoint = None if ckpt_path is None else find_checkpoint(ckpt_path, folder or Path())
-    callbacks: list[Callback] = [StepSeed(seed)]
+    mine: list[Callback] = [StepSeed(seed)]
     if folder is not None:
         prepare_run_folder(folder, resume=ckpt_path is not None, overwrite=overwrite)
-        callbacks += run_callbacks(ema, log_every, picture_every, checkpoint_every)
+        mine += run_callbacks(ema, log_every, picture_every, checkpoint_every)
     elif ema is not None:
-        callbacks.append(EMA(ema))
-    callbacks += [training_progress()] if progress else []
+        mine.append(EMA(ema))
+    mine += [training_progress()] if progress else []
     with quiet():
         trainer = Trainer(
             max_steps=max_steps,
-            callbacks=callbacks,
+            callbacks=[*callbacks, *mine],
+            plugins=run_plugins(plugins),
             **{
                 **TRAINER_DEFAULTS,
                 "devices": 1,
@@ -106,7 +111,6 @@ def fit(
                 "log_every_n_steps": log_every,
                 "logger": run_loggers(folder, checkpoint) if folder is not None else False,
                 "default_root_dir": folder,
-                "plugins": run_plugins(),
                 **trainer_options,
             },
         )

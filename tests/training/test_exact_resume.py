@@ -1,0 +1,160 @@
+"""Runs that are killed, stopped or extended end with the same bits as one that was left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from kill_runs import WRITING
+from lightning import Callback
+from tiny_task import TinyTask, tiny_fit
+
+from visionseq.nn.optim import OptimizerConfig
+from visionseq.training import LossScale
+
+SCRIPT = Path(__file__).with_name("kill_runs.py")
+
+
+def assert_same(a, b, where: str = "") -> None:
+    """Equal to the bit, in any nesting."""
+    assert type(a) is type(b), where
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), where
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_same(a[key], b[key], f"{where}/{key}")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, pair in enumerate(zip(a, b, strict=True)):
+            assert_same(*pair, f"{where}/{index}")
+    else:
+        assert a == b, where
+
+
+def assert_same_run(run: Path, other: Path, loops: bool = True) -> None:
+    """Weights, average, optimiser, schedule, data position, counters, logged values and exported model."""
+    first, second = (torch.load(r / "checkpoints/last.ckpt", weights_only=True) for r in (run, other))
+    for checkpoint in (first, second):
+        checkpoint["callbacks"].pop("Checkpoints")  # the seconds that it took
+        if not loops:
+            checkpoint.pop("loops"), checkpoint.pop("epoch")
+    assert_same(first, second)
+    assert (run / "metrics.csv").read_bytes() == (other / "metrics.csv").read_bytes()
+    assert (run / "model/model.safetensors").read_bytes() == (other / "model/model.safetensors").read_bytes()
+
+
+def kill_and_compare(folder: Path, runs: int, seed: int) -> None:
+    subprocess.run([sys.executable, str(SCRIPT), str(folder), str(runs), str(seed)], check=True)
+    kills = json.loads((folder / "kills.json").read_text())
+    assert all(any(kill["killed"] for kill in kills if kill["run"] == number) for number in range(runs))
+    assert any(kill["killed"] for kill in kills if kill["kind"] == WRITING)
+    for number in range(runs):
+        assert_same_run(folder / f"killed_{number}", folder / "uninterrupted")
+
+
+def test_three_runs_killed_by_sigkill_end_with_the_same_bits(tmp_path):
+    kill_and_compare(tmp_path, runs=3, seed=1)
+
+
+@pytest.mark.slow
+def test_twenty_runs_killed_by_sigkill_end_with_the_same_bits(tmp_path):
+    kill_and_compare(tmp_path, runs=20, seed=2)
+
+
+class Signal(Callback):
+    """Sends a signal to this process in the middle of a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGINT, hook: str = "on_before_backward"):
+        self.step, self.number, self.sent = step, number, False
+        setattr(self, hook, self.send)
+
+    def send(self, trainer, *_):
+        if trainer.global_step == self.step and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.mark.parametrize(
+    ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, number, ending, accumulate):
+    options = {"accumulate_grad_batches": accumulate, "max_steps": 30}
+    before = signal.getsignal(number)
+    with pytest.raises(ending) as stopped:
+        tiny_fit(tmp_path / "run", callbacks=[Signal(17, number)], **options)
+    assert ending is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(number) == before
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 18
+    tiny_fit(tmp_path / "run", ckpt_path="last", **options)
+    tiny_fit(tmp_path / "whole", **options)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_stop_that_coincides_with_a_validation_does_not_lose_it(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Signal(19)])  # update 20 is followed by a validation
+    tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
+    tiny_fit(tmp_path / "whole", max_steps=30)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+class Fault(Callback):
+    def __init__(self, hook: str, step: int):
+        self.step = step
+        setattr(self, hook, self.fail)
+
+    def fail(self, trainer, *_):
+        if trainer.global_step == self.step:
+            raise RuntimeError("a fault")
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "saved"),
+    [("on_train_batch_start", 17, 17), ("on_after_backward", 17, 14), ("on_validation_batch_end", 20, 14)],
+)
+def test_an_error_leaves_a_checkpoint_from_which_the_run_continues_to_the_bit(tmp_path, hook, step, saved):
+    with pytest.raises(RuntimeError, match="a fault"):
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Fault(hook, step)])
+    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == saved
+    tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
+    tiny_fit(tmp_path / "whole", max_steps=30)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+@pytest.mark.parametrize("first", [12, 20, 23])  # in mid-epoch, at a validation, between checkpoints
+def test_a_run_extended_in_steps_is_the_long_run(tmp_path, first):
+    def task() -> TinyTask:
+        return TinyTask(OptimizerConfig(lr=1e-2, warmup_steps=5))
+
+    tiny_fit(tmp_path / "run", task(), max_steps=first)
+    tiny_fit(tmp_path / "run", task(), max_steps=36, ckpt_path="last")
+    tiny_fit(tmp_path / "whole", task(), max_steps=36)
+    metrics = [(tmp_path / run / "metrics.csv").read_text().splitlines() for run in ("run", "whole")]
+    # The end of a run is logged although it is no multiple of three.
+    assert [line for line in metrics[0] if not line.startswith(f"{first},0.01") or first % 3 == 0] == metrics[1]
+    run, whole = (torch.load(tmp_path / name / "checkpoints/last.ckpt", weights_only=True) for name in ("run", "whole"))
+    for part in ("state_dict", "ema", "optimizer_states", "lr_schedulers", "ImageData", "loops"):
+        assert_same(run[part], whole[part], part)
+
+
+def test_the_loss_scale_survives_a_stop(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        tiny_fit(tmp_path / "run", max_steps=30, plugins=[LossScale(64, window=5)], callbacks=[Signal(17)])
+    tiny_fit(tmp_path / "run", max_steps=30, plugins=[LossScale(64, window=5)], ckpt_path="last")
+    tiny_fit(tmp_path / "whole", max_steps=30, plugins=[LossScale(64, window=5)])
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_run_that_is_done_resumes_to_itself(tmp_path):
+    tiny_fit(tmp_path / "run", max_steps=20)
+    before = (tmp_path / "run/metrics.csv").read_bytes()
+    exported = (tmp_path / "run/model/model.safetensors").read_bytes()
+    tiny_fit(tmp_path / "run", max_steps=20, ckpt_path="last")
+    assert (tmp_path / "run/metrics.csv").read_bytes() == before
+    assert (tmp_path / "run/model/model.safetensors").read_bytes() == exported
