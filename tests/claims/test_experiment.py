@@ -1,5 +1,6 @@
 """The claim's runs at a tiny size: stages are kept, and an interrupted claim goes on where it stopped."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,6 @@ def test_a_missing_row_is_made_up_for_alone(finished):
 
 def test_rows_differ_from_their_neighbour_in_one_thing():
     order = list(ROWS.values())
-    for before, after in zip(order, order[1:], strict=False):
+    for before, after in itertools.pairwise(order):
         changed = {key for key in after if before.get(key, False) != after[key]}
         assert len(changed) == 1, changed

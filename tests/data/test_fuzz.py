@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from visionseq.data.decode import decode_image
+from visionseq.data.decode import MAX_PIXELS, decode_image
 from visionseq.data.idx import read_idx
 from visionseq.data.image_folder import ImageFolder
 from visionseq.data.latents import LatentShards, LatentWriter
@@ -197,3 +197,17 @@ def test_mutations(name, count, tmp_path):
 def test_the_limits_of_the_child_bite(tmp_path):
     assert "MemoryError" in in_a_child(tmp_path, lambda: bytearray(2 * MEMORY))
     assert "not an image" in in_a_child(tmp_path, lambda: decode_image(b"x", "here: not an image", 8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("RGBA", "I;16"))])
+def test_the_largest_image_that_is_read_stays_below_the_limit(tmp_path, mode):
+    side = int(MAX_PIXELS**0.5)
+    file = io.BytesIO()
+    Image.new(mode, (side, side)).save(file, format="PNG", compress_level=1)
+    data = file.getvalue()
+    assert len(data) < MAX_PIXELS // 50  # a bomb: tiny on disk
+    for size in (64, None):
+        assert in_a_child(tmp_path, lambda size=size: decode_image(data, "bomb", size)) == ""
+    too_large = data.replace(side.to_bytes(4, "big"), (side + 1).to_bytes(4, "big"), 2)
+    with pytest.raises(DataError, match="bomb"):
+        decode_image(too_large, "bomb", 64)

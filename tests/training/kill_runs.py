@@ -7,6 +7,7 @@ kills: at a random Python call of the run, at a random one while a checkpoint is
 import json
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -100,12 +101,17 @@ def main(folder: Path, runs: int, seed: int) -> None:
     kills = []
     for number in range(runs):
         run, kind = folder / f"killed_{number}", (CALLS, WRITING, TIMED)[number % 3]
-        for _ in range(chance.randint(1, 3)):
+        times = chance.randint(1, 3)
+        while times > 0:
             at = chance.uniform(0, duration) if kind == TIMED else chance.randint(1, totals[kind])
-            ended_by = in_child(
-                training(run, kind, None if kind == TIMED else int(at)), kill_after=at if kind == TIMED else None
-            )
+            if kind == TIMED:
+                ended_by = in_child(training(run, kind, None), kill_after=at)
+            else:
+                ended_by = in_child(training(run, kind, at))
+            times -= ended_by == signal.SIGKILL
             kills.append({"run": number, "kind": kind, "at": at, "killed": ended_by == signal.SIGKILL})
+            if not ended_by:  # done before the moment came: nothing is left to kill but a new run
+                shutil.rmtree(run)
         in_child(training(run, TIMED, None))
     (folder / "kills.json").write_text(json.dumps(kills))
 

@@ -1,6 +1,7 @@
 """diffusers' UNet2DModel as a peer: the configuration whose forward and backward cost the FLOPs of a given SongUNet."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import torch
@@ -21,14 +22,13 @@ def unet_of_equal_flops(config: dict[str, Any], batch: int, flops: int) -> tuple
     widths = [config["model_channels"] * mult for mult in config["channel_mult"]]
     groups = min(32, widths[0] // 4)
     found = []
-    for first in range(-2, 3):
-        for others in range(-2, 3):
-            shifted = [widths[0] + first * groups, *(width + others * groups for width in widths[1:])]
-            arguments = _arguments(config, shifted, groups)
-            with torch.device("meta"):
-                peer = diffusers.UNet2DModel(**arguments)
-            difference = abs(_flops_on_meta(peer, config, batch) / flops - 1)
-            found.append((max(difference, TOLERANCE), abs(first) + abs(others), len(found), arguments))
+    for steps in product(range(-1, 3), repeat=len(widths) - 1):
+        shifted = [widths[0], *(width + step * groups for width, step in zip(widths[1:], steps, strict=True))]
+        arguments = _arguments(config, shifted, groups)
+        with torch.device("meta"):
+            peer = diffusers.UNet2DModel(**arguments)
+        difference = abs(_flops_on_meta(peer, config, batch) / flops - 1)
+        found.append((max(difference, TOLERANCE), sum(map(abs, steps)), len(found), arguments))
     arguments = min(found)[-1]
     return diffusers.UNet2DModel(**arguments), arguments
 

@@ -3,7 +3,7 @@
 Serves DDPM++ and NCSN++ (embedding added before the second norm, residual sums scaled by sqrt(1/2)) and ADM (embedding
 scales and shifts after it).
 
-Shapes: B batch, C channels, H W pixels, E width of the embedding, N heads, L = H * W.
+Shapes: B batch, C channels, H W pixels, E width of the embedding, N = B * heads, L = H * W.
 """
 
 from collections.abc import Sequence
@@ -75,31 +75,35 @@ class UNetBlock(nn.Module):
             scale, shift = params.chunk(2, dim=1)
             h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
         else:
-            h = F.silu(self.norm1(h + params))
+            h = F.silu(self.norm1(h.add_(params)))
         h = self.conv1(F.dropout(h, self.dropout, self.training), gain=self.skip_scale)
-        h = self._add_scaled(h, x) if self.skip is None else h + self.skip(x, gain=self.skip_scale)
+        h = self._add_scaled(h, x) if self.skip is None else h.add_(self.skip(x, gain=self.skip_scale))
         return self._add_scaled(self._attend(h), h) if self.num_heads else h
 
     def _add_scaled(self, h: Tensor, x: Tensor) -> Tensor:
-        """h + skip_scale * x, where h already carries the factor (it costs nothing on the weights of a convolution)."""
-        return torch.add(h, x, alpha=self.skip_scale)
+        """h + skip_scale * x, where h already carries the factor (it costs nothing on the weights of a convolution).
+
+        In place: nothing else sees the output of a convolution, and its backward pass does not need it.
+        """
+        return h.add_(x, alpha=self.skip_scale)
 
     def _attend(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         # The output channels of qkv run over (head, channel of the head, {q, k, v}).
-        qkv = self.qkv(self.norm2(x)).view(B, self.num_heads, C // self.num_heads, 3, H, W).flatten(4)
-        q_BNLC, k_BNLC, v_BNLC = qkv.permute(3, 0, 1, 4, 2).contiguous()
-        h = attention(q_BNLC, k_BNLC, v_BNLC).transpose(2, 3).reshape(B, C, H, W)
-        return self.proj(h.contiguous(memory_format=_memory_format(x)), gain=self.skip_scale)
+        qkv = self.qkv(self.norm2(x)).reshape(B * self.num_heads, C // self.num_heads, 3, H * W)
+        h = attention(*qkv.unbind(2)).reshape(B, C, H, W)
+        return self.proj(h, gain=self.skip_scale)
 
 
-def attention(q_BNLC: Tensor, k_BNLC: Tensor, v_BNLC: Tensor) -> Tensor:
-    """Softmax attention over L with weights q.k / sqrt(C), the softmax in float32: [B, N, L, C] -> [B, N, L, C]."""
-    return F.scaled_dot_product_attention(q_BNLC, k_BNLC, v_BNLC)
-
-
-def _memory_format(x: Tensor) -> torch.memory_format:
-    return torch.contiguous_format if x.is_contiguous() else torch.channels_last
+def attention(q_NCL: Tensor, k_NCL: Tensor, v_NCL: Tensor) -> Tensor:
+    """Softmax attention over L with weights q.k / sqrt(C), the softmax in float32: [N, C, L] -> [N, C, L]."""
+    if q_NCL.is_cuda:  # the fused kernels want contiguous channels
+        q_N1LC, k_N1LC, v_N1LC = (a.transpose(1, 2).unsqueeze(1).contiguous() for a in (q_NCL, k_NCL, v_NCL))
+        return F.scaled_dot_product_attention(q_N1LC, k_N1LC, v_N1LC)[:, 0].transpose(1, 2).contiguous()
+    scale = q_NCL.shape[1] ** -0.5  # on a CPU two products are faster than the fused kernel at these sizes
+    scores_NQK = torch.baddbmm(q_NCL.new_zeros(1), q_NCL.transpose(1, 2), k_NCL, beta=0, alpha=scale)
+    weights_NQK = scores_NQK.float().softmax(dim=2).to(v_NCL.dtype)
+    return torch.bmm(v_NCL, weights_NQK.transpose(1, 2))
 
 
 def _heads(attention: bool, num_heads: int | None, channels: int, channels_per_head: int) -> int:

@@ -65,9 +65,9 @@ def _check_embeddings(vector: GoldenVector, tolerance: float) -> None:
 def _check_attention(vector: GoldenVector, tolerance: float) -> None:
     if "out/attn_w" not in vector:
         return
-    q_NLC, k_NLC = vector["in/q"].transpose(1, 2), vector["in/k"].transpose(1, 2)
-    values = torch.eye(k_NLC.shape[1]).expand(len(k_NLC), -1, -1)  # unit vectors as values read the weights out
-    close(attention(q_NLC[:, None], k_NLC[:, None], values[:, None])[:, 0], vector["out/attn_w"], tolerance)
+    q, k = vector["in/q"], vector["in/k"]
+    values = torch.eye(k.shape[2]).expand(len(k), -1, -1)  # unit vectors as values read the weights out
+    close(attention(q, k, values).transpose(1, 2), vector["out/attn_w"], tolerance)
 
 
 def check_network(vector: GoldenVector) -> None:
