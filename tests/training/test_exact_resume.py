@@ -88,55 +88,80 @@ class Signal(Callback):
             os.kill(os.getpid(), self.number)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """Thirty updates that nobody disturbed."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    tiny_fit(run, max_steps=30)
+    return run
+
+
 @pytest.mark.parametrize(
     ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
 )
-@pytest.mark.parametrize("accumulate", [1, 2])
-def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, number, ending, accumulate):
-    options = {"accumulate_grad_batches": accumulate, "max_steps": 30}
+def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, whole, number, ending):
     before = signal.getsignal(number)
     with pytest.raises(ending) as stopped:
-        tiny_fit(tmp_path / "run", callbacks=[Signal(17, number)], **options)
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Signal(17, number)])
     assert ending is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(number) == before
-    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == 18
+    assert state(tmp_path / "run")["global_step"] == 18
+    tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
+    assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_stop_waits_for_the_end_of_an_accumulation(tmp_path):
+    options = {"max_steps": 10, "accumulate_grad_batches": 3, "limit_train_batches": 3}
+    with pytest.raises(KeyboardInterrupt):
+        tiny_fit(tmp_path / "run", callbacks=[Signal(4)], **options)
+    assert state(tmp_path / "run")["batches"] == 15
     tiny_fit(tmp_path / "run", ckpt_path="last", **options)
     tiny_fit(tmp_path / "whole", **options)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_stop_that_coincides_with_a_validation_does_not_lose_it(tmp_path):
+def test_a_stop_that_coincides_with_a_validation_does_not_lose_it(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
         tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Signal(19)])  # update 20 is followed by a validation
     tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
-    tiny_fit(tmp_path / "whole", max_steps=30)
-    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert_same_run(tmp_path / "run", whole)
 
 
-class Fault(Callback):
+def test_a_second_ctrl_c_does_not_wait(tmp_path):
+    twice = [Signal(17), Signal(17, hook="on_after_backward")]
+    with pytest.raises(KeyboardInterrupt):
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=twice)
+    assert state(tmp_path / "run")["global_step"] == 14  # the last regular one
+
+
+class FaultyTask(TinyTask):
+    """Fails at a hook of one step."""
+
     def __init__(self, hook: str, step: int):
-        self.step = step
-        setattr(self, hook, self.fail)
+        super().__init__()
+        self.step, original = step, getattr(self, hook)
 
-    def fail(self, trainer, *_):
-        if trainer.global_step == self.step:
-            raise RuntimeError("a fault")
+        def fail(*arguments):
+            if self.trainer.global_step == self.step:
+                raise RuntimeError("a fault")
+            return original(*arguments)
+
+        setattr(self, hook, fail)
 
 
 @pytest.mark.parametrize(
     ("hook", "step", "saved"),
-    [("on_train_batch_start", 17, 17), ("on_after_backward", 17, 14), ("on_validation_batch_end", 20, 14)],
+    [("on_before_batch_transfer", 17, 17), ("training_step", 17, 14), ("validation_step", 20, 14)],
 )
-def test_an_error_leaves_a_checkpoint_from_which_the_run_continues_to_the_bit(tmp_path, hook, step, saved):
+def test_after_an_error_the_run_continues_to_the_bit(tmp_path, whole, hook, step, saved):
     with pytest.raises(RuntimeError, match="a fault"):
-        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Fault(hook, step)])
-    assert torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["global_step"] == saved
+        tiny_fit(tmp_path / "run", FaultyTask(hook, step), max_steps=30)
+    assert state(tmp_path / "run")["global_step"] == saved
     tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
-    tiny_fit(tmp_path / "whole", max_steps=30)
-    assert_same_run(tmp_path / "run", tmp_path / "whole")
+    assert_same_run(tmp_path / "run", whole)
 
 
-@pytest.mark.parametrize("first", [12, 20, 23])  # in mid-epoch, at a validation, between checkpoints
+@pytest.mark.parametrize("first", [12, 20, 23])  # at the end of an epoch, at a validation, between checkpoints
 def test_a_run_extended_in_steps_is_the_long_run(tmp_path, first):
     def task() -> TinyTask:
         return TinyTask(OptimizerConfig(lr=1e-2, warmup_steps=5))
@@ -147,10 +172,9 @@ def test_a_run_extended_in_steps_is_the_long_run(tmp_path, first):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
-@pytest.mark.parametrize("stop", [3, 4, 8, 9])  # an epoch has four batches
-@pytest.mark.parametrize("validation", [{"check_val_every_n_epoch": 2}, {"check_val_every_n_epoch": 1}])
-def test_validations_by_epochs_are_neither_lost_nor_repeated(tmp_path, stop, validation):
-    options = {"max_steps": 13, "val_check_interval": None, **validation}
+@pytest.mark.parametrize("stop", [4, 8, 9])  # an epoch has four batches
+def test_validations_by_epochs_are_neither_lost_nor_repeated(tmp_path, stop):
+    options = {"max_steps": 13, "val_check_interval": None, "check_val_every_n_epoch": 2}
     with pytest.raises(KeyboardInterrupt):
         tiny_fit(tmp_path / "run", callbacks=[Signal(stop - 1)], **options)
     tiny_fit(tmp_path / "run", ckpt_path="last", **options)

@@ -2,7 +2,7 @@
 
 A checkpoint is written where the run can be continued to the bit: after an update and what follows from it - average,
 log entries, pictures, the validation that it may have triggered. Ctrl-C and SIGTERM let the update at hand finish,
-write a checkpoint and stop; an error writes one unless it struck in the middle of an update.
+write a checkpoint and stop; an error writes one where it struck between two updates, as errors of the data do.
 """
 
 import os
@@ -72,8 +72,10 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
+        batches = trainer.fit_loop.epoch_loop.batch_progress.total
+        between_batches = self._clean and batches.ready == batches.processed
         # With several processes the others may be anywhere, and saving is done by all of them together.
-        if self._clean and self._step > self._saved_step and trainer.world_size == 1:
+        if between_batches and self._step > self._saved_step and trainer.world_size == 1:
             self._save(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -33,6 +33,7 @@ from visionseq.training.runner import (
     train,
 )
 from visionseq.training.seeding import StepSeed
+from visionseq.training.whole_updates import WholeUpdates
 
 EXAMPLES = """examples:
   visionseq fit --config configs/rectified_flow/digits_2rf_pp.yaml
@@ -158,7 +159,7 @@ class VisionseqCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         options, fit = self.options, self._verb == "fit" and not self._is_trial
         given = config.get("callbacks") or []
-        mine = [StepSeed(int(options.seed_everything))]
+        mine = [WholeUpdates(), StepSeed(int(options.seed_everything))]
         if fit:
             mine += run_callbacks(options.ema, options.log_every, options.picture_every, options.checkpoint_every)
         if self._verb == "predict":

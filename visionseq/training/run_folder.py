@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from functools import cache
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
@@ -62,9 +63,8 @@ def prepare_run_folder(folder: Path, resume: bool, overwrite: bool, config: str 
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    names = {f"{d.metadata['Name']}=={d.version}" for d in distributions() if d.metadata["Name"]}
     texts = {
-        ENVIRONMENT: "\n".join([f"python=={platform.python_version()}", *sorted(names, key=str.lower)]),
+        ENVIRONMENT: environment(),
         COMMIT: commit(),
         CONFIG: config,
     }
@@ -72,6 +72,14 @@ def prepare_run_folder(folder: Path, resume: bool, overwrite: bool, config: str 
         if text is not None:
             with atomic_write(folder / name, "w") as file:
                 file.write(text.rstrip() + "\n")
+
+
+@cache
+def environment() -> str:
+    """Python and the installed packages, one per line."""
+    packages = [distribution.metadata for distribution in distributions()]
+    names = {f"{package['Name']}=={package['Version']}" for package in packages if package["Name"]}
+    return "\n".join([f"python=={platform.python_version()}", *sorted(names, key=str.lower)])
 
 
 def check_drift(earlier: dict[str, Any], now: dict[str, Any], source: str | os.PathLike) -> None:

@@ -34,6 +34,7 @@ from visionseq.training.progress import training_progress
 from visionseq.training.run_folder import TENSORBOARD, prepare_run_folder
 from visionseq.training.seeding import StepSeed
 from visionseq.training.sharding import is_sharded
+from visionseq.training.whole_updates import WholeUpdates
 from visionseq.zoo.loading import load_run
 
 TRAINER_DEFAULTS: dict[str, Any] = {
@@ -91,7 +92,7 @@ def fit(
     """
     folder = None if run_dir is None else Path(run_dir)
     checkpoint = None if ckpt_path is None else find_checkpoint(ckpt_path, folder or Path())
-    mine: list[Callback] = [StepSeed(seed)]
+    mine: list[Callback] = [WholeUpdates(), StepSeed(seed)]
     if folder is not None:
         prepare_run_folder(folder, resume=ckpt_path is not None, overwrite=overwrite)
         mine += run_callbacks(ema, log_every, picture_every, checkpoint_every)
