@@ -101,6 +101,7 @@ def test_interruption_is_exit_code_130(tmp_path):
             env={**os.environ, "VISIONSEQ_CACHE": str(tmp_path / "cache")},
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job's children ignore it
         )
         connection, _ = silent.accept()
         connection.recv(1)  # the request is there: the process waits for our answer

@@ -28,7 +28,7 @@ def trained(tmp_path_factory) -> Path:
     """A folder with a finished short run in `runs/digits_1rf`."""
     folder = tmp_path_factory.mktemp("newcomer")
     output = run("fit", "--config", CONFIG, "--trainer.max_steps", "30", "--checkpoint_every", "10", cwd=folder)
-    assert "runs/digits_1rf" in output.splitlines()[-1]
+    assert "run folder: runs/digits_1rf" in output.splitlines()
     return folder
 
 

@@ -1,7 +1,6 @@
 """Runs that are killed, stopped or extended end with the same bits as one that was left alone."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -10,8 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from kill_runs import WRITING
-from lightning import Callback
-from tiny_task import TinyTask, tiny_fit
+from tiny_task import Interrupt, TinyTask, tiny_fit
 
 from visionseq.nn.optim import OptimizerConfig
 from visionseq.training import LossScale
@@ -75,19 +73,6 @@ def test_twenty_runs_killed_by_sigkill_end_with_the_same_bits(tmp_path):
     kill_and_compare(tmp_path, runs=20, seed=2)
 
 
-class Signal(Callback):
-    """Sends a signal to this process in the middle of a step."""
-
-    def __init__(self, step: int, number: int = signal.SIGINT, hook: str = "on_before_backward"):
-        self.step, self.number, self.sent = step, number, False
-        setattr(self, hook, self.send)
-
-    def send(self, trainer, *_):
-        if trainer.global_step == self.step and not self.sent:
-            self.sent = True
-            os.kill(os.getpid(), self.number)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """Thirty updates that nobody disturbed."""
@@ -102,7 +87,7 @@ def whole(tmp_path_factory) -> Path:
 def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, whole, number, ending):
     before = signal.getsignal(number)
     with pytest.raises(ending) as stopped:
-        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Signal(17, number)])
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Interrupt(17, number)])
     assert ending is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGTERM
     assert signal.getsignal(number) == before
     assert state(tmp_path / "run")["global_step"] == 18
@@ -113,7 +98,7 @@ def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, who
 def test_a_stop_waits_for_the_end_of_an_accumulation(tmp_path):
     options = {"max_steps": 10, "accumulate_grad_batches": 3, "limit_train_batches": 3}
     with pytest.raises(KeyboardInterrupt):
-        tiny_fit(tmp_path / "run", callbacks=[Signal(4)], **options)
+        tiny_fit(tmp_path / "run", callbacks=[Interrupt(4)], **options)
     assert state(tmp_path / "run")["batches"] == 15
     tiny_fit(tmp_path / "run", ckpt_path="last", **options)
     tiny_fit(tmp_path / "whole", **options)
@@ -122,13 +107,13 @@ def test_a_stop_waits_for_the_end_of_an_accumulation(tmp_path):
 
 def test_a_stop_that_coincides_with_a_validation_does_not_lose_it(tmp_path, whole):
     with pytest.raises(KeyboardInterrupt):
-        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Signal(19)])  # update 20 is followed by a validation
+        tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Interrupt(19)])  # update 20 is followed by a validation
     tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
     assert_same_run(tmp_path / "run", whole)
 
 
 def test_a_second_ctrl_c_does_not_wait(tmp_path):
-    twice = [Signal(17), Signal(17, hook="on_after_backward")]
+    twice = [Interrupt(17), Interrupt(17, hook="on_after_backward")]
     with pytest.raises(KeyboardInterrupt):
         tiny_fit(tmp_path / "run", max_steps=30, callbacks=twice)
     assert state(tmp_path / "run")["global_step"] == 14  # the last regular one
@@ -176,7 +161,7 @@ def test_a_run_extended_in_steps_is_the_long_run(tmp_path, first):
 def test_validations_by_epochs_are_neither_lost_nor_repeated(tmp_path, stop):
     options = {"max_steps": 13, "val_check_interval": None, "check_val_every_n_epoch": 2}
     with pytest.raises(KeyboardInterrupt):
-        tiny_fit(tmp_path / "run", callbacks=[Signal(stop - 1)], **options)
+        tiny_fit(tmp_path / "run", callbacks=[Interrupt(stop - 1)], **options)
     tiny_fit(tmp_path / "run", ckpt_path="last", **options)
     tiny_fit(tmp_path / "whole", **options)
     assert_same_run(tmp_path / "run", tmp_path / "whole")
@@ -184,7 +169,7 @@ def test_validations_by_epochs_are_neither_lost_nor_repeated(tmp_path, stop):
 
 def test_the_loss_scale_survives_a_stop(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        tiny_fit(tmp_path / "run", max_steps=30, plugins=[LossScale(64, window=5)], callbacks=[Signal(17)])
+        tiny_fit(tmp_path / "run", max_steps=30, plugins=[LossScale(64, window=5)], callbacks=[Interrupt(17)])
     tiny_fit(tmp_path / "run", max_steps=30, plugins=[LossScale(64, window=5)], ckpt_path="last")
     tiny_fit(tmp_path / "whole", max_steps=30, plugins=[LossScale(64, window=5)])
     assert_same_run(tmp_path / "run", tmp_path / "whole")

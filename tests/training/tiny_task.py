@@ -1,14 +1,12 @@
-"""A task that trains in milliseconds and would show every inexactness: dropout, keyed noise, a schedule, validation.
+"""A task that trains in milliseconds and would show every inexactness: dropout, keyed noise, a schedule, validation."""
 
-As a script it trains into a folder until it is done or killed: `tiny_task.py RUN_DIR [key=value ...]`.
-"""
-
-import sys
+import os
+import signal
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import LightningModule
+from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from visionseq.data.image_data import ImageData
@@ -61,6 +59,19 @@ class TinyTask(LightningModule):
         return (self.model(x_t, t) - (z - x)).square().mean()
 
 
+class Interrupt(Callback):
+    """Sends a signal to this process in the middle of a step."""
+
+    def __init__(self, step: int, number: int = int(signal.SIGINT), hook: str = "on_before_backward"):
+        self.step, self.number, self.sent = step, number, False
+        setattr(self, hook, self.send)
+
+    def send(self, trainer: Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step and not self.sent:
+            self.sent = True
+            os.kill(os.getpid(), self.number)
+
+
 def tiny_data(batch_size: int = BATCH) -> ImageData:
     """70 random images for training, 24 for validation."""
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (SAMPLES, 1, 4, 4), dtype=np.uint8))
@@ -74,10 +85,3 @@ def tiny_fit(run_dir, task: TinyTask | None = None, **keywords):
     """`fit` of the tiny task on the CPU with small intervals."""
     options = {"accelerator": "cpu", "check_val_every_n_epoch": None, "val_check_interval": 10}
     return fit(task or TinyTask(), tiny_data(), run_dir=run_dir, **{**DEFAULTS, **options, **keywords})
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    arguments = dict(word.split("=") for word in sys.argv[2:])
-    numbers = {name: int(value) if value.isdigit() else value for name, value in arguments.items()}
-    tiny_fit(sys.argv[1], **numbers)

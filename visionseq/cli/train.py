@@ -19,4 +19,12 @@ def main(verb: str, argv: list[str]) -> None:
 
 
 def _one_line(complaint: str) -> str:
-    return re.sub(r"\s+", " ", complaint).strip().rstrip(".")[:400]
+    """The parser's words without its list of what else it tried."""
+    text = re.sub(r"\s+", " ", complaint).strip().rstrip(".")
+    key = re.search(r'Parser key "([^"]*)": ', text)
+    where = f"{key[1]}: " if key else ""
+    if first := re.search(r"Errors: - (.*?)(?: - Expected a <class 'NoneType'>| Given value type: )", text):
+        return where + first[1]
+    if expected := re.search(r"Expected an? <class '([\w.]+)'>\. Got value: (.*)", text):
+        return f"{where}expected {expected[1]}, found {expected[2]!r}"
+    return (where + text[key.end() :] if key else text)[:300]

@@ -73,6 +73,10 @@ class OptimizerConfig:
         # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
         options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
         if self.name == "sgd":
-            return torch.optim.SGD(parameters, momentum=self.betas[0], **options)
-        kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-        return kind(parameters, betas=self.betas, eps=self.eps, **options)
+            optimizer = torch.optim.SGD(parameters, momentum=self.betas[0], **options)
+        else:
+            kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
+            optimizer = kind(parameters, betas=self.betas, eps=self.eps, **options)
+        # A fused step would also divide by the loss scale of float16, and Lightning then refuses to clip gradients.
+        optimizer._step_supports_amp_scaling = False
+        return optimizer

@@ -76,23 +76,21 @@ class UNetBlock(nn.Module):
             h = F.silu(torch.addcmul(shift, self.norm1(h), scale + 1))
         else:
             h = F.silu(self.norm1(h.add_(params)))
-        h = self.conv1(F.dropout(h, self.dropout, self.training), gain=self.skip_scale)
-        h = self._add_scaled(h, x) if self.skip is None else h.add_(self.skip(x, gain=self.skip_scale))
-        return self._add_scaled(self._attend(h), h) if self.num_heads else h
+        h = self.conv1(F.dropout(h, self.dropout, self.training))
+        h = self._residual(h, x if self.skip is None else self.skip(x))
+        return self._residual(self._attend(h), h) if self.num_heads else h
 
-    def _add_scaled(self, h: Tensor, x: Tensor) -> Tensor:
-        """h + skip_scale * x, where h already carries the factor (it costs nothing on the weights of a convolution).
-
-        In place: nothing else sees the output of a convolution, and its backward pass does not need it.
-        """
-        return h.add_(x, alpha=self.skip_scale)
+    def _residual(self, h: Tensor, x: Tensor) -> Tensor:
+        """(h + x) * skip_scale, in place: nothing else needs the output of a convolution, not even its gradient."""
+        h = h.add_(x)
+        return h if self.skip_scale == 1 else h.mul_(self.skip_scale)
 
     def _attend(self, x: Tensor) -> Tensor:
         B, C, H, W = x.shape
         # The output channels of qkv run over (head, channel of the head, {q, k, v}).
         qkv = self.qkv(self.norm2(x)).reshape(B * self.num_heads, C // self.num_heads, 3, H * W)
         h = attention(*qkv.unbind(2)).reshape(B, C, H, W)
-        return self.proj(h, gain=self.skip_scale)
+        return self.proj(h)
 
 
 def attention(q_NCL: Tensor, k_NCL: Tensor, v_NCL: Tensor) -> Tensor:

@@ -54,36 +54,31 @@ class Conv2d(nn.Module):
         outer = torch.outer(taps, taps)[None, None] / taps.sum().square()
         self.register_buffer("resample_filter", outer if up or down else None)
 
-    def forward(self, x: Tensor, gain: float = 1.0) -> Tensor:
-        """Convolve; `gain` multiplies the result."""
-        w, b = self._parameters_as(x.dtype, gain)
-        if w is None:
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight is None:
             return self._resample(x)
+        w, b = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         w_pad = w.shape[-1] // 2
         f_pad = 0 if self.resample_filter is None else (self.resample_filter.shape[-1] - 1) // 2
         if self.fused_resample and self.down and self.in_channels < 8:
             # Filter after filter is one filter; with few inputs it is faster, and the large map in between is spared.
             return F.conv2d(x, self._with_filter(w), b, stride=2, padding=w_pad + f_pad)
         if self.fused_resample and self.down:
-            return _downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, 0, b)
+            return _add_bias(_downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, 0), b)
         if self.fused_resample and self.up:
             x = _upsample(x, self.resample_filter, max(f_pad - w_pad, 0))
             return F.conv2d(x, w, b, padding=max(w_pad - f_pad, 0))
-        if self.up and w_pad == 0:  # a 1x1 convolution commutes with the filter, and costs a quarter before it
-            return _upsample(F.conv2d(x, w), self.resample_filter, f_pad, b)
-        return F.conv2d(self._resample(x), w, b, padding=w_pad)
+        if w_pad:
+            return F.conv2d(self._resample(x), w, b, padding=w_pad)
+        if self.up:  # a 1x1 convolution commutes with the filter, and costs a quarter before it
+            return _add_bias(self._resample(_pointwise(x, w)), b)
+        return _pointwise(self._resample(x), w, b)
 
     def _with_filter(self, w: Tensor) -> Tensor:
         """The kernel that convolves with w and then with the resampling filter."""
         taps = self.resample_filter.to(w.dtype)
         combined = F.conv2d(w.flatten(0, 1).unsqueeze(1), taps.flip(2, 3), padding=taps.shape[-1] - 1)
         return combined.unflatten(0, w.shape[:2]).squeeze(2)
-
-    def _parameters_as(self, dtype: torch.dtype, gain: float) -> tuple[Tensor | None, Tensor | None]:
-        w, b = (None if p is None else p.to(dtype) for p in (self.weight, self.bias))
-        if gain != 1:
-            w, b = (None if p is None else p * gain for p in (w, b))
-        return w, b
 
     def _resample(self, x: Tensor) -> Tensor:
         if self.resample_filter is None:
@@ -92,16 +87,49 @@ class Conv2d(nn.Module):
         return (_upsample if self.up else _downsample)(x, self.resample_filter, f_pad)
 
 
-def _upsample(x: Tensor, filter_: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
+def _pointwise(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
+    """1x1 convolution; on a CPU a small one is faster as a product."""
+    if x.device.type != "cpu" or w.numel() > 2**14 or not x.is_contiguous():
+        return F.conv2d(x, w, bias)
+    x_BCL, w_BOC = x.flatten(2), w.flatten(1).expand(len(x), -1, -1)
+    y_BOL = torch.bmm(w_BOC, x_BCL) if bias is None else torch.baddbmm(bias[:, None], w_BOC, x_BCL)
+    return y_BOL.unflatten(2, x.shape[2:])
+
+
+class _Upsample(torch.autograd.Function):
+    """Transposed depthwise convolution of stride 2; its transpose is a plain one, which PyTorch would not use on a CPU."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, padding: int) -> Tensor:
+        return F.conv_transpose2d(x, weight.expand(x.shape[1], 1, -1, -1), stride=2, padding=padding, groups=x.shape[1])
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, weight, ctx.padding = inputs
+        ctx.save_for_backward(weight)
+        ctx.save_for_forward(weight)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor):
+        (weight,) = ctx.saved_tensors
+        return _downsample(dy, weight, ctx.padding), None, None
+
+
+def _upsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
     """Insert zeros between pixels and filter each channel with four times the filter."""
-    weight = (4 * filter_).to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return F.conv_transpose2d(x, weight, bias, stride=2, padding=padding, groups=x.shape[1])
+    return _Upsample.apply(x, (4 * filter_).to(x.dtype), padding)
 
 
-def _downsample(x: Tensor, filter_: Tensor, padding: int, bias: Tensor | None = None) -> Tensor:
+def _downsample(x: Tensor, filter_: Tensor, padding: int) -> Tensor:
     """Filter each channel and keep every second pixel."""
     weight = filter_.to(x.dtype).expand(x.shape[1], 1, -1, -1)
-    return F.conv2d(x, weight, bias, stride=2, padding=padding, groups=x.shape[1])
+    return F.conv2d(x, weight, stride=2, padding=padding, groups=x.shape[1])
+
+
+def _add_bias(x: Tensor, bias: Tensor | None) -> Tensor:
+    return x if bias is None else x + bias[:, None, None]
 
 
 class Linear(nn.Module):

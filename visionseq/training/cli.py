@@ -6,17 +6,18 @@ weights, checkpoints, metrics, pictures - is added here and needs no line in it.
 
 import os
 import sys
+from argparse import RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import DefaultHelpFormatter, Namespace, set_parsing_settings
 from lightning import Callback, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from visionseq import zoo
-from visionseq.errors import CheckpointError
+from visionseq.errors import CheckpointError, ConfigError, VisionseqError
 from visionseq.nn.weights import load_state
 from visionseq.training.activation_checkpointing import checkpoint_activations
 from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
@@ -44,6 +45,10 @@ EXAMPLES = """examples:
 """
 
 
+CKPT_PATH_HELP = """What to resume, or to measure: `last` of the run, a checkpoint, a run folder; validate, test and
+predict take a model folder or a name of the zoo as well and begin with `last`."""
+
+
 def run_cli(verb: str, argv: list[str]) -> None:
     """Run `fit`, `validate`, `test` or `predict`.
 
@@ -59,7 +64,7 @@ class VisionseqCLI(LightningCLI):
 
     def __init__(self, verb: str, argv: list[str]):
         self._verb = verb
-        parser_kwargs = {"exit_on_error": False, "prog": f"visionseq {verb}", "epilog": EXAMPLES}
+        every: dict[str, Any] = {"exit_on_error": False, "formatter_class": _Formatter}
         super().__init__(
             args=[verb, *_underscored(argv)],
             save_config_callback=None,
@@ -67,16 +72,17 @@ class VisionseqCLI(LightningCLI):
             trainer_defaults=TRAINER_DEFAULTS,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"exit_on_error": False, "prog": "visionseq", verb: parser_kwargs},
+            parser_kwargs={**every, "prog": "visionseq", verb: {**every, "epilog": EXAMPLES}},
         )
 
     def subcommands(self) -> dict[str, set[str]]:
         """The verb that was asked for: a parser takes a second to build, and no call needs all four."""
-        hidden = {"model", "datamodule", "weights_only", "return_predictions"}
+        hidden = {"model", "datamodule", "ckpt_path", "weights_only", "return_predictions"}
         return {self._verb: hidden | {"train_dataloaders", "val_dataloaders", "dataloaders"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; runs/<config's name>.")
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH_HELP)
         parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in run_dir.")
         parser.add_argument("--resume_changed", action="store_true", help="Resume although the configuration changed.")
         parser.add_argument("--ema", type=float | None, default=0.9999, help="Decay of the averaged weights.")
@@ -120,6 +126,12 @@ class VisionseqCLI(LightningCLI):
             if earlier.is_file():
                 check_drift(yaml.safe_load(earlier.read_text()), yaml.safe_load(self._resolved_config()), earlier)
 
+    def instantiate_classes(self) -> None:
+        try:
+            super().instantiate_classes()
+        except ValueError as error:  # the parser wraps whatever a constructor raises
+            raise _cause(error) from error
+
     def fit(self, model: Any, datamodule: Any, **_: Any) -> None:
         """Train, from the beginning or a checkpoint, and export the averaged model."""
         if self._is_trial:
@@ -147,8 +159,9 @@ class VisionseqCLI(LightningCLI):
         self._evaluate(self.trainer.predict, return_predictions=False, **arguments)
         _say(f"predictions: {self.run_dir / PREDICTIONS}")
 
-    def _evaluate(self, call: Any, model: Any, datamodule: Any, ckpt_path: str | None, **arguments: Any) -> None:
-        source = last_checkpoint(self.run_dir) if ckpt_path in (None, "last") else ckpt_path
+    def _evaluate(self, call: Any, model: Any, datamodule: Any, **arguments: Any) -> None:
+        asked = self.options.ckpt_path
+        source = last_checkpoint(self.run_dir) if asked in (None, "last") else asked
         if source is None:
             raise CheckpointError(
                 f"{self.run_dir} has no checkpoint; name a run, a model folder or a zoo entry with --ckpt_path"
@@ -191,7 +204,7 @@ class VisionseqCLI(LightningCLI):
         options = self.options.clone()
         options.update(Namespace(run_dir=str(self.run_dir), ckpt_path=None, overwrite=False, resume_changed=False))
         options.pop("config", None)
-        return self._parser(self._verb).dump(options, skip_none=False)
+        return self._parser(self._verb).dump(options, skip_unset=False)
 
 
 def _underscored(argv: list[str]) -> list[str]:
@@ -201,6 +214,18 @@ def _underscored(argv: list[str]) -> list[str]:
         f"--{name[2:].replace('-', '_')}{equals}{value}" if name.startswith("--") else name
         for name, equals, value in words
     ]
+
+
+def _cause(error: Exception) -> VisionseqError:
+    """The error of ours that a constructor raised, or one with the words of what it raised instead."""
+    innermost: BaseException = error
+    while innermost.__cause__ is not None and not isinstance(innermost, VisionseqError):
+        innermost = innermost.__cause__
+    return innermost if isinstance(innermost, VisionseqError) else ConfigError(str(innermost))
+
+
+class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Types and defaults beside each argument; the examples keep their line breaks."""
 
 
 def _say(text: str) -> None:

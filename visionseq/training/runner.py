@@ -47,6 +47,8 @@ _CHATTER = (
     ".*isinstance\\(treespec, LeafSpec\\).*",
     ".*smaller than the logging interval.*",
     ".*does not have many workers.*",
+    ".*Total length of `list` across ranks is zero.*",  # a run without validation data
+    ".*Couldn't infer the batch indices.*",
     ".*Checkpoint directory .* exists and is not empty.*",
     ".*in eval mode at the start of training.*",  # frozen parts of a task are meant to be
 )
@@ -142,7 +144,7 @@ def run_callbacks(ema: float | None, log_every: int, picture_every: int, checkpo
 
 def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
     """TensorBoard below the run folder; a resumed run hides what was logged after its checkpoint."""
-    purge_step = None if checkpoint is None else read_training_checkpoint(checkpoint)["global_step"]
+    purge_step = None if checkpoint is None else read_training_checkpoint(checkpoint)["global_step"] + 1
     return [TensorBoardLogger(run_dir, name="", version=TENSORBOARD, purge_step=purge_step)]
 
 
@@ -160,16 +162,18 @@ def run_plugins(given: Sequence[Any] = ()) -> list[Any]:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without what Lightning says about itself; its warnings about the run stay."""
-    log = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    level = log.level
-    log.setLevel(logging.WARNING)
+    logs = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.WARNING)
     with warnings.catch_warnings():
         for text in _CHATTER:
             warnings.filterwarnings("ignore", text)
         try:
             yield
         finally:
-            log.setLevel(level)
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
 
 
 def interruptible(call: Callable[..., Any]) -> Callable[..., Any]:

@@ -72,7 +72,7 @@ def check_train_steps(vector: GoldenVector) -> None:
 
 
 def _compare(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
-    assert actual.keys() == expected.keys()
+    assert expected.keys() <= actual.keys()  # a small selection keeps some tensors only
     for name, value in expected.items():
         a, b = actual[name], value
         if name.endswith("qkv.bias"):  # the keys' gradient is zero; Adam makes steps of its rounding noise
