@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -223,6 +224,44 @@ def test_the_embedding_stays_float32_under_autocast():
         assert network(x, noise).dtype == torch.bfloat16
     assert seen[1][0] == torch.float32
     assert torch.equal(seen[0][1], seen[1][1])
+
+
+def plain_resample(x: torch.Tensor, taps: torch.Tensor, up: bool, padding: int) -> torch.Tensor:
+    options = {"stride": 2, "padding": padding, "groups": x.shape[1]}
+    weight = taps.repeat(x.shape[1], 1, 1, 1)
+    return F.conv_transpose2d(x, 4 * weight, **options) if up else F.conv2d(x, weight, **options)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize("taps", [[1, 1], [1, 3, 3, 1], [1, 2, 3, 5]])
+@pytest.mark.parametrize("channels", [3, 10])
+def test_resampling_convolution_is_its_definition(fused, direction, kernel, taps, channels):
+    up = direction == "up"
+    conv = Conv2d(channels, 5, kernel, fused_resample=fused, resample_filter=taps, init_bias=1, **{direction: True})
+    conv.double()
+    x = torch.randn(2, channels, 8, 8, dtype=torch.float64, requires_grad=True)
+    filters, w, b = conv.resample_filter, conv.weight, conv.bias[:, None, None]
+    w_pad, f_pad = kernel // 2, (len(taps) - 1) // 2
+    if not fused:
+        y = F.conv2d(plain_resample(x, filters, up, f_pad), w, padding=w_pad) + b
+    elif up:
+        y = F.conv2d(plain_resample(x, filters, up, max(f_pad - w_pad, 0)), w, padding=max(w_pad - f_pad, 0)) + b
+    else:
+        y = plain_resample(F.conv2d(x, w, padding=w_pad + f_pad), filters, up, 0) + b
+    cotangent = torch.randn_like(y)
+    torch.testing.assert_close(conv(x), y)
+    wanted = [x, *conv.parameters()]
+    for a, b in zip(torch.autograd.grad(conv(x), wanted, cotangent), torch.autograd.grad(y, wanted, cotangent)):
+        torch.testing.assert_close(a, b)
+
+
+def test_resampling_has_second_derivatives():
+    conv = Conv2d(2, 2, 0, up=True, resample_filter=[1, 3, 3, 1]).double()
+    x = torch.randn(1, 2, 3, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(conv, x)
+    assert torch.autograd.gradgradcheck(lambda x: conv(x).square(), x)
 
 
 @pytest.mark.parametrize("config", [SONG, ADM], ids=lambda config: config["type"])

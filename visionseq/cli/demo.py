@@ -21,11 +21,14 @@ def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
         visionseq demo
         visionseq demo --out outputs/demo.png --steps 4000
     """
+    import torch
+
     from visionseq import viz, zoo
     from visionseq.claims.experiment import DIGITS, FEW_STEPS, Measure, run_seed
     from visionseq.data.images import to_float
     from visionseq.rectified_flow import EDMVelocity, edm_sample, sample
 
+    torch.set_num_threads(1)  # the network is so small that a second thread costs more than it brings
     experiment = replace(
         DIGITS, teacher_steps=steps, student_steps=steps, num_pairs=10_000, rows=("F",), num_samples=1000
     )

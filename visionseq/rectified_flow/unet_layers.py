@@ -97,7 +97,7 @@ def _pointwise(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 class _Upsample(torch.autograd.Function):
-    """Transposed depthwise convolution of stride 2; its transpose is a plain one, which PyTorch would not use on a CPU."""
+    """Transposed depthwise convolution of stride 2; the gradient is a plain one, which PyTorch misses on a CPU."""
 
     generate_vmap_rule = True
 

@@ -32,6 +32,7 @@ _FREE = {
     "ckpt_path",
     "resume_changed",
     "checkpoint_every",
+    "log_every",
     "picture_every",
 }
 _FREE |= {f"trainer.{name}" for name in ("max_steps", "max_epochs", "max_time", "accelerator", "strategy", "devices")}
