@@ -132,3 +132,11 @@ def test_unknown_network():
         build_network({"type": "songunet"})
     with pytest.raises(ConfigError, match="img_resolution"):
         build_network({"type": "SongUNet"})
+
+
+def test_every_parameter_gets_a_gradient_without_augmentation_labels():
+    """A parameter without one would stop training on several processes."""
+    sizes = {"img_resolution": 8, "in_channels": 1, "out_channels": 1, "model_channels": 8, "channel_mult": [1]}
+    network = build_network({"type": "SongUNet", **sizes, "augment_dim": 9, "num_blocks": 1, "attn_resolutions": []})
+    EDMDenoiser(network)(torch.randn(2, 1, 8, 8), torch.ones(2)).sum().backward()
+    assert [name for name, parameter in network.named_parameters() if parameter.grad is None] == []

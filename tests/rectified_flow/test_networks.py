@@ -253,7 +253,8 @@ def test_resampling_convolution_is_its_definition(fused, direction, kernel, taps
     cotangent = torch.randn_like(y)
     torch.testing.assert_close(conv(x), y)
     wanted = [x, *conv.parameters()]
-    for a, b in zip(torch.autograd.grad(conv(x), wanted, cotangent), torch.autograd.grad(y, wanted, cotangent)):
+    ours, plain = (torch.autograd.grad(result, wanted, cotangent) for result in (conv(x), y))
+    for a, b in zip(ours, plain, strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -271,6 +272,18 @@ def test_channels_last_gives_the_same(config):
     y = network(x, *rest)
     network.to(memory_format=torch.channels_last)
     torch.testing.assert_close(network(x.to(memory_format=torch.channels_last), *rest), y, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [SONG, ADM], ids=lambda config: config["type"])
+def test_gradients_under_autocast(config):
+    network = randomized(config).train()
+    arguments = inputs(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = network(*arguments)
+    y.float().square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad.dtype == torch.float32, name
+        assert parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("config", [SONG, ADM], ids=lambda config: config["type"])

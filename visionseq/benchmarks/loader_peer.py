@@ -16,7 +16,7 @@ from visionseq.data.image_folder import ImageFolder
 from visionseq.data.images import ImageDataset, MemoryImages
 from visionseq.data.loader import LoaderOptions
 
-BATCH, MEMORY_IMAGES, FILES = 64, 16_384, 512
+BATCH, MEMORY_IMAGES, FILES, FILE_SIZE = 64, 16_384, 512, 64
 
 
 def loader_alternatives() -> dict[str, tuple[dict[str, Callable[[], None]], int]]:
@@ -27,7 +27,7 @@ def loader_alternatives() -> dict[str, tuple[dict[str, Callable[[], None]], int]
     memory = MemoryImages(pixels, labels, [str(i) for i in range(10)])
     cases = {"images in memory, 0 workers": (memory, TensorDataset(pixels, labels), 0)}
     for workers in (0, 2):
-        cases[f"PNG files, {workers} workers"] = (ImageFolder(folder, size=32), _PngFiles(folder), workers)
+        cases[f"PNG files, {workers} workers"] = (ImageFolder(folder, size=FILE_SIZE), _PngFiles(folder), workers)
     return {name: (_epochs(ours, peer, workers), len(peer)) for name, (ours, peer, workers) in cases.items()}
 
 
@@ -52,7 +52,8 @@ class _PngFiles(Dataset):
 
     def __init__(self, folder: Path):
         self.files = sorted(folder.glob("*/*.png"))
-        self.classes = sorted({file.parent.name for file in self.files})
+        names = sorted({file.parent.name for file in self.files})
+        self.labels = [names.index(file.parent.name) for file in self.files]
 
     def __len__(self) -> int:
         return len(self.files)
@@ -61,7 +62,7 @@ class _PngFiles(Dataset):
         with Image.open(self.files[index]) as image:
             pixels = np.asarray(image.convert("RGB"))
         tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1).float().div_(127.5).sub_(1)
-        return tensor, self.classes.index(self.files[index].parent.name)
+        return tensor, self.labels[index]
 
 
 def _png_folder() -> Path:
@@ -72,5 +73,5 @@ def _png_folder() -> Path:
     for index in range(FILES):
         path = folder / f"class{index % 8}" / f"{index:04d}.png"
         path.parent.mkdir(exist_ok=True)
-        Image.fromarray(random.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(path)
+        Image.fromarray(random.integers(0, 256, (FILE_SIZE, FILE_SIZE, 3), dtype=np.uint8)).save(path)
     return folder

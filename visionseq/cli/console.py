@@ -19,7 +19,6 @@ COMMANDS = {
     "test": "measure a checkpoint on the test data",
     "predict": "write a checkpoint's predictions to files",
     "sample": "draw images from a model: a grid and an npz",
-    "score": "measure generated images: Fréchet distance, KID, precision and recall",
     "score": "measure how near generated images are to real ones",
     "pairs": "generate the (noise, image) pairs of a teacher",
     "convert": "turn official checkpoints into model folders, and back",

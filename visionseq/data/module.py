@@ -102,7 +102,9 @@ class DataModule(LightningDataModule):
         self._batches_before = self._batches_done() if self.trainer is not None else 0
         source = self.train_source()
         order, world = self._order(source), self._world()
-        batches = max((self.samples_per_epoch or len(order)) // self.batch_size, 1)
+        # An epoch of whole updates: Lightning makes a short one of what accumulation leaves over at its end.
+        whole = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
+        batches = max((self.samples_per_epoch or len(order)) // self.batch_size // whole, 1) * whole
 
         def sampler_at(position: int) -> StreamSampler:
             return StreamSampler(order, self.batch_size, position, *world)

@@ -93,6 +93,9 @@ class _PreconditionedModel(PretrainedModel):
         c_in = 1 / variance.sqrt()
         c_noise = sigma.log().flatten() / 4
         dtype = torch.float16 if self.use_fp16 and y.is_cuda else torch.float32
+        if augment_labels is None and self.model.augment_dim:
+            # Zeros, as the official code has them: they add nothing, but every parameter gets a gradient.
+            augment_labels = y.new_zeros(len(y), self.model.augment_dim)
         output = self.model((c_in * y).to(dtype), c_noise, self._one_hot(class_labels), augment_labels)
         return c_skip * y + c_out * output.float()
 

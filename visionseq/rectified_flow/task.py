@@ -35,7 +35,7 @@ class _FlowTask(LightningModule):
         self.model = model
         self.optimizer_config = optimizer
         self.seed = seed
-        self.sample_steps = sample_steps
+        self.sample_steps, self.sample_columns = sample_steps, len(sample_steps)
 
     def loss(self, batch: ImageBatch | PairBatch, draw: GlobalDraw) -> Tensor:
         """Mean loss of a batch, every random number taken from `draw`."""
@@ -44,9 +44,7 @@ class _FlowTask(LightningModule):
     def training_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> Tensor:
         # Lightning's epoch and batch_idx differ between a run and its resume in mid-epoch; this counter does not.
         finished = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        loss = self.loss(batch, self._draw(self.seed, finished))
-        self.log("train/loss", loss, sync_dist=True, batch_size=len(batch))
-        return loss
+        return self.loss(batch, self._draw(self.seed, finished))
 
     def validation_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> None:
         loss = self.loss(batch, self._draw(VALIDATION_SEED, batch_idx))

@@ -1,0 +1,62 @@
+"""The benchmark harness: alternation, ratios, the record; and the peers that need no other package."""
+
+import json
+
+import pytest
+import torch
+
+from visionseq.benchmarks.harness import Comparison, compare, machine, write_report
+from visionseq.benchmarks.rectified_flow import SECTIONS
+from visionseq.cli import main
+
+
+def test_alternatives_take_turns():
+    calls = []
+    timed = compare({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, rounds=4, warmup=1)
+    assert "".join(calls) == "ab" + "ab" + "ba" + "ab" + "ba"
+    assert [len(values) for values in timed.seconds.values()] == [4, 4]
+
+
+def test_ratio_is_the_median_over_rounds():
+    timed = Comparison({"ours": [1.0, 10.0, 3.0], "peer": [2.0, 5.0, 3.0]})
+    assert timed.ratio("ours", "peer") == 1.0
+    assert timed.summary()["ours"] == {"median_s": 3.0, "quartile_1_s": 2.0, "quartile_3_s": 6.5}
+    assert Comparison({"ours": [1.5]}).summary()["ours"]["median_s"] == 1.5
+
+
+def test_report_names_machine_versions_and_commit(tmp_path):
+    write_report(tmp_path / "report.json", "rectified_flow", {"section": {"ratio": 0.5}})
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["results"] == {"section": {"ratio": 0.5}}
+    assert report["machine"] == json.loads(json.dumps(machine()))
+    assert report["machine"]["packages"]["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
+    assert report["machine"]["processor"]
+    assert report["machine"]["commit"]
+
+
+def test_command_writes_what_it_shows(tmp_path, capsys):
+    out = tmp_path / "result.json"
+    assert main(["benchmark", "rectified_flow", "--sections", "sample_t", "--rounds", "1", "--out", str(out)]) == 0
+    ratio = json.loads(out.read_text())["results"]["sample_t"]["ratio_iid_to_antithetic"]
+    assert ratio > 0
+    assert f"{ratio:.4g}" in capsys.readouterr().out
+
+
+def test_unknown_section(capsys):
+    assert main(["benchmark", "--sections", "unets"]) == 1
+    assert "sample_t" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("section", sorted(SECTIONS.keys() - {"unet"}))
+def test_every_section_runs(section):
+    assert json.dumps(SECTIONS[section]("cpu", 1))
+
+
+@pytest.mark.slow
+def test_the_diffusers_peer_has_equal_flops():
+    pytest.importorskip("diffusers")
+    results = SECTIONS["unet"]("cpu", 1)
+    assert json.dumps(results)
+    for result in results.values():
+        assert result["flops"]["UNet2DModel"] == pytest.approx(result["flops"]["SongUNet"], rel=0.02)
