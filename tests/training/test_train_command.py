@@ -138,7 +138,10 @@ def test_a_wrong_argument_costs_one_line_and_code_2(config, capsys, words, told)
         (["--ckpt_path", "nowhere.ckpt"], "found no checkpoint nowhere.ckpt"),
         (["--ckpt_path", "weights.safetensors"], "holds weights only"),
         (["--model.init_args.optimizer.lr", "-1"], "optimizer: lr -1"),
-        (["--trainer.accumulate_grad_batches", "2"], "an epoch has 3 batches, expected a multiple"),
+        (
+            ["--trainer.accumulate_grad_batches", "2", "--trainer.limit_train_batches", "1"],
+            "an epoch has 1 batches, expected a multiple",
+        ),
     ],
 )
 def test_an_error_of_ours_is_a_sentence_and_code_1(config, capsys, words, told):

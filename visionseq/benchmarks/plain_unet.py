@@ -134,7 +134,7 @@ class _Song(_Plain):
 
     def embedding(self, noise: Tensor, classes: Tensor | None, augment: Tensor | None) -> Tensor:
         if self.config["embedding_type"] == "fourier":
-            angle = 2 * math.pi * noise[:, None] * self.state["map_noise.freqs"]
+            angle = noise[:, None] * (2 * math.pi * self.state["map_noise.freqs"])
             emb = torch.cat([angle.cos(), angle.sin()], dim=1)
         else:
             channels = self.config["model_channels"] * self.config["channel_mult_noise"]
