@@ -7,6 +7,7 @@ import pytest
 
 from visionseq.claims.experiment import BINS, DIGITS, ROWS, run_seed
 from visionseq.claims.report import verdicts
+from visionseq.errors import ConfigError
 
 TINY = replace(
     DIGITS,
@@ -50,6 +51,12 @@ def test_a_missing_row_is_made_up_for_alone(finished):
     more = run_seed(replace(TINY, rows=("A", "F", "C")), 0, folder)
     assert more["C"]["distance"].keys() == scores["A"]["distance"].keys()
     assert {name: more[name] for name in scores} == scores
+
+
+def test_another_recipe_is_not_mixed_in(finished):
+    folder, _ = finished
+    with pytest.raises(ConfigError, match="student_steps 4 instead of 5"):
+        run_seed(replace(TINY, student_steps=5), 0, folder)
 
 
 def test_rows_differ_from_their_neighbour_in_one_thing():

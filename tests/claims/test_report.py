@@ -55,11 +55,13 @@ def test_average_takes_the_mean_of_every_number():
 
 
 def test_report_holds_seeds_verdicts_and_pictures(tmp_path, scores):
-    page = write_report(tmp_path, "claim", {0: scores, 1: scores}, {"num_samples": 10, "features": "f"}, {"cpu": "x"})
+    recipe = {"num_samples": 10, "features": "f", "pair_steps": 12}
+    page = write_report(tmp_path, "claim", {0: scores, 1: scores}, recipe, {"cpu": "x"})
     content = json.loads((tmp_path / "claim.json").read_text())
     assert content["mean"]["A"]["distance"]["1"] == 584
     assert set(content["seeds"]) == {"0", "1"}
     assert "does not hold here" in page.read_text()
+    assert "Heun, 23 evaluations" in page.read_text()
     for picture in ("claim_straightness.png", "claim_loss.png"):
         assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
 

@@ -74,6 +74,7 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_by_accident(trained)
         (["fit", "--config", "missing.yaml"], 2, "missing.yaml"),
         (["sample", "no-such-model"], 1, "no-such-model"),
         (["fit", "--config", CONFIG, "--ckpt_path", "nowhere.ckpt"], 1, "nowhere.ckpt"),
+        (["test", "--config", CONFIG, "--ckpt_path", "rf-digits-2rf-pp"], 1, "no evaluation data"),
     ],
 )
 def test_mistakes_cost_one_readable_line(tmp_path, arguments, code, message):

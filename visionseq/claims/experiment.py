@@ -7,7 +7,7 @@ that term divided by t.
 """
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from visionseq.data.fashion_mnist import FashionMNIST
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
+from visionseq.errors import ConfigError
 from visionseq.files import write_json
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
 from visionseq.nn.optim import OptimizerConfig
@@ -89,13 +90,13 @@ FASHION = Experiment(
     features="features-fashion",
     network={},
     teacher_steps=0,
-    student_steps=300,
+    student_steps=1500,
     num_pairs=5000,
     rows=("A", "C", "F"),
     seeds=(0,),
     batch_size=64,
-    warmup_steps=50,
-    ema=0.98,
+    warmup_steps=100,
+    ema=0.995,
     precision="bf16-mixed",
     num_samples=500,
     teacher="rf-fashion-edm",
@@ -106,6 +107,7 @@ FASHION = Experiment(
 
 def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
     """Train and score everything of one seed in `folder`; returns the scores, which are also kept there."""
+    _same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
     teacher_name = _teacher(experiment, seed, folder)
@@ -129,6 +131,20 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
             scores[row] = measure.student(student, pairs)
             write_json(scores_file, scores)
     return scores
+
+
+def _same_recipe(experiment: Experiment, file: Path) -> None:
+    """Keep the recipe beside what it made; `ConfigError` where the folder holds the work of another one."""
+    # Through JSON, so that what is compared is what is stored; more rows or seeds add to what is there.
+    recipe = json.loads(json.dumps({k: v for k, v in asdict(experiment).items() if k not in ("rows", "seeds")}))
+    if not file.is_file():
+        write_json(file, recipe)
+        return
+    before = json.loads(file.read_text())
+    changed = sorted(key for key in recipe if recipe[key] != before.get(key))
+    if changed:
+        found = ", ".join(f"{key} {before.get(key)!r} instead of {recipe[key]!r}" for key in changed)
+        raise ConfigError(f"{file.parent} holds the work of another recipe ({found}); name another folder with --work")
 
 
 def _teacher(experiment: Experiment, seed: int, folder: Path) -> str:

@@ -69,7 +69,7 @@ def _page(name: str, seeds: dict, scores: Scores, found: dict[str, bool], recipe
         f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}, {recipe['num_samples']} samples, "
         f"feature network `{recipe['features']}`. The scale is that of this network: read the order, not the size.",
         "",
-        "| row | 1 step | 2 steps | 5 steps | Heun, 35 evaluations |",
+        f"| row | 1 step | 2 steps | 5 steps | Heun, {2 * recipe['pair_steps'] - 1} evaluations |",
         "|---|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in table(scores)),
         "",

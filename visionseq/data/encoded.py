@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionseq.data.batch import ImageBatch
 from visionseq.data.decode import decode_image
 from visionseq.data.images import ImageDataset, to_float
 from visionseq.errors import ConfigError, DataError
@@ -54,6 +55,10 @@ class EncodedImages(ImageDataset):
 
     def __getitem__(self, index: int) -> Tensor:
         return to_float(self.pixels(index))
+
+    def batch(self, indices: np.ndarray) -> ImageBatch:
+        image = to_float(torch.stack([self.pixels(index) for index in indices.tolist()]))
+        return self._labelled(image, torch.from_numpy(indices))
 
     def pixels(self, index: int) -> Tensor:
         """Image `index` as uint8 [C, S, S]."""

@@ -160,6 +160,8 @@ class VisionseqCLI(LightningCLI):
         _say(f"predictions: {self.run_dir / PREDICTIONS}")
 
     def _evaluate(self, call: Any, model: Any, datamodule: Any, **arguments: Any) -> None:
+        if self._verb != "predict" and datamodule.eval_source() is None:
+            raise ConfigError(f"{self._verb}: `data` has no evaluation data; give it an eval_dataset or eval_path")
         asked = self.options.ckpt_path
         source = last_checkpoint(self.run_dir) if asked in (None, "last") else asked
         if source is None:
