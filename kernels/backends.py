@@ -6,6 +6,8 @@
 
 import os
 from collections.abc import Sequence
+from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -14,35 +16,37 @@ from visionseq.errors import KernelError
 BACKENDS = ("triton", "cpu", "reference")  # from fast to plain
 
 
-def choose_backend(device: str, backend: str = "auto", implemented: Sequence[str] = BACKENDS) -> str:
-    """The backend for tensors on `device` ("cpu", "cuda", ...) among those that a kernel has.
+def choose_backend(
+    device: str, backend: str = "auto", implemented: Sequence[str] = BACKENDS, double: bool = False
+) -> str:
+    """The backend for tensors on `device` ("cpu", "cuda", ...), in float64 where `double`, among those a kernel has.
 
     Raises `KernelError` for an unknown name and for a backend asked for by name that cannot serve.
     """
     wanted = os.environ.get("VISIONSEQ_BACKEND") or "auto" if backend == "auto" else backend
     if wanted == "auto":
-        return next(name for name in BACKENDS if name in implemented and obstacle(name, device) is None)
+        return next(name for name in BACKENDS if name in implemented and obstacle(name, device, double) is None)
     if wanted not in BACKENDS:
         raise KernelError(f"backend {wanted!r}, expected auto, {', '.join(BACKENDS)} (argument or VISIONSEQ_BACKEND)")
-    reason = obstacle(wanted, device) if wanted in implemented else "this kernel does not have it"
+    reason = obstacle(wanted, device, double) if wanted in implemented else "this kernel does not have it"
     if reason is not None:
         raise KernelError(f"backend {wanted!r} cannot serve on {device}: {reason}")
     return wanted
 
 
-def obstacle(backend: str, device: str) -> str | None:
+def obstacle(backend: str, device: str, double: bool = False) -> str | None:
     """Why a backend cannot serve tensors on `device`, or None where it can."""
+    if backend == "reference":
+        return None
+    if double:
+        return "it computes in float32; float64 is for backend='reference'"
     kind = device.partition(":")[0]
     if backend == "triton":
-        if find_spec("triton") is None:
-            return "triton is not installed"
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"
-        return None if kind == "cuda" or interpreted else "triton needs a GPU (or TRITON_INTERPRET=1)"
-    if backend == "cpu":
-        if kind != "cpu":
-            return "it serves tensors on the CPU"
-        return "numba is not installed" if find_spec("numba") is None else None
-    return None
+        if kind != "cuda" and not interpreted:
+            return "triton needs a GPU (or TRITON_INTERPRET=1)"
+        return _missing("triton")
+    return _missing("numba") if kind == "cpu" else "it serves tensors on the CPU"
 
 
 def implemented_backends() -> dict[str, tuple[str, ...]]:
@@ -50,3 +54,15 @@ def implemented_backends() -> dict[str, tuple[str, ...]]:
     files = {"triton": "gpu.py", "cpu": "cpu.py", "reference": "reference.py"}
     folders = sorted(reference.parent for reference in Path(__file__).parent.glob("*/reference.py"))
     return {folder.name: tuple(name for name in BACKENDS if (folder / files[name]).is_file()) for folder in folders}
+
+
+@lru_cache
+def _missing(module: str) -> str | None:
+    """Why a compiler cannot be used: it is not installed, or its import fails."""
+    if find_spec(module) is None:
+        return f"{module} is not installed"
+    try:
+        import_module(module)
+    except Exception as error:
+        return f"{module} does not load: {error}"
+    return None

@@ -28,6 +28,10 @@ class KernelError(VisionseqError):
     """A kernel backend that is unavailable or was given unsupported arguments."""
 
 
+class KernelArgumentError(KernelError, ValueError):
+    """An argument of a kernel with an unfit shape, dtype, device or value; the message begins with its name."""
+
+
 def import_extra(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or raise `ConfigError` naming the extra of visionseq that brings it."""
     try:

@@ -27,7 +27,6 @@ LIGHT_MODULES = (
     "visionseq.zoo",
     "visionseq.zoo.index",
     "visionseq.zoo.store",
-    "visionseq.kernels.backends",
     "visionseq.cli",
     "visionseq.cli.console",
     "visionseq.cli.arguments",
@@ -79,3 +78,8 @@ def test_unknown_name_is_an_attribute_error():
     for module in (visionseq, visionseq.zoo):
         with pytest.raises(AttributeError, match=name):
             getattr(module, name)
+
+
+def test_the_kernels_alone_need_torch_alone():
+    """Whoever comes for the kernels pays neither for training nor for a compiler that is not used yet."""
+    assert heavy_after("from visionseq.kernels import linear_scan") == {"torch"}

@@ -1,0 +1,44 @@
+"""Cases of linear_scan: gates of their own, shared gates, few shared channels, the exclusive form."""
+
+import torch
+from operator_case import OperatorCase, State, Timed
+from visionseq.kernels import linear_scan, linear_scan_step
+
+
+def step(tokens, fixed, state):
+    return linear_scan_step(tokens["a"], tokens["b"], state)
+
+
+def case(name: str, gate: tuple[int, ...], shape: tuple[int, ...], **options) -> OperatorCase:
+    return OperatorCase(
+        name=f"linear_scan-{name}",
+        function=linear_scan,
+        arguments={"b": Timed(shape), "a": Timed(gate)},
+        state=State(shape),
+        options=options,
+        step=None if options else step,
+        extreme={"a": lambda x: torch.where(x > 0.5, -1.0, torch.where(x > -0.5, 0.0, 1e-30))},
+        lengths=(0, 1, 2, 63, 64, 65, 257),
+    )
+
+
+CASES = [
+    case("own", (5,), (5,)),
+    case("shared", (3,), (3, 4, 5)),
+    case("few", (3, 1), (3, 2)),
+    case("one-gate", (), (33,)),
+    case("exclusive", (3,), (3, 9), exclusive=True),
+]
+
+
+def triton_kernels():
+    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
+    from visionseq.kernels.linear_scan import gpu
+
+    flags = {"HAS_INITIAL": True, "REVERSE": False, "EXCLUSIVE": False, "BLOCK": gpu.BLOCK}
+    sizes = {"offsets": "*i64", "gates": "i32", "shared": "i32"}
+    pointers = {"a": "*bf16", "b": "*bf16", "initial": "*fp32", "h": "*bf16", "final": "*fp32"}
+    yield gpu._forward, pointers | sizes, flags
+    gradients = {"d_h": "*bf16", "d_final": "*fp32", "d_a": "*fp32", "d_b": "*bf16", "d_initial": "*fp32"}
+    pointers = {"a": "*bf16", "h": "*bf16", "initial": "*fp32"} | gradients
+    yield gpu._backward, pointers | sizes, flags | {"HAS_D_FINAL": True}
