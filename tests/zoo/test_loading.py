@@ -125,7 +125,7 @@ def test_damaged_cache_is_fetched_again(entry_files, write_index, file_entry, se
 def test_unknown_name_answers_with_the_nearest(write_index, file_entry):
     files = {name: file_entry(b"x", f"https://example.org/{name}") for name in ("model.safetensors", "config.json")}
     write_index(**{"rf-digits-edm": files, "rf-fashion-edm": files, "features-digits": files})
-    with pytest.raises(ZooError, match=r"no model 'rf-digit-edm'; nearest: rf-digits-edm"):
+    with pytest.raises(ZooError, match=r"no model 'rf-digit-edm'; nearest: rf-digits-edm.*looked in .*index\.yaml"):
         visionseq.load("rf-digit-edm")
     assert {"rf-digits-edm", "rf-fashion-edm"} <= set(visionseq.list_models("rf-*-edm"))
 

@@ -74,12 +74,13 @@ class Index:
     """The models of one or several index files, by name."""
 
     entries: Mapping[str, Entry]
+    paths: tuple[Path, ...] = ()
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self.entries:
             close = get_close_matches(name, self.entries, n=3, cutoff=0.4) or sorted(self.entries)[:8]
             hint = f"; nearest: {', '.join(close)}" if close else "; the index is empty"
-            raise ZooError(f"the zoo has no model {name!r}{hint}")
+            raise ZooError(f"the zoo has no model {name!r}{hint} (looked in {', '.join(map(str, self.paths))})")
         return self.entries[name]
 
     def names(self, pattern: str = "*") -> list[str]:
@@ -108,10 +109,11 @@ def index_files() -> list[Path]:
 
 def read_index(*paths: str | os.PathLike) -> Index:
     """Read the given index files, by default the shipped one and those of VISIONSEQ_ZOO_INDEX; raises `ZooError`."""
+    files = tuple(map(Path, paths or index_files()))
     entries: dict[str, Entry] = {}
-    for path in map(Path, paths or index_files()):
+    for path in files:
         entries = {**_parse(path), **entries}
-    return Index(entries)
+    return Index(entries, files)
 
 
 def _parse(path: Path) -> dict[str, Entry]:
