@@ -53,7 +53,7 @@ def test_each_name_makes_its_optimiser_with_its_values(name, kind):
     config = OptimizerConfig(0.1, name=name, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.25)
     optimizer = config.build([torch.nn.Parameter(torch.ones(2))], 10)["optimizer"]
     assert type(optimizer) is kind
-    values = optimizer.defaults
+    (values,) = optimizer.param_groups
     assert values["weight_decay"] == 0.25
     assert values["momentum"] == 0.5 if name == "sgd" else (values["betas"], values["eps"]) == ((0.5, 0.7), 1e-3)
 
@@ -89,3 +89,16 @@ def test_values_that_make_no_sense_are_refused(wrong):
 def test_a_cosine_needs_steps_after_the_warm_up():
     with pytest.raises(ConfigError, match="10 steps with 10 of warm-up"):
         OptimizerConfig(1.0, warmup_steps=10, schedule="cosine").build([torch.nn.Parameter(torch.ones(1))], 10)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_marked_parameters_do_not_decay(name):
+    """Without a gradient nothing but the decay moves a parameter; a mark survives until the optimiser is built."""
+    plain, marked = torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(2))
+    marked._no_weight_decay = True
+    for parameter in (plain, marked):
+        parameter.grad = torch.zeros(2)
+    built = OptimizerConfig(0.1, name=name, weight_decay=0.5).build([plain, marked], 10)  # the scheduler looks at it
+    built["optimizer"].step()
+    assert torch.equal(marked, torch.ones(2))
+    assert (plain < 1).all()

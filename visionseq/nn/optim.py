@@ -20,7 +20,8 @@ class OptimizerConfig:
         name: adam, adamw (decoupled weight decay) or sgd (momentum betas[0]).
         betas: decay of the moments.
         eps: added to the root of the second moment.
-        weight_decay: zero is none.
+        weight_decay: zero is none. Parameters with a true attribute `_no_weight_decay`, as Mamba's decay rates have, are
+            exempt.
         warmup_steps: the rate of update i (from 1) is lr * i / warmup_steps until it reaches lr.
         schedule: what follows the warm-up; cosine falls to zero at the end of the training.
         official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the
@@ -69,14 +70,25 @@ class OptimizerConfig:
         return factor
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        options: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        groups = _by_decay(parameters, self.weight_decay)
+        options: dict[str, Any] = {"lr": self.lr}
         # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
         options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
         if self.name == "sgd":
-            optimizer = torch.optim.SGD(parameters, momentum=self.betas[0], **options)
+            optimizer = torch.optim.SGD(groups, momentum=self.betas[0], **options)
         else:
             kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
-            optimizer = kind(parameters, betas=self.betas, eps=self.eps, **options)
+            optimizer = kind(groups, betas=self.betas, eps=self.eps, **options)
         # A fused step would also divide by the loss scale of float16, and Lightning then refuses to clip gradients.
         optimizer._step_supports_amp_scaling = False
         return optimizer
+
+
+def _by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: those that decay, and, where there are any, those that are exempt."""
+    exempt = [parameter for parameter in parameters if getattr(parameter, "_no_weight_decay", False)]
+    if not exempt or not weight_decay:
+        return [{"params": parameters, "weight_decay": weight_decay}]
+    marked = set(map(id, exempt))
+    decaying = [parameter for parameter in parameters if id(parameter) not in marked]
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": exempt, "weight_decay": 0.0}]
