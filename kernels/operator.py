@@ -73,8 +73,8 @@ class ScanOperator:
         return [i for i in self.tensors if self.names[i] not in self.shaped_like]
 
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
-        offsets = args[self.names.index("offsets")]
-        if offsets.device.type == "cpu":  # a wrong offset would reach memory that is not ours
+        offsets = args[self.names.index("offsets")] if "offsets" in self.names else None
+        if offsets is not None and offsets.device.type == "cpu":  # a wrong one would reach memory that is not ours
             check_offsets(offsets.tolist(), args[0].shape[0])
         return self._implementation(args[-1], "forward")(*args[:-1])
 

@@ -18,10 +18,12 @@ def test_alternatives_take_turns():
 
 
 def test_ratio_is_the_median_over_rounds():
-    timed = Comparison({"ours": [1.0, 10.0, 3.0], "peer": [2.0, 5.0, 3.0]})
+    wall = {"ours": [1.0, 10.0, 3.0], "peer": [2.0, 5.0, 3.0]}
+    timed = Comparison(wall, {name: [2 * s for s in seconds] for name, seconds in wall.items()})
     assert timed.ratio("ours", "peer") == 1.0
-    assert timed.summary()["ours"] == {"median_s": 3.0, "quartile_1_s": 2.0, "quartile_3_s": 6.5}
-    assert Comparison({"ours": [1.5]}).summary()["ours"]["median_s"] == 1.5
+    expected = {"median_s": 3.0, "quartile_1_s": 2.0, "quartile_3_s": 6.5, "median_process_s": 6.0}
+    assert timed.summary()["ours"] == expected
+    assert Comparison({"ours": [1.5]}, {"ours": [1.0]}).summary()["ours"]["median_s"] == 1.5
 
 
 def test_report_names_machine_versions_and_commit(tmp_path):

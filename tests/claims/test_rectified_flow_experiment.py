@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from visionseq.claims.experiment import BINS, DIGITS, ROWS, run_seed
-from visionseq.claims.report import verdicts
+from visionseq.claims.rectified_flow.experiment import BINS, DIGITS, ROWS, run_seed
+from visionseq.claims.rectified_flow.report import verdicts
 from visionseq.errors import ConfigError
 
 TINY = replace(

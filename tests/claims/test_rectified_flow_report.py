@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from visionseq.claims.report import average, table, verdicts, write_report
+from visionseq.claims.rectified_flow.report import average, table, verdicts, write_report
 
 
 def row(one: float, two: float, five: float, **extra) -> dict:

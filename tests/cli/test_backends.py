@@ -1,9 +1,9 @@
 """The choice of a kernel's backend."""
 
 import pytest
-from visionseq.kernels.backends import BACKENDS, choose_backend, obstacle
 
 from visionseq.errors import KernelError
+from visionseq.kernels.backends import BACKENDS, choose_backend, obstacle
 
 
 @pytest.fixture(autouse=True)

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from operator_case import OperatorCase, Timed
 from torch.utils._pytree import tree_leaves, tree_map
-from visionseq.kernels.backends import implemented_backends
 
 from visionseq.errors import KernelArgumentError, KernelError
+from visionseq.kernels.backends import implemented_backends
 
 BACKENDS = ("reference", "cpu")
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from case_list import MODULES
+
 from visionseq.kernels.backends import implemented_backends
 
 triton = pytest.importorskip("triton")

@@ -20,7 +20,10 @@ import torch
 from visionseq.files import write_json
 from visionseq.training.run_folder import commit
 
-PACKAGES = ("visionseq", "torch", "numpy", "lightning", "diffusers", "torchvision", "Pillow")
+PACKAGES = (
+    *("visionseq", "torch", "triton", "numba", "numpy", "lightning", "diffusers", "torchvision", "Pillow"),
+    *("fla-core", "spikingjelly"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,18 @@ class Comparison:
     """Seconds of each alternative in each round; the rounds ran the alternatives in turn."""
 
     seconds: dict[str, list[float]]
+    process_seconds: dict[str, list[float]]
 
     def ratio(self, name: str, peer: str) -> float:
         """Time of `name` over time of `peer`, median over the rounds; below 1 is faster."""
         return median(a / b for a, b in zip(self.seconds[name], self.seconds[peer], strict=True))
 
     def summary(self) -> dict[str, dict[str, float]]:
-        """Median and quartiles of the seconds of each alternative."""
-        return {name: _quartiles(values) for name, values in self.seconds.items()}
+        """Median and quartiles of the seconds of each alternative, and the median of its processor seconds."""
+        return {
+            name: {**_quartiles(values), "median_process_s": median(self.process_seconds[name])}
+            for name, values in self.seconds.items()
+        }
 
 
 def compare(alternatives: Mapping[str, Callable[[], object]], rounds: int = 9, warmup: int = 2) -> Comparison:
@@ -45,18 +52,21 @@ def compare(alternatives: Mapping[str, Callable[[], object]], rounds: int = 9, w
             call()
     names = list(alternatives)
     seconds: dict[str, list[float]] = {name: [] for name in names}
+    process_seconds: dict[str, list[float]] = {name: [] for name in names}
     collecting = gc.isenabled()
     gc.disable()
     try:
         for turn in range(rounds):
             first = turn % len(names)
             for name in names[first:] + names[:first]:
-                seconds[name].append(_time(alternatives[name]))
+                wall, process = _time(alternatives[name])
+                seconds[name].append(wall)
+                process_seconds[name].append(process)
             gc.collect()
     finally:
         if collecting:
             gc.enable()
-    return Comparison(seconds)
+    return Comparison(seconds, process_seconds)
 
 
 def machine() -> dict[str, Any]:
@@ -79,12 +89,13 @@ def write_report(path: Path, room: str, results: Mapping[str, Any]) -> None:
     write_json(path, {"benchmark": room, "date": date, "machine": machine(), "results": dict(results)})
 
 
-def _time(call: Callable[[], object]) -> float:
+def _time(call: Callable[[], object]) -> tuple[float, float]:
+    """Seconds on the clock and of all the process's threads."""
     _wait_for_devices()
-    start = time.perf_counter()
+    start, start_of_process = time.perf_counter(), time.process_time()
     call()
     _wait_for_devices()
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - start_of_process
 
 
 def _wait_for_devices() -> None:

@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def claims(
-    room: Literal["rectified_flow"] = "rectified_flow",
+    room: Literal["rectified_flow", "mixers"] = "rectified_flow",
     data: Literal["digits", "fashion_mnist"] = "digits",
     out: Path = Path("docs/claims"),
     work: Path = Path("runs/claims"),
@@ -14,11 +14,11 @@ def claims(
 ) -> None:
     """Run the paper's claim, compare the rows of its ablation, and write verdicts, plots, JSON and a page.
 
-    An interrupted run goes on where it stopped.
+    An interrupted run of rectified_flow goes on where it stopped.
 
     Args:
-        room: Whose claim to run.
-        data: Data set of the experiment; digits takes about half an hour on two cores.
+        room: Whose claim to run; the mixers' takes some minutes, that of rectified_flow half an hour on two cores.
+        data: Data set of the experiment.
         out: Folder of the JSON, the page and the plots.
         work: Folder of models and pairs, kept between calls.
         seeds: Seeds to run; default: those of the experiment.
@@ -26,22 +26,50 @@ def claims(
     Examples:
         visionseq claims rectified_flow
         visionseq claims rectified_flow --data fashion_mnist --out docs/claims
+        visionseq claims mixers
     """
+    found, page = _rectified_flow(data, out, work, seeds) if room == "rectified_flow" else _mixers(data, out, seeds)
+    for text, holds in found.items():
+        print(f"{'holds' if holds else 'does not hold'}: {text}")
+    print(page)
+
+
+def _rectified_flow(data: str, out: Path, work: Path, seeds: list[int] | None) -> tuple[dict[str, bool], Path]:
     from visionseq.benchmarks.harness import machine
-    from visionseq.claims.experiment import DIGITS, FASHION, run_seed
-    from visionseq.claims.report import average, table, verdicts, write_report
+    from visionseq.claims.rectified_flow.experiment import DIGITS, FASHION, run_seed
+    from visionseq.claims.rectified_flow.report import average, table, verdicts, write_report
 
     experiment = {"digits": DIGITS, "fashion_mnist": FASHION}[data]
     scores = {}
     for seed in seeds or experiment.seeds:
-        print(f"{room} on {data}, seed {seed}: {work / room / data / f'seed{seed}'}")
-        scores[seed] = run_seed(experiment, seed, work / room / data / f"seed{seed}")
-    name = room if data == "digits" else f"{room}_{data}"
+        folder = work / "rectified_flow" / data / f"seed{seed}"
+        print(f"rectified_flow on {data}, seed {seed}: {folder}")
+        scores[seed] = run_seed(experiment, seed, folder)
+    name = "rectified_flow" if data == "digits" else f"rectified_flow_{data}"
     recipe = {key: value for key, value in asdict(experiment).items() if key not in ("seeds", "score_batch")}
     page = write_report(out, name, scores, recipe, machine())
     mean = average(list(scores.values()))
-    for row in table(mean):
-        print("  ".join(f"{cell:>14}" for cell in row))
-    for text, holds in verdicts(mean).items():
-        print(f"{'holds' if holds else 'does not hold'}: {text}")
-    print(page)
+    _show(table(mean))
+    return verdicts(mean), page
+
+
+def _mixers(data: str, out: Path, seeds: list[int] | None) -> tuple[dict[str, bool], Path]:
+    from visionseq.benchmarks.harness import machine
+    from visionseq.claims.mixers.experiment import Recipe, run_seed, time_per_token
+    from visionseq.claims.mixers.report import average, table, verdicts, write_report
+    from visionseq.errors import ConfigError
+
+    if data != "digits":
+        raise ConfigError(f"data: {data}, expected digits, the data set of the mixers' claim")
+    recipe = Recipe()
+    accuracies = {seed: run_seed(recipe, seed, print) for seed in seeds or recipe.seeds}
+    seconds = time_per_token()
+    page = write_report(out, accuracies, seconds, asdict(recipe), machine())
+    means = average(accuracies)
+    _show(table(accuracies, means))
+    return verdicts(means, seconds), page
+
+
+def _show(rows: list[tuple[str, ...]]) -> None:
+    for row in rows:
+        print("  ".join(f"{cell:>20}" for cell in row))

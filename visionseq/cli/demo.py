@@ -24,7 +24,7 @@ def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
     import torch
 
     from visionseq import viz, zoo
-    from visionseq.claims.experiment import DIGITS, FEW_STEPS, Measure, run_seed
+    from visionseq.claims.rectified_flow.experiment import DIGITS, FEW_STEPS, Measure, run_seed
     from visionseq.data.images import to_float
     from visionseq.rectified_flow import EDMVelocity, edm_sample, sample
 

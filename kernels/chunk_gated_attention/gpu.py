@@ -1,0 +1,9 @@
+"""The gated memory across chunks on the GPU: torch's matrix products around the Triton kernel of `linear_scan`."""
+
+from functools import partial
+
+from visionseq.kernels.chunk_gated_attention import chunked
+from visionseq.kernels.linear_scan import gpu as scan
+
+forward = partial(chunked.forward, scan)
+backward = partial(chunked.backward, scan)

@@ -1,0 +1,183 @@
+"""The backward of spiking neurons in numba: a block runs forward again into the cache, then back through its segment.
+
+With S the gradient that passes through the spike z_t, and G that of v_t (carries are what later tokens have left):
+
+    S = (dz_t + carry_z) slope(v_t - th_t)      G = carry_v + dv_t + S      dx_t = w G      dth_t = carry_th - S
+    hard   dleak += G v_{t-1} (1 - z_{t-1})     carry_v = leak G (1 - z_{t-1})     carry_z = -leak G v_{t-1}
+    soft   dleak += G v_{t-1}     carry_v = leak G     carry_z = -G th_{t-1}     carry_th = -G z_{t-1}
+
+carry_z is zero where the reset is detached; dleak -= G x_t where the input is scaled by 1 - leak. A trace a_t adds
+dscale += dth_t a_t, carry_a += scale dth_t, dleak_a += carry_a (a_{t-1} - z_{t-1}), carry_z += (1 - leak_a) carry_a.
+Every loop writes one array: more would keep it from being vectorised.
+"""
+
+import numpy as np
+from visionseq.kernels.compiled import compiled, inlined
+from visionseq.kernels.lif_scan.neurons import BLOCK, run_block
+from visionseq.kernels.lif_scan.slopes import slopes
+
+ONE = np.float32(1)
+
+
+@compiled
+def run_backward(
+    first,
+    last,
+    x,
+    channels,
+    thresholds,
+    state,
+    offsets,
+    reverse,
+    hard,
+    scale_input,
+    adaptive,
+    detach_reset,
+    family,
+    width,
+    height,
+    dz,
+    dv,
+    dx,
+    dth,
+    sums,
+    adjoint,
+):
+    """The items are the blocks of neurons of each segment; `adjoint` holds d_final and becomes d_initial."""
+    fixed_hard = hard and not (adaptive or thresholds.size)
+    given, blocks, longest = thresholds.size > 0, (x.shape[1] + BLOCK - 1) // BLOCK, 1
+    for n in range(offsets.shape[0] - 1):
+        longest = max(longest, offsets[n + 1] - offsets[n])
+    z, v = np.empty((longest, BLOCK), np.float32), np.empty((longest, BLOCK), np.float32)
+    traces = np.empty((longest if adaptive else 1, BLOCK), np.float32)
+    nothing, buffers = np.zeros(BLOCK, np.float32), np.empty((4, BLOCK), np.float32)
+    for item in range(first, last):
+        n, low = item // blocks, item % blocks * BLOCK
+        high = min(low + BLOCK, x.shape[1])
+        size, start, stop = high - low, offsets[n], offsets[n + 1]
+        if start == stop:
+            continue
+        options = (reverse, hard, scale_input, adaptive)
+        run_block(x, channels, thresholds, state, n, low, high, start, stop, *options, z, v, traces, start, 0)
+        leak, scale, resting = channels[0, low:high], channels[1, low:high], channels[2, low:high]
+        trace_leak, trace_scale = channels[3, low:high], channels[4, low:high]
+        sum_leak, sum_threshold = sums[0, n, low:high], sums[1, n, low:high]
+        sum_trace_leak, sum_trace_scale = sums[2, n, low:high], sums[3, n, low:high]
+        third = state[state.shape[0] - 1, n, low:high]
+        carry_v, carry_z = adjoint[0, n, low:high], adjoint[1, n, low:high]
+        carry_third = adjoint[adjoint.shape[0] - 1, n, low:high]
+        S, carry_th = buffers[0, :size], buffers[1, :size]
+        level, level_before = buffers[2, :size], buffers[3, :size]
+        carry_th[:] = carry_third if given else nothing[:size]
+        threshold = threshold_before = resting
+        for i in range(stop - start - 1, -1, -1):
+            t, t_before = (stop - 1 - i, stop - i) if reverse else (start + i, start + i - 1)
+            x_t, v_t, G = x[t, low:high], v[t - start, :size], dx[t, low:high]
+            dz_t = dz[t, low:high] if dz.size else nothing[:size]
+            dv_t = dv[t, low:high] if dv.size else nothing[:size]
+            v_before = v[t_before - start, :size] if i else state[0, n, low:high]
+            z_before = z[t_before - start, :size] if i else state[1, n, low:high]
+            if given:
+                threshold = thresholds[t, low:high]
+                threshold_before = thresholds[t_before, low:high] if i else third
+            elif adaptive:
+                trace, trace_before = traces[i, :size], traces[i - 1, :size] if i else third
+                _levels(resting, trace_scale, trace, level)
+                _levels(resting, trace_scale, trace_before, level_before)
+                threshold, threshold_before = level, level_before
+            slopes(family, width, height, v_t, threshold, S)
+            for j in range(size):
+                S[j] *= dz_t[j] + carry_z[j]
+            for j in range(size):
+                G[j] = carry_v[j] + dv_t[j] + S[j]
+            if fixed_hard:
+                _subtract(sum_threshold, S)
+            else:
+                _subtract(carry_th, S)
+                if given:
+                    dth[t, low:high] = carry_th
+                else:
+                    _add(sum_threshold, carry_th)
+            if adaptive:
+                _through_threshold(carry_th, trace_scale, trace, sum_trace_scale, carry_third)
+                for j in range(size):
+                    sum_trace_leak[j] += carry_third[j] * (trace_before[j] - z_before[j])
+            if hard:
+                _through_hard_reset(detach_reset, G, leak, v_before, z_before, sum_leak, carry_v, carry_z, carry_th)
+            else:
+                _through_soft_reset(
+                    detach_reset, G, leak, v_before, z_before, threshold_before, sum_leak, carry_v, carry_z, carry_th
+                )
+            if scale_input:
+                for j in range(size):
+                    sum_leak[j] -= G[j] * x_t[j]
+                for j in range(size):
+                    G[j] *= scale[j]
+            if adaptive:
+                for j in range(size):
+                    carry_z[j] += (ONE - trace_leak[j]) * carry_third[j]
+                for j in range(size):
+                    carry_third[j] *= trace_leak[j]
+        if given:
+            carry_third[:] = carry_th
+        else:
+            _add(sum_threshold, carry_th)
+        if adaptive:
+            _through_threshold(carry_th, trace_scale, third, sum_trace_scale, carry_third)
+
+
+@inlined
+def _levels(resting, trace_scale, trace, threshold):
+    for j in range(threshold.shape[0]):
+        threshold[j] = resting[j] + trace_scale[j] * trace[j]
+
+
+@inlined
+def _add(total, part):
+    for j in range(total.shape[0]):
+        total[j] += part[j]
+
+
+@inlined
+def _subtract(total, part):
+    for j in range(total.shape[0]):
+        total[j] -= part[j]
+
+
+@inlined
+def _through_threshold(dth, trace_scale, trace, sum_trace_scale, carry_trace):
+    for j in range(dth.shape[0]):
+        sum_trace_scale[j] += dth[j] * trace[j]
+    for j in range(dth.shape[0]):
+        carry_trace[j] += trace_scale[j] * dth[j]
+
+
+@inlined
+def _through_hard_reset(detached, G, leak, v_before, z_before, sum_leak, carry_v, carry_z, carry_th):
+    size = G.shape[0]
+    for j in range(size):
+        sum_leak[j] += G[j] * v_before[j] * (ONE - z_before[j])
+    for j in range(size):
+        carry_v[j] = leak[j] * G[j] * (ONE - z_before[j])
+    if detached:
+        carry_z[:] = 0
+    else:
+        for j in range(size):
+            carry_z[j] = -leak[j] * G[j] * v_before[j]
+    carry_th[:] = 0  # consumed; only the soft reset sends something back to the threshold
+
+
+@inlined
+def _through_soft_reset(detached, G, leak, v_before, z_before, threshold, sum_leak, carry_v, carry_z, carry_th):
+    size = G.shape[0]
+    for j in range(size):
+        sum_leak[j] += G[j] * v_before[j]
+    for j in range(size):
+        carry_v[j] = leak[j] * G[j]
+    if detached:
+        carry_z[:] = 0
+    else:
+        for j in range(size):
+            carry_z[j] = -G[j] * threshold[j]
+    for j in range(size):
+        carry_th[j] = -G[j] * z_before[j]

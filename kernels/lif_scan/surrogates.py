@@ -1,0 +1,70 @@
+"""Surrogate gradients of the spike 1[v > th]: what stands for its derivative, as a function of d = v - th.
+
+Each has a width, or slope, w:
+
+    arctan            1 / (1 + w d^2)                 w = 10, event_flow
+    superspike        1 / (1 + w |d|)^2               w = 10
+    fast_sigmoid      1 / (1 + w |d|)^2               w = 25, snntorch
+    triangle          max(0, 1 - w |d|)               w = 1
+    multigauss        1.15 N(d; 0, w) - 0.15 N(d; w, 6 w) - 0.15 N(d; -w, 6 w), N of mean and standard deviation, w = 0.5
+    atan              w / 2 / (1 + (pi / 2 w d)^2)    w = 2, spikingjelly
+    adaptiveflownet   1 / (1 + (w d)^2)               w = 10
+"""
+
+from math import pi, sqrt
+
+import torch
+from torch import Tensor
+
+WIDTHS = {
+    "arctan": 10.0,
+    "superspike": 10.0,
+    "fast_sigmoid": 25.0,
+    "triangle": 1.0,
+    "multigauss": 0.5,
+    "atan": 2.0,
+    "adaptiveflownet": 10.0,
+}
+
+
+def slope(d: Tensor, surrogate: str, width: float) -> Tensor:
+    """The surrogate derivative at d = v - th."""
+    if surrogate == "multigauss":
+        side = _normal(d, width, 6 * width) + _normal(d, -width, 6 * width)
+        return 1.15 * _normal(d, 0.0, width) - 0.15 * side
+    if surrogate == "triangle":
+        return torch.clamp(1 - width * d.abs(), min=0)
+    if surrogate in ("superspike", "fast_sigmoid"):
+        return 1 / (1 + width * d.abs()) ** 2
+    height, square = coefficients(surrogate, width)
+    return height / (1 + square * d**2)
+
+
+def coefficients(surrogate: str, width: float) -> tuple[float, float]:
+    """(a, b) of the surrogates of the form a / (1 + b d^2)."""
+    if surrogate == "arctan":
+        return 1.0, width
+    if surrogate == "atan":
+        return width / 2, (pi / 2 * width) ** 2
+    return 1.0, width**2
+
+
+def _normal(d: Tensor, mean: float, deviation: float) -> Tensor:
+    return torch.exp(-(((d - mean) / deviation) ** 2) / 2) / (deviation * sqrt(2 * pi))
+
+
+class Spike(torch.autograd.Function):
+    """1[d > 0], with a surrogate for its derivative."""
+
+    @staticmethod
+    def forward(d: Tensor, surrogate: str, width: float) -> Tensor:
+        return (d > 0).to(d.dtype)
+
+    @staticmethod
+    def setup_context(ctx, inputs: tuple[Tensor, str, float], output: Tensor) -> None:
+        d, ctx.surrogate, ctx.width = inputs
+        ctx.save_for_backward(d)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        return gradient * slope(ctx.saved_tensors[0], ctx.surrogate, ctx.width), None, None

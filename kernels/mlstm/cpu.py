@@ -1,0 +1,149 @@
+"""The mLSTM on the CPU: a head of a segment goes through its chunks of rows by products of small matrices.
+
+Shapes: M rows, N segments, H heads, K key size, V value size. The backward runs the memory once more, keeps it before
+each chunk, and takes the chunks from the last to the first.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visionseq.kernels.compiled import compiled
+from visionseq.kernels.exponential import exp
+from visionseq.kernels.hand_over import array
+from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, load_gates, set_weights
+from visionseq.kernels.mlstm.cpu_backward import differentiate
+from visionseq.kernels.mlstm.products import (
+    add_product,
+    add_row,
+    dot,
+    load_rows,
+    scale_row,
+    set_product,
+    store_rows,
+    transpose,
+)
+from visionseq.kernels.threads import spread
+
+
+def forward(
+    q_MHK: Tensor,
+    k_MHK: Tensor,
+    v_MHV: Tensor,
+    i_MH: Tensor,
+    f_MH: Tensor,
+    initial_c: Tensor | None,
+    initial_n: Tensor | None,
+    initial_m: Tensor | None,
+    offsets: Tensor,
+    reverse: bool,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """o [M, H, V] in the dtype of q and the final state C [N, H, K, V], n [N, H, K], m [N, H]."""
+    (_, heads, keys), segments = q_MHK.shape, len(offsets) - 1
+    o_MHV = torch.empty(v_MHV.shape)
+    state = _start(initial_c, initial_n, initial_m, (segments, heads, keys, v_MHV.shape[2]))
+    inputs = map(array, (q_MHK, k_MHK, v_MHV, i_MH, f_MH))
+    results = map(array, (*state, o_MHV))
+    spread(_forward, segments * heads, *inputs, offsets.numpy(), reverse, np.float32(eps), *results)
+    return o_MHV.to(q_MHK.dtype), *state
+
+
+def backward(
+    d_o: Tensor | None,
+    d_final_c: Tensor | None,
+    d_final_n: Tensor | None,
+    d_final_m: Tensor | None,
+    o_MHV: Tensor,
+    final_c: Tensor,
+    final_n: Tensor,
+    final_m: Tensor,
+    q_MHK: Tensor,
+    k_MHK: Tensor,
+    v_MHV: Tensor,
+    i_MH: Tensor,
+    f_MH: Tensor,
+    initial_c: Tensor | None,
+    initial_n: Tensor | None,
+    initial_m: Tensor | None,
+    offsets: Tensor,
+    reverse: bool,
+    eps: float,
+) -> tuple[Tensor | None, ...]:
+    """Gradients of q, k, v, i, f and of the initial state."""
+    arguments = (q_MHK, k_MHK, v_MHV, i_MH, f_MH)
+    initial = _start(initial_c, initial_n, initial_m, tuple(final_c.shape))
+    final = (final_c, final_n, final_m)
+    d_state = [
+        torch.zeros(x.shape) if d is None else d.float().clone(memory_format=torch.contiguous_format)
+        for d, x in zip((d_final_c, d_final_n, d_final_m), final, strict=True)
+    ]
+    d_o = torch.zeros(o_MHV.shape) if d_o is None else d_o
+    gradients = [torch.empty(x.shape) for x in arguments]
+    spread(
+        differentiate,
+        final_m.numel(),
+        *map(array, (*arguments, *initial, o_MHV, d_o)),
+        offsets.numpy(),
+        reverse,
+        np.float32(eps),
+        *map(array, (*d_state, *gradients)),
+    )
+    converted = [gradient.to(x.dtype) for gradient, x in zip(gradients, arguments, strict=True)]
+    return *converted, *([None] * 3 if initial_c is None else d_state)
+
+
+def _start(c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """A fresh contiguous copy of the initial state."""
+    if c is None:
+        return torch.zeros(shape), torch.zeros(shape[:3]), torch.full(shape[:2], -torch.inf)
+    return tuple(x.clone(memory_format=torch.contiguous_format) for x in (c, n, m))
+
+
+@compiled
+def _forward(first, last, q, k, v, i, f, offsets, reverse, eps, final_c, final_n, final_m, o):
+    heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
+    scale, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
+    queries, chunk_keys = np.empty((CHUNK, keys), np.float32), np.empty((CHUNK, keys), np.float32)
+    keys_across, chunk_values = np.empty((keys, CHUNK), np.float32), np.empty((CHUNK, values), np.float32)
+    scores, weights = np.empty((CHUNK, CHUNK), np.float32), np.empty((CHUNK, CHUNK), np.float32)
+    outputs = np.empty((CHUNK, values), np.float32)
+    forget, write = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    read, m_rows = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    for item in range(first, last):
+        n, h = item // heads, item % heads
+        memory, normaliser, m = final_c[n, h], final_n[n, h], final_m[n, h]
+        start, stop = offsets[n], offsets[n + 1]
+        for base in range(0, stop - start, CHUNK):
+            count, t0 = min(CHUNK, stop - start - base), stop - 1 - base if reverse else start + base
+            load_rows(queries, q, h, t0, step, count, ONE)
+            load_rows(chunk_keys, k, h, t0, step, count, scale)
+            load_rows(chunk_values, v, h, t0, step, count, ONE)
+            m = load_gates(forget, write, m_rows, i, f, h, t0, step, count, m)
+            set_weights(weights, read, forget, write, count)
+            transpose(keys_across, chunk_keys, count, keys)
+            set_product(scores, queries, keys_across, count, count, keys)
+            for r in range(count):
+                row, weight = scores[r, :count], weights[r, :count]
+                for s in range(count):
+                    row[s] *= weight[s]
+                scale_row(queries[r], read[r])
+            set_product(outputs, scores, chunk_values, count, values, count)
+            add_product(outputs, queries, memory, count, values, keys)
+            for r in range(count):
+                total = dot(queries[r], normaliser)
+                row = scores[r, :count]
+                for s in range(count):
+                    total += row[s]
+                size = max(abs(total), exp(min(-m_rows[r], HIGHEST))) + eps
+                scale_row(outputs[r], ONE / size)
+                scale_row(chunk_keys[r], weights[count - 1, r])
+            store_rows(o, h, t0, step, count, outputs, ONE)
+            decay = read[count - 1]
+            scale_row(normaliser, decay)
+            for j in range(keys):
+                scale_row(memory[j], decay)
+            for s in range(count):
+                add_row(normaliser, ONE, chunk_keys[s])
+            add_product(memory, chunk_keys.T, chunk_values, keys, values, count)
+        final_m[n, h] = m

@@ -1,0 +1,38 @@
+"""What the loops over time share: the cells' numbers, where a sequence's tokens are, and small loops over units."""
+
+import numpy as np
+
+from visionseq.kernels.compiled import inlined
+
+ROWS = 16  # sequences that go through time together; sequence b has the place (b % 2, b // 2) in matrix products
+ELMAN, LSTM, GRU, SLSTM = range(4)
+NUMBERS = {"elman": ELMAN, "lstm": LSTM, "gru": GRU, "slstm": SLSTM}
+ZERO = np.float32(0)
+
+
+@inlined
+def length_of(offsets, n):
+    return offsets[n + 1] - offsets[n]
+
+
+@inlined
+def token(offsets, n, step, reverse):
+    return offsets[n + 1] - 1 - step if reverse else offsets[n] + step
+
+
+@inlined
+def copy(source, target):
+    for u in range(target.shape[0]):
+        target[u] = source[u]
+
+
+@inlined
+def add(one, other, target):
+    for u in range(target.shape[0]):
+        target[u] = one[u] + other[u]
+
+
+@inlined
+def fill(target, value):
+    for u in range(target.shape[0]):
+        target[u] = value

@@ -1,0 +1,75 @@
+"""The benchmark of the kernels: a peer must compute what ours computes, or the ratio says nothing."""
+
+import json
+
+import pytest
+import torch
+
+from visionseq.benchmarks.kernels import rows as table
+from visionseq.benchmarks.kernels.measure import peak_bytes, scaling
+from visionseq.benchmarks.kernels.report import write_page
+
+SMALL = [
+    table.linear_scan(2, 16, 8),
+    table.selective_scan(2, 9, 8, 4),
+    table.scalar_gla(1, 128, 2, 8, 16),
+    table.retention(1, 70, 2, 8, 16),
+    table.rwkv6(1, 9, 2, 8),
+    table.mlstm(1, 33, 2, 8),
+    table.hybrid(1, 3, 8, 2, 8),
+    table.delta_net(1, 20, 2, 8),
+    table.rwkv7(1, 20, 2, 8),
+    table.ttt(1, 33, 2, 8),
+    table.grid(1, 4, 2, 8),
+    table.strip(3, 4, 2, 8),
+    table.recurrent("lstm", 2, 7, 1, 8),
+    table.recurrent("gru", 2, 7, 2, 8),
+    table.lif(6, 1, 3, 8),
+]
+OTHER_NEURON = "spikingjelly, torch backend"  # one threshold for all channels
+
+
+@pytest.mark.parametrize("row", SMALL, ids=lambda row: f"{row.operator}-{row.shape}")
+def test_peers_compute_the_same(row: table.Row):
+    inputs = row.draw("cpu")
+    ours = row.ours(inputs)
+    torch.testing.assert_close(ours, row.ours(inputs, "reference"), rtol=1e-4, atol=1e-4)
+    for name, peer in {**row.peers, **row.optional_peers}.items():
+        if name in row.optional_peers:
+            pytest.importorskip("spikingjelly" if name == OTHER_NEURON else "fla")
+        result = peer(**inputs)
+        if name == OTHER_NEURON:
+            assert result.numel() == ours.numel()
+        else:
+            torch.testing.assert_close(result, ours, rtol=1e-3, atol=1e-4, msg=name)
+
+
+def test_every_operator_is_timed():
+    from visionseq.kernels.backends import implemented_backends
+
+    assert {row.operator for row in table.rows()} == set(implemented_backends())
+    assert {row.operator for row in table.growing(512).values()} == set(implemented_backends())
+
+
+def test_peak_memory_sees_an_allocation():
+    megabytes = 64
+    peak = peak_bytes(lambda: torch.ones(megabytes * 2**18), "cpu")
+    assert 0.9 * megabytes * 2**20 < peak < 1.5 * megabytes * 2**20
+
+
+def test_page_tells_the_ratios(tmp_path, monkeypatch):
+    monkeypatch.setattr("visionseq.benchmarks.kernels.measure.LENGTHS", (64, 128))
+    timed = {"seconds": {"visionseq": {"median_s": 0.002}}, "speed_up": {"naive loop": 12.5}, "busy": False}
+    results = {
+        "speed": {"linear_scan: B1": {"forward": timed, "forward + backward": timed | {"busy": True}}},
+        "memory": {"bytes of inputs and outputs": 10, "visionseq": {"ratio_to_inputs_and_outputs": 2.5}},
+        "scaling": json.loads(json.dumps(scaling("cpu", 1))),
+        "threads": {"linear_scan: B1": {"speed_up_of_two_threads": 1.7}},
+    }
+    machine = {"processor": "some", "gpu": [], "threads": 1, "cores": 2, "packages": {"torch": "2.15"}}
+    write_page(tmp_path / "page.md", results, machine)
+    page = (tmp_path / "page.md").read_text()
+    assert "| linear_scan: B1 | naive loop | 12.5x | 2.00 | 12.5x | 2.00 (busy) |" in page
+    assert "- visionseq: 2.50" in page
+    assert "1.70x" in page
+    assert (tmp_path / "page_scaling.png").stat().st_size > 1000

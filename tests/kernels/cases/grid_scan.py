@@ -1,0 +1,106 @@
+"""Cases of grid_scan: T nodes as a grid of T / Y lines of Y, as one line, as single nodes; states; four directions."""
+
+from math import prod
+
+import torch
+from operator_case import OperatorCase, State, Timed
+
+from visionseq.kernels.grid_scan import grid_scan, grid_scan_step
+
+GATES = ("source_r", "source_d", "t_rl", "t_ru", "t_dl", "t_du", "mark_l", "mark_u")
+
+
+def on_grid(initial_state=None, *, height, **arguments):
+    """grid_scan over [B, T, ...] of lines of `height` nodes; the state comes from the left and leaves to the right.
+
+    `initial_top` is [B, T, H, K, V], of which every line uses its first node's.
+    """
+    if arguments["v"].dim() != 4:
+        return grid_scan(**arguments)
+    lines = arguments["v"].shape[1] // height
+    top = arguments.pop("initial_top", None)
+    options = {name: arguments.pop(name) for name in ("backend", "directions", "scale") if name in arguments}
+    grids = {
+        name: value if value is None else value.reshape(value.shape[0], lines, height, *value.shape[2:])
+        for name, value in arguments.items()
+    }
+    borders = {"initial_left": initial_state, "initial_top": None if top is None else top[:, ::height]}
+    y, right, bottom = grid_scan(**grids, **borders, **options)
+    y = y.flatten(1, 2)
+    return (y, right) if bottom is None else (y, bottom.to(y.dtype), right)
+
+
+def step(tokens, fixed, state):
+    top = tokens.pop("initial_top")
+    y, right, down = grid_scan_step(**tokens, left=state.squeeze(1), up=top)
+    return (y, down.to(y.dtype)), right.unsqueeze(1)
+
+
+def small(x: torch.Tensor) -> torch.Tensor:
+    """Numbers in (-0.5, 0.5): no growth along any path."""
+    return 0.5 * torch.tanh(x)
+
+
+def extreme(x: torch.Tensor) -> torch.Tensor:
+    """Exact zeros, ones, sign changes and the smallest numbers."""
+    return torch.where(x > 0.5, 1.0, torch.where(x > 0, 0.0, torch.where(x > -0.5, -1e-30, -0.5)))
+
+
+def case(name: str, keys: int, values: int, height: int, heads: int = 2, **options) -> OperatorCase:
+    """A case with one direction and states, or with `directions=4`; options that are None are not given."""
+    absent = [key for key, value in options.items() if value is None]
+    one = options.get("directions", 1) == 1
+    gate = (heads,) if one else (heads, 4)
+    arguments = {"v": Timed((heads, values)), "q": Timed((heads, keys)), "k": Timed((heads, keys))}
+    turns = {key: Timed(gate, small) for key in GATES[2:6] if key not in absent}
+    arguments |= {key: Timed(gate) for key in GATES[:2]} | turns | {key: Timed(gate) for key in GATES[6:]}
+    if "direct" not in absent:
+        arguments["direct"] = Timed((heads,))
+    if one:
+        arguments["initial_top"] = Timed((heads, keys, values))
+    return OperatorCase(
+        name=f"grid_scan-{name}",
+        function=on_grid,
+        arguments=arguments,
+        state=State((height, heads, keys, values)) if one else None,
+        options={"height": height} | options,
+        step=step if height == 1 and one and not absent else None,
+        extreme={key: extreme for key in turns},
+        outputs=2 if one else 1,
+        lengths=(0, 1, 2, 63, 64, 65, 257) if height == 1 else tuple(height * lines for lines in (0, 1, 2, 9, 13)),
+        reversible=False,
+        packable=False,
+        multiple=height,
+    )
+
+
+CASES = [
+    case("states", keys=3, values=5, height=4),
+    case("line", keys=4, values=3, height=1),
+    case("one-turn", keys=5, values=2, height=7, t_dl=None, direct=None),
+    case("four-by-weights", keys=3, values=16, height=5, directions=4),
+    case("four-by-states", keys=4, values=1, height=6, directions=4, t_ru=None),
+    case("scale", keys=2, values=33, height=3, heads=1, scale=0.7),
+]
+
+
+def triton_kernels():
+    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
+    from visionseq.kernels.grid_scan import gpu_states, gpu_weights
+
+    sizes = dict.fromkeys(("width", "height"), "i32")
+    yield gpu_weights._add_directions, _float_pointers("gates row g") | sizes, {"BLOCK": gpu_weights.BLOCK}
+    pointers = _float_pointers("gates row lefts ups d_g d_gates")
+    yield gpu_weights._adjoint_directions, pointers | sizes, {"BLOCK": gpu_weights.BLOCK}
+    sizes |= dict.fromkeys(("start", "stop", "directions", "keys", "values"), "i32")
+    for keys, values in ((64, 32), (128, 16)):
+        blocks = {"BLOCK_K": keys, "BLOCK_V": values}
+        assert prod(blocks.values()) == gpu_states.TILE
+        pointers = _float_pointers("q k v gates top row bottom y lefts ups")
+        yield gpu_states._scan, pointers | sizes, blocks | {"HAS_TOP": True, "WRITE": True, "KEEP": True}
+        pointers = _float_pointers("q k v gates lefts ups d_y d_bottom row d_q d_k d_v d_gates d_top")
+        yield gpu_states._adjoint, pointers | sizes, blocks | {"HAS_D_BOTTOM": True}
+
+
+def _float_pointers(names: str) -> dict[str, str]:
+    return dict.fromkeys(names.split(), "*fp32")

@@ -1,0 +1,108 @@
+"""The mixers under the contract, small, with weights that hide nothing."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from visionseq.nn.mixers import (
+    GRU,
+    LSTM,
+    MLSTM,
+    RWKV6,
+    RWKV7,
+    SLSTM,
+    Block,
+    DeltaNet,
+    GatedDeltaNet,
+    GatedLinearAttention,
+    Mamba,
+    MambaBlock,
+    MinGRU,
+    Mixer,
+    MultiScaleRetention,
+    RetNet,
+    RetNetBlock,
+    RWKV6Block,
+    SoftmaxAttention,
+    TTTBlock,
+    TTTLinear,
+    XLSTMBlock,
+)
+
+DIM = 8
+
+
+@dataclass(frozen=True)
+class MixerCase:
+    """A mixer with one choice of options.
+
+    Args:
+        name: shown by pytest.
+        build: makes the mixer, of width `DIM`.
+        piece: a sequence may be cut into pieces of this many tokens.
+        streams: whether it takes a state.
+    """
+
+    name: str
+    build: Callable[[], Mixer]
+    piece: int = 1
+    streams: bool = True
+
+    def make(self, dtype: torch.dtype = torch.float64) -> Mixer:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return with_random_weights(self.build()).to(dtype)
+
+
+CASES = [
+    MixerCase("mamba", lambda: Mamba(DIM, d_state=4)),
+    MixerCase("mamba-narrow", lambda: Mamba(DIM, d_state=3, d_conv=2, expand=1, dt_rank=2)),
+    MixerCase("mamba-bidirectional", lambda: Mamba(DIM, d_state=4, bidirectional=True), streams=False),
+    MixerCase("retnet-causal", lambda: RetNet(DIM, 2, causal=True)),
+    MixerCase("retnet-chunk", lambda: RetNet(DIM, 2, expand_k=0.5, chunk_size=4), piece=4),
+    MixerCase("retention", lambda: MultiScaleRetention(DIM, 2, value_dim=12)),
+    MixerCase("retention-parallel", lambda: MultiScaleRetention(DIM, 2, parallel=True), streams=False),
+    MixerCase("rwkv6", lambda: RWKV6(DIM, 2, layer_id=1, n_layer=3)),
+    MixerCase("rwkv6-bidirectional", lambda: RWKV6(DIM, 2, bidirectional=True), streams=False),
+    MixerCase("rwkv7", lambda: RWKV7(DIM, 2)),
+    MixerCase("mlstm", lambda: MLSTM(DIM, heads=2, qkv_block=4)),
+    MixerCase("slstm", lambda: SLSTM(DIM, heads=2)),
+    MixerCase("ttt", lambda: TTTLinear(DIM, 2, mini_batch_size=4)),
+    MixerCase("ttt-gated", lambda: TTTLinear(DIM, 2, mini_batch_size=1, use_gate=True)),
+    MixerCase("ttt-mean", lambda: TTTLinear(DIM, 2, mini_batch_size=4, bidirectional="mean"), streams=False),
+    MixerCase("gla-key", lambda: GatedLinearAttention(DIM, 2)),
+    MixerCase("gla-head", lambda: GatedLinearAttention(DIM, 2, expand_k=1, gate="head")),
+    MixerCase("delta_net", lambda: DeltaNet(DIM, 2)),
+    MixerCase("gated_delta_net", lambda: GatedDeltaNet(DIM, 2, d_conv=3, largest_beta=2)),
+    MixerCase("lstm", lambda: LSTM(DIM, 2)),
+    MixerCase("gru", lambda: GRU(DIM)),
+    MixerCase("min_gru", lambda: MinGRU(DIM)),
+    MixerCase("attention", lambda: SoftmaxAttention(DIM, 2)),
+    MixerCase("attention-bidirectional", lambda: SoftmaxAttention(DIM, 2, causal=False), streams=False),
+]
+
+BLOCKS: dict[str, Callable[..., Block]] = {
+    "mamba": lambda **options: MambaBlock(DIM, d_state=4, **options),
+    "mamba-prenorm": lambda **options: MambaBlock(DIM, d_state=4, post_norm=False, **options),
+    "rwkv6": lambda **options: RWKV6Block(DIM, n_head=2, init_values=0.5, **options),
+    "rwkv6-noscale": lambda **options: RWKV6Block(DIM, layer_id=1, n_layer=2, n_head=2, init_values=None, **options),
+    "retnet": lambda **options: RetNetBlock(DIM, n_head=2, **options),
+    "xlstm": lambda **options: XLSTMBlock(DIM, **options),
+    "ttt": lambda **options: TTTBlock(DIM, n_head=2, mini_batch_size=4, **options),
+    "ttt-mean": lambda **options: TTTBlock(DIM, n_head=2, mini_batch_size=4, bidirectional="mean", **options),
+}
+
+
+def with_random_weights(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Add noise to every parameter, so that none is zero or neutral."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return module
+
+
+def tokens(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(*shape, DIM, generator=torch.Generator().manual_seed(seed), dtype=dtype)
