@@ -7,6 +7,7 @@ NaN stays NaN, infinities give their limits, results below 2^-126 are zero.
 """
 
 import numpy as np
+
 from visionseq.kernels.compiled import inlined
 
 LOG2_E = np.float32(1.4426950408889634)

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 from torch.utils.flop_counter import register_flop_formula
-from visionseq.kernels.backends import choose_backend, implemented_backends
-from visionseq.kernels.segments import check_offsets
 
 from visionseq.errors import KernelError
+from visionseq.kernels.backends import choose_backend, implemented_backends
+from visionseq.kernels.segments import check_offsets
 
 log = logging.getLogger("visionseq.kernels")
 

@@ -59,7 +59,7 @@ def chunk_gated_attention(
     if chosen == "reference":
         return _reference(q, k, v, g, chunk_size, initial_state, reverse, cu_seqlens, segments)
     q_MHK, k_MHK, v_MHV, g_MH = (tensor.flatten(0, 1) for tensor in (q, k, v, g))
-    across_MHV, final_state, _ = operator(
+    o_MHV, final_state, _ = operator(
         q_MHK,
         k_MHK,
         v_MHV,
@@ -70,9 +70,9 @@ def chunk_gated_attention(
         chunk_size,
         chosen,
     )
-    half = chosen == "triton" and q.dtype == k.dtype == v.dtype
-    inside_MHV = _attend(q_MHK, k_MHK, v_MHV, chunk_size, q.dtype if half else torch.float32)
-    return (across_MHV + inside_MHV).to(q.dtype).view(v.shape), final_state
+    if chosen == "triton":
+        o_MHV = o_MHV + _attend(q_MHK, k_MHK, v_MHV, chunk_size)
+    return o_MHV.to(q.dtype).view(v.shape), final_state
 
 
 def chunk_gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,9 +81,10 @@ def chunk_gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state
     return o.to(q.dtype), state
 
 
-def _attend(q_MHK: Tensor, k_MHK: Tensor, v_MHV: Tensor, chunk_size: int, dtype: torch.dtype) -> Tensor:
-    """Softmax attention inside each chunk [M, H, V], in `dtype` whatever autocast says."""
+def _attend(q_MHK: Tensor, k_MHK: Tensor, v_MHV: Tensor, chunk_size: int) -> Tensor:
+    """Softmax attention inside each chunk [M, H, V], in the widest dtype given, whatever autocast says."""
     chunks = (q_MHK.shape[0] // chunk_size, chunk_size)
+    dtype = torch.promote_types(torch.promote_types(q_MHK.dtype, k_MHK.dtype), v_MHV.dtype)
     with torch.autocast(q_MHK.device.type, enabled=False):
         split = (x.unflatten(0, chunks).transpose(1, 2).to(dtype) for x in (q_MHK, k_MHK, v_MHV))
         return scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)

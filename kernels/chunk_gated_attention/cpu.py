@@ -1,9 +1,114 @@
-"""The gated memory across chunks on the CPU: torch's matrix products around the numba kernel of `linear_scan`."""
+"""The hybrid attention on the CPU: a head of a segment goes through its chunks with the memory beside it.
 
-from functools import partial
+Shapes: M rows in S chunks of C, N segments, H heads, K key size, V value size. The softmax is taken for a block of rows
+against all keys of their chunk, so that no C x C matrix exists.
+"""
 
-from visionseq.kernels.chunk_gated_attention import chunked
-from visionseq.kernels.linear_scan import cpu as scan
+import numpy as np
+import torch
+from torch import Tensor
 
-forward = partial(chunked.forward, scan)
-backward = partial(chunked.backward, scan)
+from visionseq.kernels.chunk_gated_attention.cpu_backward import differentiate
+from visionseq.kernels.chunk_gated_attention.rows import ONE, ROWS, load_decays, softmax
+from visionseq.kernels.compiled import compiled
+from visionseq.kernels.hand_over import array
+from visionseq.kernels.mlstm.products import (
+    add_product,
+    add_transposed_product,
+    copy,
+    load_rows,
+    matrices,
+    scale,
+    scale_row,
+    set_product,
+    store_rows,
+    transpose,
+)
+from visionseq.kernels.threads import spread
+
+
+def forward(
+    q_MHK: Tensor,
+    k_MHK: Tensor,
+    v_MHV: Tensor,
+    g_MH: Tensor,
+    initial_NHKV: Tensor | None,
+    offsets: Tensor,
+    reverse: bool,
+    chunk_size: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """o [M, H, V], the final memory [N, H, K, V] and the memories that the chunks saw [S, H, K, V]."""
+    (rows, heads, keys), segments, values = q_MHK.shape, len(offsets) - 1, v_MHV.shape[2]
+    if initial_NHKV is None:
+        final_NHKV = torch.zeros(segments, heads, keys, values)
+    else:
+        final_NHKV = initial_NHKV.clone(memory_format=torch.contiguous_format)
+    states_SHKV, o_MHV = torch.empty(rows // chunk_size, heads, keys, values), torch.empty(v_MHV.shape)
+    inputs = map(array, (q_MHK, k_MHK, v_MHV, g_MH))
+    results = map(array, (final_NHKV, states_SHKV, o_MHV))
+    spread(_forward, segments * heads, *inputs, offsets.numpy(), reverse, chunk_size, *results)
+    return o_MHV, final_NHKV, states_SHKV
+
+
+def backward(
+    d_o: Tensor | None,
+    d_final: Tensor | None,
+    d_states: None,
+    o_MHV: Tensor,
+    final_NHKV: Tensor,
+    states_SHKV: Tensor,
+    q_MHK: Tensor,
+    k_MHK: Tensor,
+    v_MHV: Tensor,
+    g_MH: Tensor,
+    initial_NHKV: Tensor | None,
+    offsets: Tensor,
+    reverse: bool,
+    chunk_size: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
+    """Gradients of q, k, v, g and the initial memory."""
+    d_o = torch.zeros(o_MHV.shape) if d_o is None else d_o
+    if d_final is None:
+        d_memory = torch.zeros(final_NHKV.shape)
+    else:
+        d_memory = d_final.float().clone(memory_format=torch.contiguous_format)
+    arguments = (q_MHK, k_MHK, v_MHV, g_MH)
+    gradients = [torch.empty(x.shape) for x in arguments]
+    inputs, results = map(array, (*arguments, states_SHKV, d_o)), map(array, (d_memory, *gradients))
+    spread(differentiate, d_memory[..., 0, 0].numel(), *inputs, offsets.numpy(), reverse, chunk_size, *results)
+    converted = [gradient.to(x.dtype) for gradient, x in zip(gradients, arguments, strict=True)]
+    return *converted, None if initial_NHKV is None else d_memory
+
+
+@compiled
+def _forward(first, last, q, k, v, g, offsets, reverse, chunk, final, states, o):
+    heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
+    scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
+    keys_, values_ = matrices(1, chunk, keys)[0], matrices(1, chunk, values)[0]
+    keys_across, scores = matrices(1, keys, chunk)[0], matrices(1, ROWS, chunk)[0]
+    queries, outputs = matrices(1, ROWS, keys)[0], matrices(1, ROWS, values)[0]
+    memory, damping, inverse = matrices(1, keys, values)[0], np.empty(chunk, np.float32), np.empty(ROWS, np.float32)
+    for item in range(first, last):
+        n, h = item // heads, item % heads
+        copy(memory, final[n, h], keys, values)
+        for start in range(offsets[n], offsets[n + 1], chunk):
+            t0 = offsets[n] + offsets[n + 1] - 1 - start if reverse else start
+            copy(states[min(t0, t0 + step * (chunk - 1)) // chunk, h], memory, keys, values)
+            load_rows(keys_, k, h, t0, step, chunk, scaling)
+            load_rows(values_, v, h, t0, step, chunk, ONE)
+            transpose(keys_across, keys_, chunk, keys)
+            decay = load_decays(damping, g, h, t0, step, chunk)
+            for row in range(0, chunk, ROWS):
+                count, t = min(ROWS, chunk - row), t0 + step * row
+                load_rows(queries, q, h, t, step, count, ONE)
+                set_product(scores, queries, keys_across, count, chunk, keys)
+                softmax(scores, inverse, count, chunk)
+                set_product(outputs, scores, values_, count, values, chunk)
+                for r in range(count):
+                    scale_row(outputs[r], inverse[r])
+                    scale_row(queries[r], damping[row + r])
+                add_product(outputs, queries, memory, count, values, keys)
+                store_rows(o, h, t, step, count, outputs, ONE)
+            scale(memory, decay, keys)
+            add_transposed_product(memory, keys_, values_, keys, values, chunk)
+        copy(final[n, h], memory, keys, values)

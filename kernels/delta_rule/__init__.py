@@ -49,7 +49,7 @@ def delta_rule(
     Raises:
         KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
 
-    Source: RWKV-7 (arXiv 2503.14456), eq. (2); DeltaNet (arXiv 2406.06484), section 2.
+    Source: the generalised delta rule of RWKV-7 (arXiv 2503.14456).
     """
     check_tensors(v=v, q=q, k=k, a=a, b=b, g=g, initial_state=initial_state)
     check_rank("v", v, "B,T,H,V")
@@ -108,7 +108,7 @@ def delta_net(
     Returns:
         o [B, T, H, V] in the dtype of v, and the final state [N, H, K, V] in float32 (float64 where v is).
 
-    Source: DeltaNet (arXiv 2406.06484), eq. (4); gated DeltaNet (arXiv 2412.06464), eq. (10).
+    Source: DeltaNet (arXiv 2406.06484); gated DeltaNet (arXiv 2412.06464).
     """
     check_tensors(v=v, q=q, k=k, beta=beta, g=g)
     check_rank("q", q, "B,T,H,K")

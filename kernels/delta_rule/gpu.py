@@ -118,28 +118,10 @@ def _gate(g_MHK: Tensor | None, keys: int) -> int:
 
 @triton.jit
 def _forward(
-    v,
-    q,
-    k,
-    a,
-    b,
-    g,
-    initial,
-    offsets,
-    o,
-    final,
-    read,
-    kept,
-    scale,
-    keys,
-    values,
-    HAS_INITIAL: tl.constexpr,
-    GATE: tl.constexpr,
-    REVERSE: tl.constexpr,
-    CHECKPOINT: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    v, q, k, a, b, g, initial, offsets, o, final, read, kept, scale, keys, values,
+    HAS_INITIAL: tl.constexpr, GATE: tl.constexpr, REVERSE: tl.constexpr, CHECKPOINT: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     n, h, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     key = tl.arange(0, BLOCK_K)
     value = tl.program_id(2) * BLOCK_V + tl.arange(0, BLOCK_V)
@@ -163,7 +145,8 @@ def _forward(
         q_t = tl.load(q + row_k, mask=in_keys, other=0.0).to(tl.float32)
         v_t = tl.load(v + row_v, mask=in_values, other=0.0).to(tl.float32)
         u_t = tl.sum(a_t[:, None] * S, 0)
-        S = _decay(g, t * heads + h, key, keys, GATE) * S + b_t[:, None] * u_t[None, :] + k_t[:, None] * v_t[None, :]
+        decay = _decay(g, t * heads + h, key, keys, GATE)
+        S = decay[:, None] * S + b_t[:, None] * u_t[None, :] + k_t[:, None] * v_t[None, :]
         tl.store(read + row_v, u_t, mask=in_values)
         tl.store(o + row_v, scale * tl.sum(q_t[:, None] * S, 0), mask=in_values)
     tl.store(final + place, S, mask=inside)
@@ -171,36 +154,11 @@ def _forward(
 
 @triton.jit
 def _backward(
-    v,
-    q,
-    k,
-    a,
-    b,
-    g,
-    read,
-    kept,
-    offsets,
-    d_o,
-    d_final,
-    history,
-    d_v,
-    d_q,
-    d_k,
-    d_a,
-    d_b,
-    d_g,
-    d_initial,
-    scale,
-    rows,
-    keys,
-    values,
-    HAS_D_FINAL: tl.constexpr,
-    GATE: tl.constexpr,
-    REVERSE: tl.constexpr,
-    CHECKPOINT: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    BLOCK_V: tl.constexpr,
-):
+    v, q, k, a, b, g, read, kept, offsets, d_o, d_final, history, d_v, d_q, d_k, d_a, d_b, d_g, d_initial, scale,
+    rows, keys, values,
+    HAS_D_FINAL: tl.constexpr, GATE: tl.constexpr, REVERSE: tl.constexpr, CHECKPOINT: tl.constexpr,
+    BLOCK_K: tl.constexpr, BLOCK_V: tl.constexpr,
+):  # fmt: skip
     n, h, heads = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.num_programs(1)
     block, blocks = tl.program_id(2).to(tl.int64), tl.num_programs(2)
     key = tl.arange(0, BLOCK_K)
@@ -234,7 +192,6 @@ def _backward(
             t = start + (length - 1 - begin - i if REVERSE else begin + i)
             row_k, row_v = (t * heads + h) * keys + key, (t * heads + h) * values + value
             S = tl.load(history + own + i * BLOCK_K * BLOCK_V)
-            after = _advance(S, v, k, b, g, read, t * heads + h, key, value, keys, values, GATE)
             q_t = tl.load(q + row_k, mask=in_keys, other=0.0).to(tl.float32)
             k_t = tl.load(k + row_k, mask=in_keys, other=0.0).to(tl.float32)
             a_t = tl.load(a + row_k, mask=in_keys, other=0.0).to(tl.float32)
@@ -246,16 +203,18 @@ def _backward(
             m_t = tl.sum(L * b_t[:, None], 0)
             part = block * rows * heads * keys + row_k
             tl.store(d_v + row_v, tl.sum(L * k_t[:, None], 0), mask=in_values)
-            tl.store(d_q + part, tl.sum(after * do_t[None, :], 1), mask=in_keys)
+            decay = _decay(g, t * heads + h, key, keys, GATE)
+            dq_t = decay * tl.sum(S * do_t[None, :], 1)  # S_t do_t from S_{t-1} do_t
+            dq_t += b_t * tl.sum(u_t * do_t, 0) + k_t * tl.sum(v_t * do_t, 0)
+            tl.store(d_q + part, dq_t, mask=in_keys)
             tl.store(d_k + part, tl.sum(L * v_t[None, :], 1), mask=in_keys)
             tl.store(d_a + part, tl.sum(S * m_t[None, :], 1), mask=in_keys)
             tl.store(d_b + part, tl.sum(L * u_t[None, :], 1), mask=in_keys)
-            decay = _decay(g, t * heads + h, key, keys, GATE)
             if GATE == 2:
-                tl.store(d_g + part, tl.sum(decay * L * S, 1), mask=in_keys)
+                tl.store(d_g + part, decay * tl.sum(L * S, 1), mask=in_keys)
             elif GATE == 1:
-                tl.store(d_g + (block * rows + t) * heads + h, tl.sum(tl.sum(decay * L * S, 1), 0))
-            L = decay * L + a_t[:, None] * m_t[None, :]
+                tl.store(d_g + (block * rows + t) * heads + h, tl.sum(decay * tl.sum(L * S, 1), 0))
+            L = decay[:, None] * L + a_t[:, None] * m_t[None, :]
         tl.debug_barrier()
     tl.store(d_initial + place, L, mask=inside)
 
@@ -267,15 +226,16 @@ def _advance(S, v, k, b, g, read, row, key, value, keys, values, GATE: tl.conste
     b_t = tl.load(b + row * keys + key, mask=key < keys, other=0.0).to(tl.float32)
     v_t = tl.load(v + row * values + value, mask=value < values, other=0.0).to(tl.float32)
     u_t = tl.load(read + row * values + value, mask=value < values, other=0.0)
-    return _decay(g, row, key, keys, GATE) * S + b_t[:, None] * u_t[None, :] + k_t[:, None] * v_t[None, :]
+    decay = _decay(g, row, key, keys, GATE)
+    return decay[:, None] * S + b_t[:, None] * u_t[None, :] + k_t[:, None] * v_t[None, :]
 
 
 @triton.jit
 def _decay(g, row, key, keys, GATE: tl.constexpr):
-    """exp(g) of a token, to be multiplied with the state."""
-    decay = tl.full([key.shape[0], 1], 1.0, tl.float32)
+    """exp(g) of a token for each key."""
+    decay = tl.full([key.shape[0]], 1.0, tl.float32)
     if GATE == 2:
-        decay = tl.exp(tl.load(g + row * keys + key, mask=key < keys, other=0.0).to(tl.float32))[:, None]
+        decay = tl.exp(tl.load(g + row * keys + key, mask=key < keys, other=0.0).to(tl.float32))
     elif GATE == 1:
         decay = decay * tl.exp(tl.load(g + row).to(tl.float32))
     return decay

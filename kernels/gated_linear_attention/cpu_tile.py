@@ -44,9 +44,7 @@ def make_sweep(
         signature = types.void(block, state, kept, *[types.intp] * 11)
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[Any]) -> Any:
-            matrices = [
-                _Matrix(context, builder, *pair) for pair in zip(signature.args[:3], arguments[:3], strict=True)
-            ]
+            matrices = [Matrix(context, builder, *pair) for pair in zip(signature.args[:3], arguments[:3], strict=True)]
             tile = _Tile(builder, *matrices, dict(zip(PLACES, arguments[3:], strict=True)))
             tile.generate(decay_by_row, before, read, keep, against)
             return context.get_dummy_value()
@@ -56,7 +54,7 @@ def make_sweep(
     return sweep
 
 
-class _Matrix:
+class Matrix:
     """A contiguous array of two axes, read and written by the vector."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, value: Any):
@@ -85,7 +83,7 @@ class _Matrix:
 class _Tile:
     """A tile of the state and the code that takes it through time."""
 
-    def __init__(self, builder: ir.IRBuilder, block: _Matrix, state: _Matrix, kept: _Matrix, at: Mapping[str, Any]):
+    def __init__(self, builder: ir.IRBuilder, block: Matrix, state: Matrix, kept: Matrix, at: Mapping[str, Any]):
         self.builder, self.block, self.state, self.kept, self.at = builder, block, state, kept, at
         self.rows = [builder.add(at["row"], INDEX(r)) for r in range(ROWS)]
 

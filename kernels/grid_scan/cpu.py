@@ -46,7 +46,8 @@ def backward(
         d_q, d_k, d_v, d_gates, d_direct, *d_borders = cpu_weights.backward(d_y, *inputs, v.shape[1:3])
     else:
         borders = (by_head(border, 1) for border in (initial_left, initial_top))
-        d_ends = (by_head(border, 1) for border in (d_right, d_bottom))
+        one = gates[0].shape[-1] == 1
+        d_ends = (by_head(end, 1) if one else None for end in (d_right, d_bottom))
         results = cpu_adjoint.backward(d_y, *d_ends, *inputs, *borders, v.shape[1:3])
         d_q, d_k, d_v, d_gates, d_direct, *d_borders = results
     given = (q, k, v, *gates, direct, initial_left, initial_top)

@@ -52,7 +52,8 @@ def backward(
         d_q, d_k, d_v, d_gates, *d_borders = gpu_weights.backward(d_y, *inputs, pack(gates), v.shape[1:3])
     else:
         borders = (by_head(border, 1) for border in (initial_left, initial_top))
-        d_ends = (by_head(end, 1) for end in (d_right, d_bottom))
+        one = gates[0].shape[-1] == 1
+        d_ends = (by_head(end, 1) if one else None for end in (d_right, d_bottom))
         results = gpu_states.backward(d_y, *d_ends, *inputs, pack(gates), *borders, v.shape[1:3])
         d_q, d_k, d_v, d_gates, *d_borders = results
     d_direct = d_q.new_zeros(d_q.shape[:2])

@@ -5,14 +5,14 @@ from functools import partial
 from math import prod
 
 from torch import Tensor
+
+from visionseq.errors import KernelArgumentError
 from visionseq.kernels.checks import check_choice, check_shape, check_tensors, state_dtype
 from visionseq.kernels.lif_scan import reference
 from visionseq.kernels.lif_scan.registration import STATES, operator, threshold_kind
 from visionseq.kernels.lif_scan.surrogates import WIDTHS
 from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
-
-from visionseq.errors import KernelArgumentError
 
 Pair = tuple[Tensor, Tensor]
 
@@ -149,9 +149,7 @@ def _loop(
     )
 
 
-def _state_shape(
-    x: Tensor, threshold: Tensor, adaptive: Pair | None, cu_seqlens: Tensor | None
-) -> tuple[int, ...]:
+def _state_shape(x: Tensor, threshold: Tensor, adaptive: Pair | None, cu_seqlens: Tensor | None) -> tuple[int, ...]:
     kind = threshold_kind(None if threshold.dim() == 1 else threshold, None if adaptive is None else adaptive[0])
     return STATES[kind], count_segments(x.shape[0], cu_seqlens), *x.shape[2:]
 

@@ -12,6 +12,7 @@ Every loop writes one array: more would keep it from being vectorised.
 """
 
 import numpy as np
+
 from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.lif_scan.neurons import BLOCK, run_block
 from visionseq.kernels.lif_scan.slopes import slopes

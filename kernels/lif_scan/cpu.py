@@ -8,6 +8,7 @@ reference. Shapes: M rows, N segments, S states, D = C * P neurons.
 import numpy as np
 import torch
 from torch import Tensor
+
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.lif_scan.adjoints import run_backward

@@ -1,7 +1,7 @@
 """The forward of a block of spiking neurons in numba, rounded like the reference, so that the spikes are the same.
 
 A product is written before it is added to something, in a loop of its own: in one loop LLVM would make a fused
-multiply-add of the two, which rounds once. Where the product is exact, since one factor is 0 or 1, that does not matter.
+multiply-add of the two, which rounds once. Where the product is exact (one factor is 0 or 1) that does not matter.
 """
 
 import numba
@@ -36,7 +36,7 @@ def run_block(
 ):
     """Fill z and v, and with adaptive thresholds `traces`, for the neurons low ... high of segment n.
 
-    The row of token t is `t - top` of z and v, with the first neuron at `left`; step i has row i of `traces`, or the last.
+    Token t has row `t - top` of z and v, with the first neuron at `left`; step i has row i of `traces`, or the last.
     """
     size = high - low
     right = left + size

@@ -12,6 +12,7 @@ a_t = leak_a a_{t-1} + (1 - leak_a) z_{t-1}, th_t = th + scale a_t. The state is
 
 import torch
 from torch import Tensor
+
 from visionseq.kernels.lif_scan.surrogates import Spike
 
 
@@ -56,9 +57,7 @@ def lif_scan(
     return outputs, torch.stack([v, z, *third])
 
 
-def threshold_of(
-    third: list[Tensor], threshold_CP: Tensor | None, adaptive_CP: tuple[Tensor, Tensor] | None
-) -> Tensor:
+def threshold_of(third: list[Tensor], threshold_CP: Tensor | None, adaptive_CP: tuple[Tensor, Tensor] | None) -> Tensor:
     """The threshold that belongs to a state: fixed, the last one given, or that of the trace."""
     if adaptive_CP is not None:
         return threshold_CP + adaptive_CP[1] * third[0]

@@ -6,6 +6,7 @@ Which of the optional tensors are given decides the threshold: [C] alone is fixe
 
 import torch
 from torch import Tensor
+
 from visionseq.kernels.operator import register
 
 STATES = {"fixed": 2, "given": 3, "adaptive": 3}

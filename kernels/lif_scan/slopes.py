@@ -3,6 +3,7 @@
 from math import pi, sqrt
 
 import numpy as np
+
 from visionseq.kernels.compiled import inlined
 from visionseq.kernels.exponential import exp
 from visionseq.kernels.lif_scan.surrogates import coefficients

@@ -6,7 +6,7 @@ Each has a width, or slope, w:
     superspike        1 / (1 + w |d|)^2               w = 10
     fast_sigmoid      1 / (1 + w |d|)^2               w = 25, snntorch
     triangle          max(0, 1 - w |d|)               w = 1
-    multigauss        1.15 N(d; 0, w) - 0.15 N(d; w, 6 w) - 0.15 N(d; -w, 6 w), N of mean and standard deviation, w = 0.5
+    multigauss        1.15 N(d; 0, w) - 0.15 N(d; w, 6 w) - 0.15 N(d; -w, 6 w), N by mean and deviation, w = 0.5
     atan              w / 2 / (1 + (pi / 2 w d)^2)    w = 2, spikingjelly
     adaptiveflownet   1 / (1 + (w d)^2)               w = 10
 """

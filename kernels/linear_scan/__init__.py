@@ -4,13 +4,13 @@ from functools import partial
 from math import prod
 
 from torch import Tensor
+
+from visionseq.errors import KernelArgumentError
 from visionseq.kernels.checks import check_shape, check_tensors, state_dtype
 from visionseq.kernels.linear_scan import reference
 from visionseq.kernels.linear_scan.registration import operator
 from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
-
-from visionseq.errors import KernelArgumentError
 
 
 def linear_scan(

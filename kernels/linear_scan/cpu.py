@@ -7,6 +7,7 @@ alike, otherwise a gate is a scalar for its channels.
 import numpy as np
 import torch
 from torch import Tensor
+
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.threads import spread

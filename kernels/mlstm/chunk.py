@@ -58,3 +58,11 @@ def last_weights(last, forget, write, count):
         last[r] = write[r] * decay
         decay *= forget[r]
     return decay
+
+
+@helper
+def weigh(scores, weights, count):
+    for r in range(count):
+        row, weight = scores[r, :count], weights[r, :count]
+        for s in range(count):
+            row[s] *= weight[s]

@@ -11,13 +11,17 @@ from torch import Tensor
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.exponential import exp
 from visionseq.kernels.hand_over import array
-from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, load_gates, set_weights
+from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, load_gates, set_weights, weigh
 from visionseq.kernels.mlstm.cpu_backward import differentiate
 from visionseq.kernels.mlstm.products import (
     add_product,
     add_row,
+    add_transposed_product,
+    copy,
     dot,
     load_rows,
+    matrices,
+    scale,
     scale_row,
     set_product,
     store_rows,
@@ -103,47 +107,42 @@ def _start(c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[in
 @compiled
 def _forward(first, last, q, k, v, i, f, offsets, reverse, eps, final_c, final_n, final_m, o):
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
-    scale, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
-    queries, chunk_keys = np.empty((CHUNK, keys), np.float32), np.empty((CHUNK, keys), np.float32)
-    keys_across, chunk_values = np.empty((keys, CHUNK), np.float32), np.empty((CHUNK, values), np.float32)
-    scores, weights = np.empty((CHUNK, CHUNK), np.float32), np.empty((CHUNK, CHUNK), np.float32)
-    outputs = np.empty((CHUNK, values), np.float32)
-    forget, write = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
-    read, m_rows = np.empty(CHUNK, np.float32), np.empty(CHUNK, np.float32)
+    scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
+    queries, keys_ = matrices(2, CHUNK, keys)
+    values_, outputs = matrices(2, CHUNK, values)
+    scores, weights = matrices(2, CHUNK, CHUNK)
+    keys_across, memory = matrices(1, keys, CHUNK)[0], matrices(1, keys, values)[0]
+    forget, write, read, m_rows = matrices(4, 1, CHUNK)[:, 0]
     for item in range(first, last):
         n, h = item // heads, item % heads
-        memory, normaliser, m = final_c[n, h], final_n[n, h], final_m[n, h]
+        copy(memory, final_c[n, h], keys, values)
+        normaliser, m = final_n[n, h], final_m[n, h]
         start, stop = offsets[n], offsets[n + 1]
         for base in range(0, stop - start, CHUNK):
             count, t0 = min(CHUNK, stop - start - base), stop - 1 - base if reverse else start + base
             load_rows(queries, q, h, t0, step, count, ONE)
-            load_rows(chunk_keys, k, h, t0, step, count, scale)
-            load_rows(chunk_values, v, h, t0, step, count, ONE)
+            load_rows(keys_, k, h, t0, step, count, scaling)
+            load_rows(values_, v, h, t0, step, count, ONE)
             m = load_gates(forget, write, m_rows, i, f, h, t0, step, count, m)
             set_weights(weights, read, forget, write, count)
-            transpose(keys_across, chunk_keys, count, keys)
+            transpose(keys_across, keys_, count, keys)
             set_product(scores, queries, keys_across, count, count, keys)
+            weigh(scores, weights, count)
             for r in range(count):
-                row, weight = scores[r, :count], weights[r, :count]
-                for s in range(count):
-                    row[s] *= weight[s]
                 scale_row(queries[r], read[r])
-            set_product(outputs, scores, chunk_values, count, values, count)
+                scale_row(keys_[r], weights[count - 1, r])
+            set_product(outputs, scores, values_, count, values, count)
             add_product(outputs, queries, memory, count, values, keys)
             for r in range(count):
-                total = dot(queries[r], normaliser)
-                row = scores[r, :count]
+                qn, row = dot(queries[r], normaliser, keys), scores[r]
                 for s in range(count):
-                    total += row[s]
-                size = max(abs(total), exp(min(-m_rows[r], HIGHEST))) + eps
-                scale_row(outputs[r], ONE / size)
-                scale_row(chunk_keys[r], weights[count - 1, r])
+                    qn += row[s]
+                scale_row(outputs[r], ONE / (max(abs(qn), exp(min(-m_rows[r], HIGHEST))) + eps))
             store_rows(o, h, t0, step, count, outputs, ONE)
-            decay = read[count - 1]
-            scale_row(normaliser, decay)
-            for j in range(keys):
-                scale_row(memory[j], decay)
+            scale(memory, read[count - 1], keys)
+            scale_row(normaliser, read[count - 1])
             for s in range(count):
-                add_row(normaliser, ONE, chunk_keys[s])
-            add_product(memory, chunk_keys.T, chunk_values, keys, values, count)
+                add_row(normaliser, ONE, keys_[s])
+            add_transposed_product(memory, keys_, values_, keys, values, count)
+        copy(final_c[n, h], memory, keys, values)
         final_m[n, h] = m

@@ -12,17 +12,22 @@ import numpy as np
 
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.exponential import exp, sigmoid, softplus
-from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, ZERO, last_weights, load_gates, set_weights
+from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, ZERO, last_weights, load_gates, set_weights, weigh
 from visionseq.kernels.mlstm.products import (
     add_product,
     add_row,
+    add_transposed_product,
+    copy,
     dot,
     helper,
     load_rows,
+    matrices,
+    scale,
     scale_row,
     set_product,
     store_rows,
     transpose,
+    whole,
 )
 
 HALF = np.float32(0.5)
@@ -31,18 +36,18 @@ HALF = np.float32(0.5)
 @compiled
 def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, reverse, eps, dc, dn, dm, dq, dk, dv, di, df):
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
-    scale, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
+    scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
     longest = 0
     for n in range(len(offsets) - 1):
         longest = max(longest, offsets[n + 1] - offsets[n])
     chunks = (longest + CHUNK - 1) // CHUNK
-    memories, normalisers = np.empty((chunks, values, keys), np.float32), np.empty((chunks, keys), np.float32)
-    m_before, adjoint = np.empty(chunks, np.float32), np.empty((values, keys), np.float32)
-    queries, keys_, d_rows = np.empty((3, CHUNK, keys), np.float32)
-    values_, d_outputs, d_values = np.empty((3, CHUNK, values), np.float32)
-    keys_across, values_across = np.empty((keys, CHUNK), np.float32), np.empty((values, CHUNK), np.float32)
-    scores, weights, d_scores = np.empty((3, CHUNK, CHUNK), np.float32)
-    forget, write, read, kept, m_rows, d_qn, d_floor, reads, writes = np.empty((9, CHUNK), np.float32)
+    memories, normalisers = matrices(chunks, values, keys), np.zeros((chunks, whole(keys)), np.float32)
+    m_before, adjoint = np.empty(chunks, np.float32), matrices(1, values, keys)[0]
+    queries, keys_, d_rows = matrices(3, CHUNK, keys)
+    values_, d_outputs, d_values = matrices(3, CHUNK, values)
+    keys_across, values_across = matrices(1, keys, CHUNK)[0], matrices(1, values, CHUNK)[0]
+    scores, weights, d_scores = matrices(3, CHUNK, CHUNK)
+    forget, write, read, kept, m_rows, d_qn, d_floor, reads, writes = matrices(9, 1, CHUNK)[:, 0]
     ones = np.ones(CHUNK, np.float32)
     for item in range(first, last):
         n, h = item // heads, item % heads
@@ -59,55 +64,66 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
             count, t0 = min(CHUNK, length - index * CHUNK), t_first + step * index * CHUNK
             memory, normaliser = memories[index], normalisers[index]
             load_rows(queries, q, h, t0, step, count, ONE)
-            load_rows(keys_, k, h, t0, step, count, scale)
+            load_rows(keys_, k, h, t0, step, count, scaling)
             load_rows(values_, v, h, t0, step, count, ONE)
             load_gates(forget, write, m_rows, i, f, h, t0, step, count, m_before[index])
             set_weights(weights, read, forget, write, count)
             decay = read[count - 1]
-            for s in range(count):
-                kept[s] = weights[count - 1, s]
+            kept[:count] = weights[count - 1, :count]
             transpose(keys_across, keys_, count, keys)
             transpose(values_across, values_, count, values)
             set_product(scores, queries, keys_across, count, count, keys)
-            _weight(scores, weights, count)
+            weigh(scores, weights, count)
             _load_output_gradients(
-                d_outputs, d_qn, d_floor, o, do, h, t0, step, count, scores, queries, read, normaliser, m_rows, eps
+                d_outputs,
+                d_qn,
+                d_floor,
+                o,
+                do,
+                h,
+                t0,
+                step,
+                count,
+                scores,
+                queries,
+                read,
+                normaliser,
+                m_rows,
+                eps,
+                keys,
             )
             set_product(d_scores, d_outputs, values_across, count, count, values)
             _split(d_scores, weights, scores, d_qn, count)
             products = weights  # from here on d_score * score
 
             set_product(d_rows, d_outputs, memory, count, keys, values)
-            _finish_rows(d_rows, reads, queries, read, d_qn, normaliser, count)
+            _finish_rows(d_rows, reads, queries, read, d_qn, normaliser, count, keys)
             add_product(d_rows, d_scores, keys_, count, keys, count)
             store_rows(dq, h, t0, step, count, d_rows, ONE)
             set_product(d_rows, values_, adjoint, count, keys, values)
-            _finish_rows(d_rows, writes, keys_, kept, ones, d_normaliser, count)
-            add_product(d_rows, d_scores.T, queries, count, keys, count)
-            store_rows(dk, h, t0, step, count, d_rows, scale)
-            for j in range(keys):
-                row = keys_across[j]
-                for s in range(count):
-                    row[s] *= kept[s]
+            _finish_rows(d_rows, writes, keys_, kept, ones, d_normaliser, count, keys)
+            add_transposed_product(d_rows, d_scores, queries, count, keys, count)
+            store_rows(dk, h, t0, step, count, d_rows, scaling)
             set_product(values_across, adjoint, keys_across, values, count, keys)
             transpose(d_values, values_across, values, count)
-            add_product(d_values, scores.T, d_outputs, count, values, count)
+            for s in range(count):
+                scale_row(d_values[s], kept[s])
+            add_transposed_product(d_values, scores, d_outputs, count, values, count)
             store_rows(dv, h, t0, step, count, d_values, ONE)
 
-            through = dot(d_normaliser, normaliser)
+            through = dot(d_normaliser, normaliser, keys)
             for j in range(values):
-                through += dot(adjoint[j], memory[j])
+                through += dot(adjoint[j], memory[j], keys)
             d_m = _gate_gradients(
                 di, df, i, f, h, t0, step, count, products, reads, writes, decay * through, d_floor, m_rows,
                 m_before[index], d_m,
             )  # fmt: skip
             scale_row(d_normaliser, decay)
-            for j in range(values):
-                scale_row(adjoint[j], decay)
+            scale(adjoint, decay, values)
             for r in range(count):
                 scale_row(queries[r], read[r])
                 add_row(d_normaliser, d_qn[r], queries[r])
-            add_product(adjoint, d_outputs.T, queries, values, keys, count)
+            add_transposed_product(adjoint, d_outputs, queries, values, keys, count)
         transpose(dc[n, h], adjoint, values, keys)
         dm[n, h] = d_m
 
@@ -116,58 +132,46 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
 def _keep_memories(memories, normalisers, m_before, k, v, i, f, c0, n0, m, h, t_first, step, length):
     """The memory [V, K], the normaliser and m before every chunk."""
     keys, values = c0.shape
-    scale = np.float32(1 / np.sqrt(keys))
-    keys_, values_ = np.empty((CHUNK, keys), np.float32), np.empty((CHUNK, values), np.float32)
-    forget, write, kept, m_rows = np.empty((4, CHUNK), np.float32)
+    scaling = np.float32(1 / np.sqrt(keys))
+    keys_, values_ = matrices(1, CHUNK, keys)[0], matrices(1, CHUNK, values)[0]
+    forget, write, kept, m_rows = matrices(4, 1, CHUNK)[:, 0]
     transpose(memories[0], c0, keys, values)
-    normalisers[0, :] = n0
+    normalisers[0, :keys] = n0
     m_before[0] = m
     for index in range((length - 1) // CHUNK):  # the chunk before `index + 1` is a full one
-        t0 = t_first + step * index * CHUNK
-        load_rows(keys_, k, h, t0, step, CHUNK, scale)
+        t0, after = t_first + step * index * CHUNK, index + 1
+        load_rows(keys_, k, h, t0, step, CHUNK, scaling)
         load_rows(values_, v, h, t0, step, CHUNK, ONE)
-        m_before[index + 1] = load_gates(forget, write, m_rows, i, f, h, t0, step, CHUNK, m_before[index])
+        m_before[after] = load_gates(forget, write, m_rows, i, f, h, t0, step, CHUNK, m_before[index])
         decay = last_weights(kept, forget, write, CHUNK)
-        memory, normaliser = memories[index + 1], normalisers[index + 1]
-        for j in range(values):
-            row, before = memory[j], memories[index, j]
-            for d in range(keys):
-                row[d] = decay * before[d]
-        before = normalisers[index]
-        for d in range(keys):
-            normaliser[d] = decay * before[d]
+        copy(memories[after], memories[index], values, keys)
+        scale(memories[after], decay, values)
+        normalisers[after, :keys] = normalisers[index, :keys]
+        scale_row(normalisers[after], decay)
         for s in range(CHUNK):
             scale_row(keys_[s], kept[s])
-            add_row(normaliser, ONE, keys_[s])
-        add_product(memory, values_.T, keys_, values, keys, CHUNK)
-
-
-@helper
-def _weight(scores, weights, count):
-    for r in range(count):
-        row, weight = scores[r, :count], weights[r, :count]
-        for s in range(count):
-            row[s] *= weight[s]
+            add_row(normalisers[after], ONE, keys_[s])
+        add_transposed_product(memories[after], values_, keys_, values, keys, CHUNK)
 
 
 @helper
 def _load_output_gradients(
-    d_outputs, d_qn, d_floor, o, do, h, t0, step, count, scores, queries, read, normaliser, m_rows, eps
+    d_outputs, d_qn, d_floor, o, do, h, t0, step, count, scores, queries, read, normaliser, m_rows, eps, keys
 ):
     """The rows of do / size, the derivatives by q . n and, through the floor e^-m of the size, by m."""
     for r in range(count):
         t = t0 + r * step
-        qn, row = read[r] * dot(queries[r], normaliser), scores[r, :count]
+        qn, row = read[r] * dot(queries[r], normaliser, keys), scores[r, :count]
         for s in range(count):
             qn += row[s]
         floor = exp(min(-m_rows[r], HIGHEST))
         inverse = ONE / (max(abs(qn), floor) + eps)
-        d_size = -inverse * dot(do[t, h], o[t, h])
+        d_size = -inverse * dot(do[t, h], o[t, h], o.shape[2])
         share = ONE if abs(qn) > floor else (HALF if abs(qn) == floor else ZERO)
         d_qn[r] = d_size * share * np.sign(qn)
         d_floor[r] = (share - ONE) * d_size * floor if -m_rows[r] < HIGHEST else ZERO
         row, source = d_outputs[r], do[t, h]
-        for j in range(len(row)):
+        for j in range(len(source)):
             row[j] = inverse * source[j]
 
 
@@ -183,13 +187,13 @@ def _split(d_scores, weights, scores, d_qn, count):
 
 
 @helper
-def _finish_rows(d_rows, products, rows, factor, share, vector, count):
+def _finish_rows(d_rows, products, rows, factor, share, vector, count, keys):
     """d_rows[r] = factor[r] (d_rows[r] + share[r] vector); its products with the rows."""
     for r in range(count):
         row, shift, weight = d_rows[r], share[r], factor[r]
-        for j in range(len(row)):
+        for j in range(keys):
             row[j] = weight * (row[j] + shift * vector[j])
-        products[r] = dot(row, rows[r])
+        products[r] = dot(row, rows[r], keys)
 
 
 @helper

@@ -4,14 +4,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
+
+from visionseq.errors import KernelArgumentError
 from visionseq.kernels.checks import check_choice, check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.recurrent_cell import reference
 from visionseq.kernels.recurrent_cell.layout import LAYOUTS
 from visionseq.kernels.recurrent_cell.registration import operator
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
-
-from visionseq.errors import KernelArgumentError
 
 
 def recurrent_cell(
@@ -34,7 +34,7 @@ def recurrent_cell(
         elman (g)           y = tanh(x + R y + b)
         lstm (i, f, z, o)   c = sig(f) c + sig(i) tanh(z);  y = sig(o) tanh(c), each gate being x + R y + b
         gru (r, z, n)       r, z = sig(x + R y + b);  y = z y + (1 - z) tanh(x_n + b_n + r * (R_g y + b_g))
-        slstm (i, f, z, o)  m' = max(i, m + logsig(f)), but i where n = 0;  I = exp(i - m');  F = exp(m + logsig(f) - m')
+        slstm (i, f, z, o)  m' = max(i, m + logsig(f)), i where n = 0;  I = exp(i - m');  F = exp(m + logsig(f) - m')
                             c = F c + I tanh(z);  n = max(F n + I, normalizer_floor);  y = sig(o) c / n
 
     Args:
@@ -46,7 +46,7 @@ def recurrent_cell(
         gradient_recurrent_cut: no gradient passes through R y_{t-1} to y_{t-1}; R still has its own.
         gradient_recurrent_clipval: the gradient that reaches y_{t-1} through R is clipped to this absolute value.
         outputs_only: return y [B, T, H, D] in place of all states.
-        initial_state: [N, S, H, D], zero if not given: elman and gru (y), lstm (y, c), slstm (y, c, n, m); N is B, or the
+        initial_state: [N, S, H, D], zero if not given: elman, gru (y), lstm (y, c), slstm (y, c, n, m); N is B, or the
             number of packed segments.
         reverse: run from the last token to the first, within each segment.
         cu_seqlens: offsets [N+1] of sequences packed in a batch of 1.
@@ -64,7 +64,9 @@ def recurrent_cell(
     chosen = serving_backend("recurrent_cell", x, backend)
     if chosen == "reference":
         cut, clipval = gradient_recurrent_cut, gradient_recurrent_clipval
-        loop = partial(reference.recurrent_cell, **_weights(x, R, b, cell), cell=cell, normalizer_floor=normalizer_floor)
+        loop = partial(
+            reference.recurrent_cell, **_weights(x, R, b, cell), cell=cell, normalizer_floor=normalizer_floor
+        )
         loop = partial(loop, gradient_recurrent_cut=cut, gradient_recurrent_clipval=clipval)
         state = _initial_state(x, initial_state, cell, count_segments(x.shape[0], cu_seqlens))
         states, final_state = run_segments(loop, (x.to(state.dtype),), state, reverse, cu_seqlens)
@@ -97,7 +99,7 @@ def recurrent_cell_step(
     normalizer_floor: float | None = 1.0,
     outputs_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """One token of `recurrent_cell`: x [B, G, H, D], state [B, S, H, D] -> (the same as output, or y, and the state)."""
+    """One token of `recurrent_cell`: x [B, G, H, D], state [B, S, H, D] -> (that as output, or y, and the state)."""
     weights = _weights(x, R, b, cell)
     Ry_BGHD = torch.einsum("ghde,bhe->bghd", weights["R_GHDE"], state[:, 0])
     new = reference.update(x.to(state.dtype), Ry_BGHD, weights["b_GHD"], state, cell, normalizer_floor)

@@ -4,6 +4,7 @@ import numpy as np
 
 from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.adjoints import elman_backward, gru_backward, lstm_backward, slstm_backward
+from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, OUTER, VECTOR, add_product
 from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, ZERO, add, copy, length_of, token
 from visionseq.kernels.recurrent_cell.weight_gradient import COLLECTED, add_collected, collect
@@ -34,7 +35,7 @@ def run_backward(
 ):
     """`adjoint` holds the gradient of the final states and becomes that of the initial ones.
 
-    The items are groups of heads of every so many sequences; dR [parts, H, K, D] and db [parts, H, G, D] hold the sum of
+    Items are groups of heads of every so many sequences; dR [parts, H, K, D] and db [parts, H, G, D] hold the sum of
     each part of the sequences.
     """
     heads, units, parts = dx.shape[2], dx.shape[3], dR.shape[0]
@@ -84,9 +85,19 @@ def run_backward(
                                 lstm_backward(dy, i, f, z, o, before[1, h], c, one, two, three, four, d_y, d_c)
                             else:
                                 now, carry, limits = states[t], adjoint[n], (floor, limit)
-                                slstm_backward(dy, i, f, z, o, before, now, h, one, two, three, four, carry, limits, work)
+                                slstm_backward(
+                                    dy, i, f, z, o, before, now, h, one, two, three, four, carry, limits, work
+                                )
+                        if step:
+                            _ask_for(token(offsets, n, step - 1, reverse), h, gates, states, d_states, dx)
                         _spread(d, dx, db[part, h], t, h, cell)
-                        collect(collected + row, d[: dR.shape[2]], before[0, h], factors[h - low_head], y_tiles[h - low_head])
+                        collect(
+                            collected + row,
+                            d[: dR.shape[2]],
+                            before[0, h],
+                            factors[h - low_head],
+                            y_tiles[h - low_head],
+                        )
                 collected += active
                 if cut:
                     continue
@@ -101,6 +112,17 @@ def run_backward(
                             _add_clipped(sums[row % 2, row // 2, : high - low], clip, total)
         for h in range(low_head, high_head):
             add_collected(collected, factors[h - low_head], y_tiles[h - low_head], outer_sums, dR[part, h])
+
+
+@inlined
+def _ask_for(t, h, gates, states, d_states, dx):
+    """Prefetch what the token t needs."""
+    for g in range(gates.shape[1]):
+        will_read(gates[t, g, h])
+    for k in range(d_states.shape[1]):
+        will_read(d_states[t, k, h])
+    for g in range(dx.shape[1]):
+        will_write(dx[t, g, h])
 
 
 @inlined

@@ -1,6 +1,6 @@
 """One token of each cell in numba, forward: gates of one sequence and one block of units, one array written per loop.
 
-`gates` [LANES] holds the sums x + R y + b, one gate behind the other at distances of `width`; what the backward needs of
+`gates` [LANES] holds the sums x + R y + b, a gate after the other at distances of `width`; what the backward needs of
 them is left in their place. `n` is the bias of gru alone. The states c, n, m are replaced, y goes where it is told.
 """
 

@@ -78,7 +78,9 @@ def backward(
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
     segments = len(offsets) - 1
     initial = array(torch.zeros(final.shape) if initial_NSHD is None else initial_NSHD)
-    d_initial = torch.zeros(final.shape) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
+    d_initial = (
+        torch.zeros(final.shape) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
+    )
     d_x = torch.empty(x_MGHD.shape)
     parts = min(PARTS, -(-segments // ROWS))
     groups = _head_groups(heads, parts)
@@ -96,7 +98,9 @@ def backward(
     return (
         d_x.to(x_MGHD.dtype),
         d_R.to(R_GHDE.dtype, memory_format=torch.contiguous_format, copy=True),
-        None if b_GHD is None else d_b.sum(0).transpose(0, 1).to(b_GHD.dtype, memory_format=torch.contiguous_format, copy=True),
+        None
+        if b_GHD is None
+        else d_b.sum(0).transpose(0, 1).to(b_GHD.dtype, memory_format=torch.contiguous_format, copy=True),
         None if initial_NSHD is None else d_initial,
     )
 
@@ -107,7 +111,7 @@ def _head_groups(heads: int, blocks: int) -> int:
 
 
 def _forward_tiles(R_GHDE: Tensor) -> tuple[Tensor, int]:
-    """Tiles of R^T for blocks of units [H, blocks, ., .], all gates of a block side by side, and the units of a block."""
+    """Tiles of R^T for blocks of units [H, blocks, ., .], all gates of a block side by side, and its units."""
     gates, heads, units, _ = R_GHDE.shape
     blocks = max(1, -(-units // (LANES // gates // VECTOR * VECTOR)))
     width = max(VECTOR, round_up(-(-units // blocks), VECTOR))

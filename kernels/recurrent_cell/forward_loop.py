@@ -9,6 +9,7 @@ import numpy as np
 
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.recurrent_cell.cells import elman, gru, lstm, slstm
+from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, add_product
 from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, copy, length_of, token
 
@@ -17,7 +18,7 @@ from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, c
 def run_forward(
     first, last, groups, x, tiles, b, offsets, order, reverse, cell, floor, limit, width, states, final, gates
 ):
-    """The items are groups of heads of ROWS sequences, `width` is the units of a block; `final` comes with the initial states."""
+    """Items are groups of heads of ROWS sequences, of blocks of `width` units; `final` comes as the initial states."""
     heads, units = x.shape[2], x.shape[3]
     group = (heads + groups - 1) // groups
     shift = 1 if cell == GRU else 0  # its first recurrent gate has no part of x, its last gate no recurrent weights
@@ -40,11 +41,19 @@ def run_forward(
                     low, high = block * width, min((block + 1) * width, units)
                     size = high - low
                     for row in range(active):
-                        t, s = token(offsets, segments[row], step, reverse), sums[row % 2, row // 2]
+                        n, s = segments[row], sums[row % 2, row // 2]
+                        t, t_next = token(offsets, n, step, reverse), token(offsets, n, step + 1, reverse)
                         if shift:
                             copy(b[0, h, low:high], s[:size])
                         for g in range(shift, recurrent):
                             add(x[t, g - shift, h, low:high], b[g, h, low:high], s[g * width : g * width + size])
+                        if step + 1 < length_of(offsets, n):
+                            for g in range(x.shape[1]):
+                                will_read(x[t_next, g, h, low:high])
+                        for k in range(states.shape[1]):
+                            will_write(states[t, k, h, low:high])
+                        for g in range(gates.shape[1]):
+                            will_write(gates[t, g, h, low:high])
                     add_product(sums, y_now[h - low_head], tiles[h, block], (active + 1) // 2, recurrent * width)
                     for row in range(active):
                         n = segments[row]

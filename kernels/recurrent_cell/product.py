@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from visionseq.kernels.compiled import FASTMATH
+from visionseq.kernels.recurrent_cell.prefetch import LINE, prefetch
 
 LANES = 256  # columns of a tile
 DEPTH = 8  # rows of a tile
@@ -38,9 +39,12 @@ def tiled(matrix_HKJ: Tensor) -> Tensor:
 @subroutine
 def add_product(out, factors, tiles, rows, columns):
     """out[s, i, j] += sum_k factors[s, i, k] matrix[k, j] for both s, i < rows and j < columns."""
+    ahead = DEPTH * LANES // LINE // rows if columns > LANES // 2 else 0  # lines of the next tile to fetch for each row
     for depth in range(tiles.shape[0]):
-        k, tile = depth * DEPTH, tiles[depth]
+        k, tile, next_tile = depth * DEPTH, tiles[depth], tiles[min(depth + 1, tiles.shape[0] - 1)]
         for i in range(rows):
+            for line in range(i * ahead, (i + 1) * ahead):
+                prefetch(next_tile, line * LINE)
             a, b, out_a, out_b = factors[0, i], factors[1, i], out[0, i], out[1, i]
             a0, a1, a2, a3, a4, a5, a6, a7 = a[k], a[k + 1], a[k + 2], a[k + 3], a[k + 4], a[k + 5], a[k + 6], a[k + 7]
             b0, b1, b2, b3, b4, b5, b6, b7 = b[k], b[k + 1], b[k + 2], b[k + 3], b[k + 4], b[k + 5], b[k + 6], b[k + 7]
@@ -57,8 +61,18 @@ def add_outer(out, factors, left, tiles, columns):
     right = left + 2 * OUTER
     for depth in range(tiles.shape[0]):
         k, tile = depth * DEPTH, tiles[depth]
-        f0, f1, f2, f3 = (factors[k, left:right], factors[k + 1, left:right], factors[k + 2, left:right], factors[k + 3, left:right])
-        f4, f5, f6, f7 = (factors[k + 4, left:right], factors[k + 5, left:right], factors[k + 6, left:right], factors[k + 7, left:right])
+        f0, f1, f2, f3 = (
+            factors[k, left:right],
+            factors[k + 1, left:right],
+            factors[k + 2, left:right],
+            factors[k + 3, left:right],
+        )
+        f4, f5, f6, f7 = (
+            factors[k + 4, left:right],
+            factors[k + 5, left:right],
+            factors[k + 6, left:right],
+            factors[k + 7, left:right],
+        )
         for i in range(OUTER):
             a0, a1, a2, a3, a4, a5, a6, a7 = f0[i], f1[i], f2[i], f3[i], f4[i], f5[i], f6[i], f7[i]
             other = i + OUTER

@@ -80,7 +80,9 @@ def _slstm(
     I = torch.exp(i - m)  # noqa: E741
     c, n = F * c + I * torch.tanh(z), F * n + I
     if normalizer_floor is not None:
-        n = torch.where(n < normalizer_floor, normalizer_floor, n)  # not torch.clamp: its gradient where both are equal varies
+        n = torch.where(
+            n < normalizer_floor, normalizer_floor, n
+        )  # not torch.clamp: its gradient where both are equal varies
     return torch.sigmoid(o) * c / n, c, n, m
 
 

@@ -5,6 +5,7 @@ The op returns all states and the gates [M, K, H, D] in float32, the gates for t
 
 import torch
 from torch import Tensor
+
 from visionseq.kernels.operator import register
 from visionseq.kernels.recurrent_cell.layout import LAYOUTS
 

@@ -1,10 +1,8 @@
 """The gradient of the recurrent weights in numba: dR = sum over all tokens of d_gates y_{t-1}^T.
 
-Tokens are collected until there are enough of them for a matrix product; added one by one, they would read and write the
+Tokens are collected until there are enough for a matrix product; added one by one, they would read and write the
 whole gradient each time.
 """
-
-import numpy as np
 
 from visionseq.kernels.compiled import inlined
 from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, OUTER, VECTOR, add_outer, subroutine

@@ -59,7 +59,7 @@ def ttt_linear(
     Raises:
         KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
 
-    Source: Sun et al., "Learning to (learn at test time)" (arXiv 2407.04620), sections 2.4 and 2.5.
+    Source: Sun et al., "Learning to (Learn at Test Time): RNNs with Expressive Hidden States" (arXiv 2407.04620).
     """
     W, b = (None, None) if initial_state is None else initial_state
     timed = {"q": q, "k": k, "eta_row": eta_row, "eta_col": eta_col}

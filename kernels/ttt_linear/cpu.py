@@ -1,21 +1,16 @@
-"""TTT-Linear on the CPU: a head goes through a segment with its fast weights in the cache.
+"""TTT-Linear on the CPU: tensors handed to the kernels, one item for each segment and head.
 
-Shapes: M rows, N segments, H heads, K channels. A token adds to the sums A = sum col k grad^T of its mini-batch and is
-read with W - row A, so that the work does not depend on the size of the mini-batch. The backward takes the weights
-kept before a group of mini-batches, repeats the group, and goes back over each mini-batch: once forwards, with A, and
-once backwards, with the adjoint of A.
+Shapes: M rows, N segments, H heads, K channels.
 """
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.hand_over import array
 from visionseq.kernels.threads import spread
+from visionseq.kernels.ttt_linear import cpu_kernels
 from visionseq.kernels.ttt_linear.registration import count_groups, group_size
-
-ZERO, ONE = np.float32(0), np.float32(1)
 
 
 def forward(
@@ -44,7 +39,7 @@ def forward(
     inputs = map(array, (v_MHK, q_MHK, k_MHK, eta_row_MH, eta_col_MH, norm_weight_HK, norm_bias_HK))
     sizes = (mini_batch_size, group_size(mini_batch_size))
     results = map(array, (o_MHK, W, b, kept_W, kept_b))
-    spread(_forward, segments * heads, *inputs, offsets.numpy(), reverse, *sizes, np.float32(eps), *results)
+    spread(cpu_kernels.forward, segments * heads, *inputs, offsets.numpy(), reverse, *sizes, np.float32(eps), *results)
     return o_MHK.to(v_MHK.dtype), W, b, kept_W, kept_b
 
 
@@ -84,7 +79,7 @@ def backward(
     sizes = (mini_batch_size, group_size(mini_batch_size))
     results = map(array, (*d_timed, *d_norm, *adjoints))
     items = len(final_W) * len(norm_weight_HK)
-    spread(_backward, items, *inputs, offsets.numpy(), reverse, *sizes, np.float32(eps), *results)
+    spread(cpu_kernels.backward, items, *inputs, offsets.numpy(), reverse, *sizes, np.float32(eps), *results)
     return (
         *(d_x.to(x.dtype) for d_x, x in zip(d_timed, timed, strict=True)),
         *(d_x.sum(0).to(x.dtype) for d_x, x in zip(d_norm, norm, strict=True)),
@@ -95,258 +90,3 @@ def backward(
 def _copy(state: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """A contiguous copy that a kernel may overwrite; zeros where there is none."""
     return torch.zeros(shape) if state is None else state.clone(memory_format=torch.contiguous_format)
-
-
-@compiled
-def _forward(
-    first,
-    last,
-    v,
-    q,
-    k,
-    row,
-    col,
-    weight,
-    bias,
-    offsets,
-    reverse,
-    size,
-    group,
-    eps,
-    o,
-    final_W,
-    final_b,
-    kept_W,
-    kept_b,
-):
-    heads, channels = v.shape[1:]
-    A, A_bias = np.empty((channels, channels), np.float32), np.empty(channels, np.float32)
-    unit, error = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    grad, sums = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    for item in range(first, last):
-        n, h = item // heads, item % heads
-        start, length = offsets[n], offsets[n + 1] - offsets[n]
-        W, b = final_W[n, h], final_b[n, h]
-        for begin in range(0, length, size):
-            if begin % group == 0:
-                place = start // group + n + begin // group
-                kept_W[place, h] = W
-                kept_b[place, h] = b
-            A[:] = ZERO
-            A_bias[:] = ZERO
-            end = min(begin + size, length)
-            for i in range(begin, end):
-                t = start + (length - 1 - i if reverse else i)
-                q_t, k_t, o_t, row_t, col_t = q[t, h], k[t, h], o[t, h], row[t, h], col[t, h]
-                _inner_gradient(k_t, v[t, h], W, b, weight[h], bias[h], eps, unit, error, grad)
-                _accumulate(k_t, col_t, grad, A, A_bias)
-                sums[:] = A_bias
-                _add_product(sums, q_t, A)
-                o_t[:] = b
-                _add_product(o_t, q_t, W)
-                for j in range(channels):
-                    o_t[j] -= row_t * sums[j]
-            _descend(W, b, A, A_bias, row[start + (length - end if reverse else end - 1), h])
-
-
-@compiled
-def _backward(
-    first, last, v, q, k, row, col, weight, bias, kept_W, kept_b, d_o, offsets, reverse, size, group, eps,
-    d_v, d_q, d_k, d_row, d_col, d_weight, d_bias, d_W, d_b,
-):  # fmt: skip
-    heads, channels = v.shape[1:]
-    batches = group // size
-    W, b = np.empty((batches, channels, channels), np.float32), np.empty((batches, channels), np.float32)
-    A, D = np.empty((channels, channels), np.float32), np.empty((channels, channels), np.float32)
-    A_bias, D_bias = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    sums, dz = np.empty(channels, np.float32), np.empty(channels, np.float32)
-    unit, error = np.empty((size, channels), np.float32), np.empty((size, channels), np.float32)
-    grad, std = np.empty((size, channels), np.float32), np.empty(size, np.float32)
-    for item in range(first, last):
-        n, h = item // heads, item % heads
-        start, length = offsets[n], offsets[n + 1] - offsets[n]
-        X, X_bias = d_W[n, h], d_b[n, h]  # the adjoints of the weights
-        for place in range((length - 1) // group, -1, -1):
-            W[0] = kept_W[start // group + n + place, h]
-            b[0] = kept_b[start // group + n + place, h]
-            last_batch = (min(group, length - place * group) - 1) // size
-            for m in range(last_batch):
-                A[:] = ZERO
-                A_bias[:] = ZERO
-                W[m + 1] = W[m]
-                b[m + 1] = b[m]
-                begin = place * group + m * size
-                for i in range(begin, begin + size):
-                    t = start + (length - 1 - i if reverse else i)
-                    _inner_gradient(k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[0], error[0], grad[0])
-                    _accumulate(k[t, h], col[t, h], grad[0], A, A_bias)
-                _descend(W[m + 1], b[m + 1], A, A_bias, row[t, h])
-            for m in range(last_batch, -1, -1):
-                begin = place * group + m * size
-                end = min(begin + size, length)
-                A[:] = ZERO
-                A_bias[:] = ZERO
-                for i in range(begin, end):
-                    t, s = start + (length - 1 - i if reverse else i), i - begin
-                    q_t, do_t, dq_t, row_t = q[t, h], d_o[t, h], d_q[t, h], row[t, h]
-                    std[s] = _inner_gradient(
-                        k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[s], error[s], grad[s]
-                    )
-                    k_t, col_t, grad_t = k[t, h], col[t, h], grad[s]
-                    for j in range(channels):
-                        A_bias[j] += col_t * grad_t[j]
-                    for c in range(channels):
-                        A_c, W_c, written, dq = A[c], W[m, c], col_t * k_t[c], ZERO
-                        for j in range(channels):
-                            a = A_c[j] + written * grad_t[j]
-                            A_c[j] = a
-                            dq += (W_c[j] - row_t * a) * do_t[j]
-                        dq_t[c] = dq
-                    sums[:] = A_bias
-                    _add_product(sums, q_t, A)
-                    d_row[t, h] = -_dot(sums, do_t)
-                d_row[t, h] -= _dot(A_bias, X_bias)
-                for c in range(channels):
-                    d_row[t, h] -= _dot(A[c], X[c])
-                for c in range(channels):
-                    D_c, X_c = D[c], X[c]
-                    for j in range(channels):
-                        D_c[j] = -row_t * X_c[j]
-                for j in range(channels):
-                    D_bias[j] = -row_t * X_bias[j]
-                for i in range(end - 1, begin - 1, -1):
-                    t, s = start + (length - 1 - i if reverse else i), i - begin
-                    q_t, k_t, do_t, row_t, col_t = q[t, h], k[t, h], d_o[t, h], row[t, h], col[t, h]
-                    dk_t, dv_t, grad_t = d_k[t, h], d_v[t, h], grad[s]
-                    for j in range(channels):
-                        D_bias[j] -= row_t * do_t[j]
-                    for c in range(channels):
-                        D_c, read, dk = D[c], row_t * q_t[c], ZERO
-                        for j in range(channels):
-                            adjoint = D_c[j] - read * do_t[j]
-                            D_c[j] = adjoint
-                            dk += adjoint * grad_t[j]
-                        dk_t[c] = col_t * dk
-                    sums[:] = D_bias
-                    _add_product(sums, k_t, D)
-                    d_col[t, h] = _dot(sums, grad_t)
-                    for j in range(channels):
-                        sums[j] *= col_t
-                    _second_order(
-                        sums, unit[s], error[s], grad_t, std[s], weight[h], dz, dv_t, d_weight[n, h], d_bias[n, h]
-                    )
-                    for j in range(channels):
-                        X_bias[j] += do_t[j] + dz[j]
-                    for c in range(channels):
-                        X_c, W_c, q_c, k_c, dk = X[c], W[m, c], q_t[c], k_t[c], ZERO
-                        for j in range(channels):
-                            X_c[j] += q_c * do_t[j] + k_c * dz[j]
-                            dk += W_c[j] * dz[j]
-                        dk_t[c] += dk - dv_t[c]
-
-
-@inlined
-def _inner_gradient(k, v, W, b, weight, bias, eps, unit, error, grad):
-    """Gradient by z = k W + b of 1/2 |LN(z) - (v - k)|^2, the layer norm and its error; returns the deviation of z."""
-    channels = np.float32(k.size)
-    grad[:] = b
-    _add_product(grad, k, W)
-    mean, variance, by_unit, projected = ZERO, ZERO, ZERO, ZERO
-    for j in range(k.size):
-        mean += grad[j]
-    mean /= channels
-    for j in range(k.size):
-        variance += (grad[j] - mean) * (grad[j] - mean)
-    std = np.sqrt(variance / channels + eps)
-    inverse = ONE / std
-    for j in range(k.size):
-        unit[j] = (grad[j] - mean) * inverse
-    for j in range(k.size):
-        error[j] = weight[j] * unit[j] + bias[j] - v[j] + k[j]
-    for j in range(k.size):
-        by_unit += weight[j] * error[j]
-        projected += weight[j] * error[j] * unit[j]
-    by_unit /= channels
-    projected /= channels
-    for j in range(k.size):
-        grad[j] = (weight[j] * error[j] - by_unit - unit[j] * projected) * inverse
-    return std
-
-
-@inlined
-def _second_order(d_grad, unit, error, grad, std, weight, dz, dv, d_weight, d_bias):
-    """The gradients of `_inner_gradient` by z, by v and, added up, by the norm; d_grad is overwritten."""
-    channels, inverse = np.float32(grad.size), ONE / std
-    mean, projected, by_unit, d_std = ZERO, ZERO, ZERO, ZERO
-    for j in range(grad.size):
-        d_grad[j] *= inverse
-    for j in range(grad.size):
-        mean += d_grad[j]
-        projected += d_grad[j] * unit[j]
-        by_unit += weight[j] * error[j] * unit[j]
-        d_std -= d_grad[j] * grad[j]
-    mean /= channels
-    projected /= channels
-    by_unit /= channels
-    for j in range(grad.size):  # by weight * error
-        dv[j] = d_grad[j] - mean - unit[j] * projected
-    for j in range(grad.size):
-        d_weight[j] += dv[j] * error[j] + dv[j] * weight[j] * unit[j]
-    for j in range(grad.size):  # by v, minus that by the error
-        dv[j] *= -weight[j]
-    for j in range(grad.size):
-        d_bias[j] -= dv[j]
-    for j in range(grad.size):  # by the layer norm before weight and bias
-        dz[j] = -d_grad[j] * by_unit - weight[j] * error[j] * projected - weight[j] * dv[j]
-    mean, along = ZERO, ZERO
-    for j in range(grad.size):
-        mean += dz[j]
-        along += dz[j] * unit[j]
-    mean /= channels
-    along = (d_std - along * inverse) / channels
-    for j in range(grad.size):
-        dz[j] = (dz[j] - mean) * inverse + along * unit[j]
-
-
-@inlined
-def _accumulate(k, col, grad, A, A_bias):
-    """A += col k grad^T, and the same for the bias."""
-    for j in range(k.size):
-        A_bias[j] += col * grad[j]
-    for c in range(k.size):
-        A_c, written = A[c], col * k[c]
-        for j in range(k.size):
-            A_c[j] += written * grad[j]
-
-
-@inlined
-def _descend(W, b, A, A_bias, row):
-    """W -= row A, and the same for the bias."""
-    for c in range(b.size):
-        W_c, A_c = W[c], A[c]
-        for j in range(b.size):
-            W_c[j] -= row * A_c[j]
-    for j in range(b.size):
-        b[j] -= row * A_bias[j]
-
-
-@inlined
-def _dot(x, y):
-    total = ZERO
-    for j in range(x.size):
-        total += x[j] * y[j]
-    return total
-
-
-@inlined
-def _add_product(y, x, W):
-    """y += x W, four rows at a time."""
-    for c in range(0, x.size - 3, 4):
-        W0, W1, W2, W3 = W[c], W[c + 1], W[c + 2], W[c + 3]
-        x0, x1, x2, x3 = x[c], x[c + 1], x[c + 2], x[c + 3]
-        for j in range(y.size):
-            y[j] += x0 * W0[j] + x1 * W1[j] + x2 * W2[j] + x3 * W3[j]
-    for c in range(x.size - x.size % 4, x.size):
-        W0, x0 = W[c], x[c]
-        for j in range(y.size):
-            y[j] += x0 * W0[j]

@@ -39,6 +39,11 @@ def assert_close(
         if name in {f"output {i}" for i in case.exact_outputs}:
             assert torch.equal(value.double(), reference.double()), name
             continue
+        finite = reference.isfinite()  # the stabiliser of an empty state is -inf
+        assert torch.equal(value[~finite].double(), reference[~finite].double()), name
+        if not finite.any():
+            continue
+        value, reference = value[finite], reference[finite]
         relative = (GRADIENT if name.startswith("gradient") else OUTPUT) * case.tolerance * scale
         bound = relative * max(reference.abs().max().item(), 1e-3)
         error = (value.double() - reference.double()).abs().max().item()

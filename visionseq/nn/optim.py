@@ -20,8 +20,7 @@ class OptimizerConfig:
         name: adam, adamw (decoupled weight decay) or sgd (momentum betas[0]).
         betas: decay of the moments.
         eps: added to the root of the second moment.
-        weight_decay: zero is none. Parameters with a true attribute `_no_weight_decay`, as Mamba's decay rates have, are
-            exempt.
+        weight_decay: zero is none. Parameters with a true `_no_weight_decay`, as Mamba's decay rates have, are exempt.
         warmup_steps: the rate of update i (from 1) is lr * i / warmup_steps until it reaches lr.
         schedule: what follows the warm-up; cosine falls to zero at the end of the training.
         official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the

@@ -1,6 +1,7 @@
 """Cases of chunk_gated_attention: chunks of several sizes, odd head sizes, one head."""
 
 from operator_case import OperatorCase, State, Timed, extreme_log_decay, log_decay
+
 from visionseq.kernels.chunk_gated_attention import chunk_gated_attention
 
 

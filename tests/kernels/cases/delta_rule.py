@@ -21,6 +21,11 @@ def erased(x: torch.Tensor) -> torch.Tensor:
     return -0.5 * unit(x)
 
 
+def resetting(x: torch.Tensor) -> torch.Tensor:
+    """Extreme log decays, and minus infinity, which forgets all."""
+    return torch.where(x > 1.5, -torch.inf, extreme_log_decay(x))
+
+
 def case(name: str, keys: int, values: int, gate: tuple[int, ...] | None, net: bool = False, **options):
     heads = 2
     vectors = (heads, keys)
@@ -38,7 +43,7 @@ def case(name: str, keys: int, values: int, gate: tuple[int, ...] | None, net: b
         state=State((heads, keys, values)),
         options=options,
         step=None if options else net_step if net else general_step,
-        extreme={} if gate is None else {"g": extreme_log_decay},
+        extreme={} if gate is None else {"g": resetting},
         lengths=LENGTHS,
     )
 

@@ -5,6 +5,7 @@ from math import prod
 import torch
 from operator_case import OperatorCase, State, Timed
 
+from visionseq.errors import KernelArgumentError
 from visionseq.kernels.grid_scan import grid_scan, grid_scan_step
 
 GATES = ("source_r", "source_d", "t_rl", "t_ru", "t_dl", "t_du", "mark_l", "mark_u")
@@ -25,7 +26,10 @@ def on_grid(initial_state=None, *, height, **arguments):
         for name, value in arguments.items()
     }
     borders = {"initial_left": initial_state, "initial_top": None if top is None else top[:, ::height]}
-    y, right, bottom = grid_scan(**grids, **borders, **options)
+    try:
+        y, right, bottom = grid_scan(**grids, **borders, **options)
+    except KernelArgumentError as error:  # by the name that the contract knows
+        raise KernelArgumentError(str(error).replace("initial_left", "initial_state")) from error
     y = y.flatten(1, 2)
     return (y, right) if bottom is None else (y, bottom.to(y.dtype), right)
 

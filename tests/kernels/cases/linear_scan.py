@@ -2,6 +2,7 @@
 
 import torch
 from operator_case import OperatorCase, State, Timed
+
 from visionseq.kernels import linear_scan, linear_scan_step
 
 

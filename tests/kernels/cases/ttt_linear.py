@@ -41,6 +41,7 @@ def case(name: str, channels: int, mini_batch_size: int, lengths: tuple[int, ...
         state=(State((heads, channels, channels), transform=lambda x: 0.3 * x), State(vectors)),
         options={"mini_batch_size": mini_batch_size},
         step=Steps(mini_batch_size),
+        extreme={"k": lambda x: x * (x > 0), "eta_row": lambda x: (x > 0).float(), "eta_col": lambda x: 0.3 * (x > 0)},
         lengths=lengths,
         **options,
     )
@@ -67,7 +68,7 @@ def triton_kernels():
     gradients |= {
         name: "*fp32" for name in ("history_W", "history_b", "d_row", "d_col", "d_weight", "d_bias", "d_W", "d_b")
     }
-    for block in (128,):
+    for block in (16, 32):
         flags = {"REVERSE": False, "BLOCK": block}
         yield gpu_kernels.forward, inputs | states, flags | {"HAS_INITIAL": True}
         yield gpu_kernels.backward, inputs | gradients, flags
