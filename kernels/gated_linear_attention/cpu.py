@@ -3,15 +3,13 @@
 Shapes: M rows, N segments, H heads, K key channels, V value channels.
 """
 
-from dataclasses import dataclass
-from itertools import pairwise
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from visionseq.kernels.gated_linear_attention.cpu_gradients import scan_gradients
 from visionseq.kernels.gated_linear_attention.cpu_scan import scan
+from visionseq.kernels.gated_linear_attention.parts import Part, parts
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.threads import spread
 
@@ -34,11 +32,14 @@ def forward(
     heads, keys = q_MHK.shape[1:]
     o_MHV = torch.empty(v_MHV.shape)
     shape = (0 if both else len(offsets) - 1, heads, keys, v_MHV.shape[-1])
-    final_NHKV = torch.zeros(shape) if initial_NHKV is None else initial_NHKV.clone()
-    tokens, decay = [array(x) for x in (q_MHK, k_MHK, v_MHV)], _decay(g_MHK, heads)
-    for part in _parts(decay, optional_array(bonus_HK, 2), offsets.numpy(), reverse, scale, chunk, both):
+    final_NHKV = (
+        torch.zeros(shape) if initial_NHKV is None else initial_NHKV.clone(memory_format=torch.contiguous_format)
+    )
+    decay = _decay(g_MHK, heads)
+    tokens = [array(x) for x in (q_MHK, k_MHK, v_MHV, decay)]
+    for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
         final = optional_array(final_NHKV if part.has_state else None, 4)
-        spread(scan, part.items, *tokens, decay, *part.arguments, o_MHV.numpy(), final)
+        spread(scan, (len(part.offsets) - 1) * heads, *tokens, *_arguments(part), o_MHV.numpy(), final)
     return o_MHV.to(v_MHV.dtype), final_NHKV
 
 
@@ -62,17 +63,21 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, g, the bonus and the initial state."""
     rows, heads, keys = q_MHK.shape
-    tokens, decay = [array(x) for x in (q_MHK, k_MHK, v_MHV)], _decay(g_MHK, heads)
+    decay = _decay(g_MHK, heads)
+    tokens = [array(x) for x in (q_MHK, k_MHK, v_MHV, decay)]
     d_q, d_k, d_v = (torch.empty(x.shape) for x in (q_MHK, k_MHK, v_MHV))
     d_g = torch.empty((rows, *decay.shape[1:]) if gate_gradient else (0, 0, 0))
     d_bonus = torch.zeros(len(offsets) - 1, heads, keys)
-    adjoint = torch.zeros(final_NHKV.shape) if d_final is None else d_final.float().clone()
+    adjoint = torch.zeros(final_NHKV.shape)
+    if d_final is not None:
+        adjoint.copy_(d_final)
     cotangent = array(torch.zeros(v_MHV.shape) if d_o is None else d_o)
     gradients = [x.numpy() for x in (d_q, d_k, d_v, d_g, d_bonus)]
     of_distance = torch.zeros(1, heads, 1)
-    for part in _parts(decay, optional_array(bonus_HK, 2), offsets.numpy(), reverse, scale, chunk, both):
+    for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
         states = [optional_array(x if part.has_state else None, 4) for x in (initial_NHKV, adjoint)]
-        spread(scan_gradients, part.items, *tokens, decay, *part.arguments, cotangent, *states, *gradients)
+        items = (len(part.offsets) - 1) * heads
+        spread(scan_gradients, items, *tokens, *_arguments(part), cotangent, *states, *gradients)
         if part.decays_once_more and gate_gradient:
             of_distance = (q_MHK.float() * d_q).sum((0, 2)).view(1, heads, 1)
     if g_MHK is None or not gate_gradient:
@@ -89,54 +94,12 @@ def backward(
     )
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One scan: its segments and direction; `before`, `accumulate` and `scale_H` as the kernels take them."""
-
-    bonus_HK: np.ndarray
-    offsets: np.ndarray
-    reverse: bool
-    before: bool
-    accumulate: bool
-    scale_H: np.ndarray
-    has_state: bool
-    decays_once_more: bool = False
-
-    @property
-    def items(self) -> int:
-        return (len(self.offsets) - 1) * len(self.scale_H)
-
-    @property
-    def arguments(self) -> tuple[np.ndarray | bool, ...]:
-        return self.bonus_HK, self.offsets, self.reverse, self.before, self.accumulate, self.scale_H
+def _arguments(part: Part) -> tuple[np.ndarray | bool, ...]:
+    """What both kernels take next to the tokens and the decay."""
+    bonus = optional_array(part.bonus_HK, 2)
+    return bonus, part.offsets.numpy(), part.reverse, part.before, part.accumulate, part.scale_H.numpy()
 
 
-def _parts(
-    decay: np.ndarray, bonus: np.ndarray, offsets: np.ndarray, reverse: bool, scale: float, chunk: int, both: bool
-) -> list[_Part]:
-    """The scan from the left, after one from the right, over segments or over chunks, where tokens look both ways.
-
-    Later tokens of a chunk are read before the update, like those of the whole segment with `both`, but decayed once
-    more: token j by d^|i-j|.
-    """
-    scale_H, no_bonus = np.full(decay.shape[1], scale, np.float32), np.empty((0, 0), np.float32)
-    two = both or chunk > 0
-    left = _Part(bonus, offsets, reverse, both or bonus.size > 0, two, scale_H, not both)
-    if chunk:
-        borders, scale_H = _chunk_borders(offsets, chunk, reverse), scale_H * decay[0, :, 0]
-        return [_Part(no_bonus, borders, not reverse, True, False, scale_H, False, decays_once_more=True), left]
-    return [_Part(no_bonus, offsets, not reverse, True, False, scale_H, False), left] if both else [left]
-
-
-def _chunk_borders(offsets: np.ndarray, chunk: int, reverse: bool) -> np.ndarray:
-    """The offsets of all chunks, counted from where the scan begins in each segment."""
-    borders = [np.zeros(1, np.int64)]
-    for start, stop in pairwise(offsets):
-        inner = np.arange(stop, start, -chunk)[::-1] if reverse else np.arange(start + chunk, stop + chunk, chunk)
-        borders.append(np.minimum(inner, stop))
-    return np.concatenate(borders)
-
-
-def _decay(g_MHK: Tensor | None, heads: int) -> np.ndarray:
+def _decay(g_MHK: Tensor | None, heads: int) -> Tensor:
     """exp(g) [M or 1, H, K or 1]."""
-    return array(torch.ones(1, heads, 1) if g_MHK is None else g_MHK.detach().float().exp())
+    return torch.ones(1, heads, 1) if g_MHK is None else g_MHK.detach().float().exp().contiguous()

@@ -139,10 +139,3 @@ def add_scaled(factor, a, into):
 def add_scaled_product(factor, a, b, into):
     for j in range(a.shape[0]):
         into[j] += factor * a[j] * b[j]
-
-
-@inlined
-def new_matrix(height, width):
-    """Zeros, in rows of an odd number of cache lines."""
-    lines = width // LANES
-    return np.zeros((height, (lines + 1 - lines % 2) * LANES), np.float32)

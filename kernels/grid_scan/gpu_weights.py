@@ -13,7 +13,7 @@ from torch import Tensor
 
 from visionseq.kernels.grid_scan.layout import heads_together
 
-BLOCK = 128  # sources
+BLOCK = 32  # sources
 GROUP = 1 << 26  # elements of the N x N matrices of the heads worked on together
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionseq.kernels.allocation import empty
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.lif_scan.adjoints import run_backward
@@ -38,7 +39,7 @@ def forward(
     kind = threshold_kind(threshold_MCP, trace_leak_C)
     shape = (STATES[kind], len(offsets) - 1, *x_MCP.shape[1:])
     final_SNCP = torch.zeros(shape) if initial_SNCP is None else initial_SNCP.clone()
-    z_MCP, v_MCP = torch.empty(x_MCP.shape), torch.empty(x_MCP.shape)
+    z_MCP, v_MCP = empty(x_MCP.shape), empty(x_MCP.shape)
     channels = _neurons(x_MCP, leak_C, threshold_C, trace_leak_C, trace_scale_C, scale_input)
     x, z, v = (array(tensor.flatten(1)) for tensor in (x_MCP, z_MCP, v_MCP))
     thresholds = optional_array(None if threshold_MCP is None else threshold_MCP.flatten(1), 2)
@@ -75,8 +76,8 @@ def backward(
     kind = threshold_kind(threshold_MCP, trace_leak_C)
     initial = torch.zeros(final_SNCP.shape) if initial_SNCP is None else initial_SNCP
     d_initial = torch.zeros(final_SNCP.shape) if d_final is None else d_final.float().clone()
-    d_x = torch.empty(x_MCP.shape)
-    d_thresholds = None if threshold_MCP is None else torch.empty(x_MCP.shape)
+    d_x = empty(x_MCP.shape)
+    d_thresholds = None if threshold_MCP is None else empty(x_MCP.shape)
     d_neurons = torch.zeros(4, final_SNCP.shape[1], *x_MCP.shape[1:])
     x, dx, dz, dv, thresholds, dth = (
         optional_array(None if tensor is None else tensor.flatten(1), 2)

@@ -6,24 +6,17 @@ import numpy as np
 
 from visionseq.kernels.compiled import inlined
 from visionseq.kernels.exponential import exp
-from visionseq.kernels.lif_scan.surrogates import coefficients
+from visionseq.kernels.lif_scan.surrogates import LINEAR, QUADRATIC, TRIANGLE, family_of
 
-QUADRATIC, LINEAR, TRIANGLE, GAUSSIANS = range(4)  # families
 ZERO, ONE = np.float32(0), np.float32(1)
 HALF, CENTRE, SIDE, SIX = np.float32(0.5), np.float32(1.15), np.float32(0.15), np.float32(6)
 ROOT = np.float32(sqrt(2 * pi))
 
 
 def slope_arguments(surrogate: str, width: float) -> tuple[int, np.float32, np.float32]:
-    """The family of a surrogate and its two numbers, as `slopes` expects them."""
-    if surrogate == "triangle":
-        return TRIANGLE, np.float32(width), ONE
-    if surrogate == "multigauss":
-        return GAUSSIANS, np.float32(width), ONE
-    if surrogate in ("superspike", "fast_sigmoid"):
-        return LINEAR, np.float32(width), ONE
-    height, square = coefficients(surrogate, width)
-    return QUADRATIC, np.float32(square), np.float32(height)
+    """The family of a surrogate, its width and its height, as `slopes` expects them."""
+    family, width, height = family_of(surrogate, width)
+    return family, np.float32(width), np.float32(height)
 
 
 @inlined

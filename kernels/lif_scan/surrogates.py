@@ -26,6 +26,8 @@ WIDTHS = {
     "adaptiveflownet": 10.0,
 }
 
+QUADRATIC, LINEAR, TRIANGLE, GAUSSIANS = range(4)  # families of formulas
+
 
 def slope(d: Tensor, surrogate: str, width: float) -> Tensor:
     """The surrogate derivative at d = v - th."""
@@ -36,17 +38,21 @@ def slope(d: Tensor, surrogate: str, width: float) -> Tensor:
         return torch.clamp(1 - width * d.abs(), min=0)
     if surrogate in ("superspike", "fast_sigmoid"):
         return 1 / (1 + width * d.abs()) ** 2
-    height, square = coefficients(surrogate, width)
+    _, square, height = family_of(surrogate, width)
     return height / (1 + square * d**2)
 
 
-def coefficients(surrogate: str, width: float) -> tuple[float, float]:
-    """(a, b) of the surrogates of the form a / (1 + b d^2)."""
-    if surrogate == "arctan":
-        return 1.0, width
+def family_of(surrogate: str, width: float) -> tuple[int, float, float]:
+    """For the kernels: the family, its width, and the height of the quadratic ones, height / (1 + width d^2)."""
+    if surrogate == "triangle":
+        return TRIANGLE, width, 1.0
+    if surrogate == "multigauss":
+        return GAUSSIANS, width, 1.0
+    if surrogate in ("superspike", "fast_sigmoid"):
+        return LINEAR, width, 1.0
     if surrogate == "atan":
-        return width / 2, (pi / 2 * width) ** 2
-    return 1.0, width**2
+        return QUADRATIC, (pi / 2 * width) ** 2, width / 2
+    return QUADRATIC, width if surrogate == "arctan" else width**2, 1.0
 
 
 def _normal(d: Tensor, mean: float, deviation: float) -> Tensor:

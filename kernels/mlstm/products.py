@@ -26,8 +26,8 @@ def whole(size):
 
 @helper
 def matrices(count, rows, columns):
-    """As many zero matrices of whole tiles."""
-    return np.zeros((count, whole(rows), whole(columns)), np.float32)
+    """As many zero matrices of whole tiles; a row is an odd number of tiles wide, or rows would share cache sets."""
+    return np.zeros((count, whole(rows), whole(columns) | LANES), np.float32)
 
 
 @helper

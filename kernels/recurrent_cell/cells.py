@@ -51,9 +51,9 @@ def gru(g, r, z, n, y_before, y):
 
 
 @inlined
-def slstm(i, f, z, o, y, c, n, m, floor, largest_exponent, forget):
-    """`forget` [width] is used up."""
-    size = y.shape[0]
+def slstm(i, f, z, o, y, c, n, m, limits, forget):
+    """limits: of n and of the exponent of F; `forget` [width] is used up."""
+    size, (floor, largest_exponent) = y.shape[0], limits
     for u in range(size):
         z[u] = tanh(z[u])
     for u in range(size):

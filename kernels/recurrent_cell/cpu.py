@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelError
+from visionseq.kernels.allocation import empty
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.recurrent_cell.backward_loop import run_backward
 from visionseq.kernels.recurrent_cell.cells import LARGEST_EXPONENT
@@ -39,12 +40,12 @@ def forward(
     segments = len(offsets) - 1
     shape = (segments, layout.states, heads, units)
     final = torch.zeros(shape) if initial_NSHD is None else initial_NSHD.clone(memory_format=torch.contiguous_format)
-    states = torch.empty(rows, layout.states, heads, units)
-    gates = torch.empty(rows, layout.kept if keep_gates else 0, heads, units)
+    states = empty((rows, layout.states, heads, units))
+    gates = empty((rows, layout.kept if keep_gates else 0, heads, units))
     b = torch.zeros(layout.biases, heads, units) if b_GHD is None else b_GHD
     tiles, width = _forward_tiles(R_GHDE.float())
     where = (offsets.numpy(), _long_first(offsets), reverse)
-    how = (NUMBERS[cell], *_limits(normalizer_floor), width)
+    how = (NUMBERS[cell], _limits(normalizer_floor), width)
     blocks = -(-segments // ROWS)
     groups = _head_groups(heads, blocks)
     if rows and units:
@@ -81,28 +82,34 @@ def backward(
     d_initial = (
         torch.zeros(final.shape) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
     )
-    d_x = torch.empty(x_MGHD.shape)
+    d_x = empty(x_MGHD.shape)
     parts = min(PARTS, -(-segments // ROWS))
     groups = _head_groups(heads, parts)
-    d_R = torch.zeros(parts, heads, layout.recurrent * units, units)
-    d_b = torch.zeros(parts, heads, layout.biases, units)
+    d_R = torch.zeros(parts, heads, units, layout.recurrent * units)
+    d_b = torch.zeros(parts, heads, layout.recurrent * units)
+    d_b_n = torch.zeros(parts, heads, units)
     if rows and units:
         where = (offsets.numpy(), _long_first(offsets), reverse)
-        how = (NUMBERS[cell], *_limits(normalizer_floor), recurrent_cut)
+        how = (NUMBERS[cell], _limits(normalizer_floor), recurrent_cut)
         clip = np.float32(np.inf if recurrent_clipval is None else recurrent_clipval)
         kept = (array(states), initial, array(gates), optional_array(d_states, 4))
-        results = map(array, (d_x, d_R, d_b, d_initial))
+        results = map(array, (d_x, d_R, d_b, d_b_n, d_initial))
         tiles = array(_backward_tiles(R_GHDE.float()))
         spread(run_backward, parts * groups, groups, tiles, *where, *how, clip, *kept, *results)
-    d_R = d_R.sum(0).unflatten(1, (layout.recurrent, units)).transpose(0, 1)
+    d_R = d_R.sum(0).unflatten(2, (layout.recurrent, units)).permute(2, 0, 3, 1)
+    d_bias = d_b.sum(0).unflatten(1, (layout.recurrent, units)).transpose(0, 1)
+    if cell == "gru":
+        d_bias = torch.cat([d_bias, d_b_n.sum(0, keepdim=True)])
     return (
         d_x.to(x_MGHD.dtype),
-        d_R.to(R_GHDE.dtype, memory_format=torch.contiguous_format, copy=True),
-        None
-        if b_GHD is None
-        else d_b.sum(0).transpose(0, 1).to(b_GHD.dtype, memory_format=torch.contiguous_format, copy=True),
+        _as(d_R, R_GHDE),
+        None if b_GHD is None else _as(d_bias, b_GHD),
         None if initial_NSHD is None else d_initial,
     )
+
+
+def _as(gradient: Tensor, argument: Tensor) -> Tensor:
+    return gradient.to(argument.dtype, memory_format=torch.contiguous_format, copy=True)
 
 
 def _head_groups(heads: int, blocks: int) -> int:

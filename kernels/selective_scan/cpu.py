@@ -75,7 +75,7 @@ def backward(
     return (
         d_u.to(u_ME.dtype),
         d_delta.to(delta_ME.dtype),
-        d_A.sum(0).T.to(A_EN.dtype, memory_format=torch.contiguous_format),
+        d_A.sum(0).T.to(A_EN.dtype).contiguous(),
         d_B.sum(0).to(B_MGN.dtype),
         d_C.sum(0).to(C_MGN.dtype),
         None if D_E is None else d_D.sum(0).to(D_E.dtype),

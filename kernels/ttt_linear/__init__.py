@@ -63,7 +63,8 @@ def ttt_linear(
     """
     W, b = (None, None) if initial_state is None else initial_state
     timed = {"q": q, "k": k, "eta_row": eta_row, "eta_col": eta_col}
-    check_tensors(v=v, **timed, norm_weight=norm_weight, norm_bias=norm_bias, W=W, b=b)
+    parts = {"initial_state[0]": W, "initial_state[1]": b}
+    check_tensors(v=v, **timed, norm_weight=norm_weight, norm_bias=norm_bias, **parts)
     check_rank("v", v, "B,T,H,K")
     batch, length, heads, channels = v.shape
     for name, tensor in timed.items():

@@ -71,7 +71,7 @@ def case(name: str, keys: int, values: int, height: int, heads: int = 2, **optio
         step=step if height == 1 and one and not absent else None,
         extreme={key: extreme for key in turns},
         outputs=2 if one else 1,
-        lengths=(0, 1, 2, 63, 64, 65, 257) if height == 1 else tuple(height * lines for lines in (0, 1, 2, 9, 13)),
+        lengths=(0, 1, 2, 63, 64, 65, 257) if height == 1 else tuple(height * lines for lines in (0, 1, 2, 9, 22)),
         reversible=False,
         packable=False,
         multiple=height,
@@ -81,10 +81,10 @@ def case(name: str, keys: int, values: int, height: int, heads: int = 2, **optio
 CASES = [
     case("states", keys=3, values=5, height=4),
     case("line", keys=4, values=3, height=1),
-    case("one-turn", keys=5, values=2, height=7, t_dl=None, direct=None),
-    case("four-by-weights", keys=3, values=16, height=5, directions=4),
-    case("four-by-states", keys=4, values=1, height=6, directions=4, t_ru=None),
-    case("scale", keys=2, values=33, height=3, heads=1, scale=0.7),
+    case("one-turn", keys=5, values=2, height=3, t_dl=None, direct=None),
+    case("four-by-weights", keys=3, values=16, height=3, heads=1, directions=4),
+    case("four-by-states", keys=4, values=1, height=3, heads=1, directions=4, t_ru=None),
+    case("scale", keys=2, values=33, height=2, heads=1, scale=0.7),
 ]
 
 
@@ -97,7 +97,7 @@ def triton_kernels():
     pointers = _float_pointers("gates row lefts ups d_g d_gates")
     yield gpu_weights._adjoint_directions, pointers | sizes, {"BLOCK": gpu_weights.BLOCK}
     sizes |= dict.fromkeys(("start", "stop", "directions", "keys", "values"), "i32")
-    for keys, values in ((64, 32), (128, 16)):
+    for keys, values in ((64, 16), (128, 8)):
         blocks = {"BLOCK_K": keys, "BLOCK_V": values}
         assert prod(blocks.values()) == gpu_states.TILE
         pointers = _float_pointers("q k v gates top row bottom y lefts ups")
