@@ -42,24 +42,3 @@ CASES = [
     case("one-group", (STATES,)),
     case("wide", (1, STATES), channels=67),
 ]
-
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU: Mamba's 16 states, bfloat16."""
-    from visionseq.kernels.selective_scan import gpu, gpu_kernels
-
-    half, full = "*bf16", "*fp32"
-    inputs = {"u": half, "delta": half, "A": full, "B": half, "C": half, "D": full, "z": half, "bias": full}
-    inputs |= {"initial": full, "offsets": "*i64", "checkpoints": full}
-    sizes = {"channels": "i32", "states": "i32", "groups": "i32"}
-    flags = {
-        "REVERSE": False,
-        "SOFTPLUS": True,
-        "CHUNK": gpu.CHECKPOINT_EVERY,
-        "BLOCK_E": gpu.TILE // 16,
-        "BLOCK_N": 16,
-    }
-    yield gpu_kernels.forward_kernel, inputs | sizes | {"y": half, "final": full}, flags
-    gradients = {"d_y": half, "d_final": full, "d_u": half, "d_delta": half, "d_z": half, "d_initial": full}
-    gradients |= dict.fromkeys(("d_A", "d_B", "d_C", "d_D", "d_bias"), full)
-    yield gpu_kernels.backward_kernel, inputs | sizes | gradients | {"rows": "i32"}, flags
