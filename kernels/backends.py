@@ -49,6 +49,7 @@ def obstacle(backend: str, device: str, double: bool = False) -> str | None:
     return _missing("numba") if kind == "cpu" else "it serves tensors on the CPU"
 
 
+@lru_cache
 def implemented_backends() -> dict[str, tuple[str, ...]]:
     """The backends in each operator's folder: gpu.py is Triton, cpu.py the CPU path, reference.py the definition."""
     files = {"triton": "gpu.py", "cpu": "cpu.py", "reference": "reference.py"}

@@ -17,7 +17,8 @@ from visionseq.kernels.mlstm.products import (
     add_transposed_product,
     copy,
     load_rows,
-    matrices,
+    matrix,
+    row_of,
     scale,
     scale_row,
     set_product,
@@ -84,10 +85,9 @@ def backward(
 def _forward(first, last, q, k, v, g, offsets, reverse, chunk, final, states, o):
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
     scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
-    keys_, values_ = matrices(1, chunk, keys)[0], matrices(1, chunk, values)[0]
-    keys_across, scores = matrices(1, keys, chunk)[0], matrices(1, ROWS, chunk)[0]
-    queries, outputs = matrices(1, ROWS, keys)[0], matrices(1, ROWS, values)[0]
-    memory, damping, inverse = matrices(1, keys, values)[0], np.empty(chunk, np.float32), np.empty(ROWS, np.float32)
+    keys_, values_, keys_across = matrix(chunk, keys), matrix(chunk, values), matrix(keys, chunk)
+    queries, scores, outputs = matrix(ROWS, keys), matrix(ROWS, chunk), matrix(ROWS, values)
+    memory, damping, inverse = matrix(keys, values), row_of(chunk), row_of(ROWS)
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(memory, final[n, h], keys, values)

@@ -20,7 +20,8 @@ from visionseq.kernels.mlstm.products import (
     dot,
     helper,
     load_rows,
-    matrices,
+    matrix,
+    row_of,
     scale_row,
     set_product,
     store_rows,
@@ -32,14 +33,12 @@ from visionseq.kernels.mlstm.products import (
 def differentiate(first, last, q, k, v, g, states, do, offsets, reverse, chunk, d_memory, dq, dk, dv, dg):
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
     scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
-    keys_, d_keys = matrices(2, chunk, keys)
-    values_, d_values = matrices(2, chunk, values)
-    keys_across, values_across = matrices(1, keys, chunk)[0], matrices(1, values, chunk)[0]
-    scores, d_scores = matrices(2, ROWS, chunk)
-    queries, d_queries = matrices(2, ROWS, keys)
-    adjoint, d_read = matrices(2, keys, values)
-    d_outputs, across = matrices(1, ROWS, values)[0], matrices(1, values, keys)[0]
-    inverse, damping, d_sums = np.empty(ROWS, np.float32), np.empty(chunk, np.float32), np.empty(chunk, np.float32)
+    keys_, d_keys, keys_across = matrix(chunk, keys), matrix(chunk, keys), matrix(keys, chunk)
+    values_, d_values, values_across = matrix(chunk, values), matrix(chunk, values), matrix(values, chunk)
+    queries, d_queries, d_outputs = matrix(ROWS, keys), matrix(ROWS, keys), matrix(ROWS, values)
+    scores, d_scores, inverse = matrix(ROWS, chunk), matrix(ROWS, chunk), row_of(ROWS)
+    adjoint, d_read, across = matrix(keys, values), matrix(keys, values), matrix(values, keys)
+    damping, d_sums = row_of(chunk), row_of(chunk)
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(adjoint, d_memory[n, h], keys, values)

@@ -40,7 +40,7 @@ def grid_scan(
         R[x, y] = t_rl l + t_ru u + source_r k v^T        the edge to (x+1, y), "right"
         D[x, y] = t_dl l + t_du u + source_d k v^T        the edge to (x, y+1), "down"
 
-    A transition is named by the edge it leads to and the edge it comes from. A node marked by sources of zero writes
+    A transition is named by the edge it leads to and the edge it comes from. A node with sources of zero writes
     nothing. To crop a padded grid, slice the arguments: strided views are taken as they are.
 
     Args:
@@ -50,8 +50,8 @@ def grid_scan(
         source_r: [B, X, Y, H], or [B, X, Y, H, 4] with four directions, as the following gates.
         source_d: as source_r.
         t_rl: from the left to the right, as source_r.
-        t_ru: from above to the right; None is zero, and one of the turns has to be absent for diffusion over long
-            paths.
+        t_ru: from above to the right; None is zero. Without one of the two turns no more than one path joins two edges,
+            and transitions of 1 do not let the states grow.
         t_dl: from the left down; None is zero.
         t_du: from above down.
         mark_l: as source_r.

@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 1024  # elements of a state that a program holds
+TILE = 512  # elements of a state that a program holds
 
 
 def forward(

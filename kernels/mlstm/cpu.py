@@ -20,7 +20,8 @@ from visionseq.kernels.mlstm.products import (
     copy,
     dot,
     load_rows,
-    matrices,
+    matrix,
+    row_of,
     scale,
     scale_row,
     set_product,
@@ -108,11 +109,10 @@ def _start(c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[in
 def _forward(first, last, q, k, v, i, f, offsets, reverse, eps, final_c, final_n, final_m, o):
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
     scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
-    queries, keys_ = matrices(2, CHUNK, keys)
-    values_, outputs = matrices(2, CHUNK, values)
-    scores, weights = matrices(2, CHUNK, CHUNK)
-    keys_across, memory = matrices(1, keys, CHUNK)[0], matrices(1, keys, values)[0]
-    forget, write, read, m_rows = matrices(4, 1, CHUNK)[:, 0]
+    queries, keys_, keys_across = matrix(CHUNK, keys), matrix(CHUNK, keys), matrix(keys, CHUNK)
+    values_, outputs, memory = matrix(CHUNK, values), matrix(CHUNK, values), matrix(keys, values)
+    scores, weights = matrix(CHUNK, CHUNK), matrix(CHUNK, CHUNK)
+    forget, write, read, m_rows = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(memory, final_c[n, h], keys, values)

@@ -21,7 +21,8 @@ from visionseq.kernels.mlstm.products import (
     dot,
     helper,
     load_rows,
-    matrices,
+    matrix,
+    row_of,
     scale,
     scale_row,
     set_product,
@@ -41,14 +42,16 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
     for n in range(len(offsets) - 1):
         longest = max(longest, offsets[n + 1] - offsets[n])
     chunks = (longest + CHUNK - 1) // CHUNK
-    memories, normalisers = matrices(chunks, values, keys), np.zeros((chunks, whole(keys)), np.float32)
-    m_before, adjoint = np.empty(chunks, np.float32), matrices(1, values, keys)[0]
-    queries, keys_, d_rows = matrices(3, CHUNK, keys)
-    values_, d_outputs, d_values = matrices(3, CHUNK, values)
-    keys_across, values_across = matrices(1, keys, CHUNK)[0], matrices(1, values, CHUNK)[0]
-    scores, weights, d_scores = matrices(3, CHUNK, CHUNK)
-    forget, write, read, kept, m_rows, d_qn, d_floor, reads, writes = matrices(9, 1, CHUNK)[:, 0]
-    ones = np.ones(CHUNK, np.float32)
+    adjoint, m_before = matrix(values, keys), np.empty(chunks, np.float32)
+    memories = np.zeros((chunks, adjoint.shape[0], adjoint.shape[1]), np.float32)
+    normalisers = np.zeros((chunks, whole(keys)), np.float32)
+    queries, keys_, d_rows = matrix(CHUNK, keys), matrix(CHUNK, keys), matrix(CHUNK, keys)
+    values_, d_outputs, d_values = matrix(CHUNK, values), matrix(CHUNK, values), matrix(CHUNK, values)
+    keys_across, values_across = matrix(keys, CHUNK), matrix(values, CHUNK)
+    scores, weights, d_scores = matrix(CHUNK, CHUNK), matrix(CHUNK, CHUNK), matrix(CHUNK, CHUNK)
+    forget, write, read, kept, m_rows = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
+    d_qn, d_floor, reads, writes, ones = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
+    ones[:] = ONE
     for item in range(first, last):
         n, h = item // heads, item % heads
         start, length = offsets[n], offsets[n + 1] - offsets[n]
@@ -133,8 +136,8 @@ def _keep_memories(memories, normalisers, m_before, k, v, i, f, c0, n0, m, h, t_
     """The memory [V, K], the normaliser and m before every chunk."""
     keys, values = c0.shape
     scaling = np.float32(1 / np.sqrt(keys))
-    keys_, values_ = matrices(1, CHUNK, keys)[0], matrices(1, CHUNK, values)[0]
-    forget, write, kept, m_rows = matrices(4, 1, CHUNK)[:, 0]
+    keys_, values_ = matrix(CHUNK, keys), matrix(CHUNK, values)
+    forget, write, kept, m_rows = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
     transpose(memories[0], c0, keys, values)
     normalisers[0, :keys] = n0
     m_before[0] = m

@@ -25,9 +25,17 @@ def whole(size):
 
 
 @helper
-def matrices(count, rows, columns):
-    """As many zero matrices of whole tiles; a row is an odd number of tiles wide, or rows would share cache sets."""
-    return np.zeros((count, whole(rows), whole(columns) | LANES), np.float32)
+def matrix(rows, columns):
+    """Zeros in whole tiles; a row is an odd number of tiles wide, or many rows would share few sets of the cache.
+
+    One at a time: what is unpacked from a larger array counts as strided, and its loops stay scalar.
+    """
+    return np.zeros((whole(rows), whole(columns) | LANES), np.float32)
+
+
+@helper
+def row_of(size):
+    return np.zeros(whole(size), np.float32)
 
 
 @helper

@@ -6,7 +6,7 @@ from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.adjoints import elman_backward, gru_backward, lstm_backward, slstm_backward
 from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, OUTER, VECTOR, add_product
-from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, ZERO, add, copy, length_of, token
+from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, ZERO, add, copy, fill, length_of, token
 from visionseq.kernels.recurrent_cell.weight_gradient import COLLECTED, add_collected, collect
 
 
@@ -62,6 +62,10 @@ def run_backward(
                         add_collected(collected, factors[own], gate_tiles[own], outer_sums, dR[part, h], db[part, h])
                     collected = 0
                 for row in range(active):
+                    if row + 1 < active:
+                        n = segments[row + 1]
+                        t, t_before = token(offsets, n, step, reverse), token(offsets, n, step - 1, reverse)
+                        _will_need(t, t_before if step else t, low_head, high_head, states, gates, d_states, dx)
                     n = segments[row]
                     t, t_before = token(offsets, n, step, reverse), token(offsets, n, step - 1, reverse)
                     before = states[t_before] if step else initial[n]
@@ -74,8 +78,6 @@ def run_backward(
                         if cell == GRU:
                             add(db_n[part, h], dx[t, 2, h], db_n[part, h])
                         collect(collected + row, before[0, h], d[:gates_units], factors[own], gate_tiles[own])
-                        if step:
-                            _ask_for(t_before, h, gates, d_states, dx)
                 collected += active
                 if not cut:
                     for h in range(low_head, high_head):
@@ -125,8 +127,9 @@ def _through_weights(d_gates, tiles, sums, adjoint, segments, active, h, clip):
     units = adjoint.shape[3]
     for block in range(tiles.shape[0]):
         low, high = block * LANES, min((block + 1) * LANES, units)
-        sums[:] = ZERO
         columns = (high - low + VECTOR - 1) // VECTOR * VECTOR
+        for row in range((active + 1) // 2 * 2):
+            fill(sums[row % 2, row // 2, :columns], ZERO)
         add_product(sums, d_gates, tiles[block], (active + 1) // 2, columns)
         for row in range(active):
             total, part = adjoint[segments[row], 0, h, low:high], sums[row % 2, row // 2, : high - low]
@@ -135,11 +138,14 @@ def _through_weights(d_gates, tiles, sums, adjoint, segments, active, h, clip):
 
 
 @inlined
-def _ask_for(t, h, gates, d_states, dx):
-    """Prefetch what token t needs; its states have just been read."""
-    for g in range(gates.shape[1]):
-        will_read(gates[t, g, h])
-    for k in range(d_states.shape[1]):
-        will_read(d_states[t, k, h])
-    for g in range(dx.shape[1]):
-        will_write(dx[t, g, h])
+def _will_need(t, t_before, low_head, high_head, states, gates, d_states, dx):
+    """Ask for what a sequence reads and writes at token t."""
+    for h in range(low_head, high_head):
+        for g in range(gates.shape[1]):
+            will_read(gates[t, g, h])
+        for k in range(states.shape[1]):
+            will_read(states[t_before, k, h])
+        for k in range(d_states.shape[1]):
+            will_read(d_states[t, k, h])
+        for g in range(dx.shape[1]):
+            will_write(dx[t, g, h])

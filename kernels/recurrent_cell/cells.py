@@ -10,7 +10,6 @@ from visionseq.kernels.compiled import inlined
 from visionseq.kernels.exponential import exp, sigmoid, softplus, tanh
 
 ZERO, ONE = np.float32(0), np.float32(1)
-LARGEST_EXPONENT = np.float32(80)
 
 
 @inlined

@@ -12,11 +12,10 @@ from visionseq.errors import KernelError
 from visionseq.kernels.allocation import empty
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.recurrent_cell.backward_loop import run_backward
-from visionseq.kernels.recurrent_cell.cells import LARGEST_EXPONENT
 from visionseq.kernels.recurrent_cell.forward_loop import run_forward
-from visionseq.kernels.recurrent_cell.layout import LAYOUTS
+from visionseq.kernels.recurrent_cell.layout import LARGEST_EXPONENT, LAYOUTS, NUMBERS
 from visionseq.kernels.recurrent_cell.product import LANES, VECTOR, round_up, tiled
-from visionseq.kernels.recurrent_cell.rows import NUMBERS, ROWS
+from visionseq.kernels.recurrent_cell.rows import ROWS
 from visionseq.kernels.threads import spread
 
 PARTS = 8  # sums of the weights' gradient, each over every eighth block of sequences
@@ -142,4 +141,4 @@ def _limits(normalizer_floor: float | None) -> tuple[np.float32, np.float32]:
     """The floor of n and the largest exponent of F."""
     if normalizer_floor is None:
         return np.float32(-np.inf), np.float32(0)
-    return np.float32(normalizer_floor), LARGEST_EXPONENT
+    return np.float32(normalizer_floor), np.float32(LARGEST_EXPONENT)

@@ -13,6 +13,10 @@ from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, add_product
 from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, copy, length_of, token
 
+# Sequences whose memory is asked for in advance. Not more: sequences of 2^n tokens lie at distances that share a few
+# lines of the cache, which the first of many would have left before its turn.
+AHEAD = 2
+
 
 @compiled
 def run_forward(first, last, groups, x, tiles, b, offsets, order, reverse, cell, limits, width, states, final, gates):
@@ -37,19 +41,17 @@ def run_forward(first, last, groups, x, tiles, b, offsets, order, reverse, cell,
                 for block in range(tiles.shape[1]):
                     low, high = block * width, min((block + 1) * width, units)
                     for row in range(active):
-                        n, s = segments[row], sums[row % 2, row // 2]
-                        t = token(offsets, n, step, reverse)
-                        _begin(cell, t, h, low, high, width, x, b, s)
-                        if step + 1 < length_of(offsets, n):
-                            _ask_for(token(offsets, n, step + 1, reverse), h, low, high, x)
-                        _announce(t, h, low, high, states, gates)
+                        if row + AHEAD < active:
+                            _will_need(token(offsets, segments[row + AHEAD], step, reverse), h, low, high, x)
+                        t = token(offsets, segments[row], step, reverse)
+                        _begin(cell, t, h, low, high, width, x, b, sums[row % 2, row // 2])
                     add_product(sums, y_now[h - low_head], tiles[h, block], (active + 1) // 2, recurrent * width)
                     for row in range(active):
-                        n, s, y = (
-                            segments[row],
-                            sums[row % 2, row // 2],
-                            y_next[h - low_head, row % 2, row // 2, low:high],
-                        )
+                        if row + AHEAD < active:
+                            t = token(offsets, segments[row + AHEAD], step, reverse)
+                            _will_fill(t, h, low, high, states, gates)
+                        n, s = segments[row], sums[row % 2, row // 2]
+                        y = y_next[h - low_head, row % 2, row // 2, low:high]
                         t = token(offsets, n, step, reverse)
                         _through_cell(cell, t, h, low, high, width, limits, x, b, s, spare, y, final[n], gates)
                         copy(y, final[n, 0, h, low:high])
@@ -94,15 +96,13 @@ def _through_cell(cell, t, h, low, high, width, limits, x, b, s, spare, y, final
 
 
 @inlined
-def _ask_for(t, h, low, high, x):
-    """Prefetch what token t needs."""
+def _will_need(t, h, low, high, x):
     for g in range(x.shape[1]):
         will_read(x[t, g, h, low:high])
 
 
 @inlined
-def _announce(t, h, low, high, states, gates):
-    """Prefetch where token t will be written to, while the matrix product runs."""
+def _will_fill(t, h, low, high, states, gates):
     for k in range(states.shape[1]):
         will_write(states[t, k, h, low:high])
     for g in range(gates.shape[1]):

@@ -1,4 +1,4 @@
-"""How many gates, recurrent weights, biases and states each cell has."""
+"""How many gates, recurrent weights, biases and states each cell has, and what else the backends share."""
 
 from typing import NamedTuple
 
@@ -19,3 +19,6 @@ LAYOUTS = {
     "gru": Layout(inputs=3, recurrent=3, biases=4, states=1, kept=4),
     "slstm": Layout(inputs=4, recurrent=4, biases=4, states=4, kept=4),
 }
+
+NUMBERS = {cell: number for number, cell in enumerate(LAYOUTS)}  # elman 0, lstm 1, gru 2, slstm 3
+LARGEST_EXPONENT = 80.0  # of slstm's F where n = 0 and no F is meant: e^80 is finite in float32

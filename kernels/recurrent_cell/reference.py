@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-LARGEST_EXPONENT = 80.0  # of F where n = 0 and no F is meant: e^80 is finite in float32
+from visionseq.kernels.recurrent_cell.layout import LARGEST_EXPONENT
 
 
 def recurrent_cell(

@@ -3,10 +3,10 @@
 import numpy as np
 
 from visionseq.kernels.compiled import inlined
+from visionseq.kernels.recurrent_cell.layout import NUMBERS
 
 ROWS = 16  # sequences that go through time together; sequence b has the place (b % 2, b // 2) in matrix products
-ELMAN, LSTM, GRU, SLSTM = range(4)
-NUMBERS = {"elman": ELMAN, "lstm": LSTM, "gru": GRU, "slstm": SLSTM}
+ELMAN, LSTM, GRU = NUMBERS["elman"], NUMBERS["lstm"], NUMBERS["gru"]
 ZERO = np.float32(0)
 
 

@@ -65,6 +65,7 @@ def compile_all(operator: str, target: str, tmp_path: Path, monkeypatch: pytest.
     assert kernels
     for kernel, types, constants in kernels:
         signature = {name: types.get(name, "constexpr") for name in kernel.arg_names}
+        constants = {name: constants[name] for name, kind in signature.items() if kind == "constexpr"}
         aligned = [i for i, name in enumerate(kernel.arg_names) if types.get(name, "").startswith("*")]
         attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
         source = ASTSource(kernel, signature, constants, attributes)

@@ -46,6 +46,8 @@ def image_channels(data: bytes, where: str) -> int:
 
 def center_crop(picture: Image.Image, size: int) -> Image.Image:
     """The square of `size` pixels from the centre of the picture, as ADM cuts it."""
+    if picture.size == (size, size):
+        return picture  # resizing and cutting would copy it twice
     while min(picture.size) >= 2 * size:
         picture = picture.resize((picture.width // 2, picture.height // 2), Image.Resampling.BOX)
     scale = size / min(picture.size)

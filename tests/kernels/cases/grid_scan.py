@@ -97,7 +97,7 @@ def triton_kernels():
     pointers = _float_pointers("gates row lefts ups d_g d_gates")
     yield gpu_weights._adjoint_directions, pointers | sizes, {"BLOCK": gpu_weights.BLOCK}
     sizes |= dict.fromkeys(("start", "stop", "directions", "keys", "values"), "i32")
-    for keys, values in ((64, 16), (128, 8)):
+    for keys, values in ((64, 8), (128, 4)):
         blocks = {"BLOCK_K": keys, "BLOCK_V": values}
         assert prod(blocks.values()) == gpu_states.TILE
         pointers = _float_pointers("q k v gates top row bottom y lefts ups")

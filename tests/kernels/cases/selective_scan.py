@@ -1,44 +1,64 @@
-"""Cases of selective_scan: everything with groups, the bare recurrence, one group given without its axis."""
+"""Cases of selective_scan: everything with groups, the bare recurrence, parts of the options, several blocks."""
+
+from functools import partial
 
 import torch
 from operator_case import Fixed, OperatorCase, State, Timed
 
 from visionseq.kernels import selective_scan, selective_scan_step
 
-CHANNELS, STATES = 6, 3
+CHANNELS = 6
 
 
-def step(tokens, fixed, state):
-    named = {name: {**tokens, **fixed}.get(name) for name in ("D", "z", "delta_bias")}
-    arguments = (tokens["u"], tokens["delta"], fixed["A"], tokens["B"], tokens["C"], state)
-    return selective_scan_step(*arguments, **named, delta_softplus="delta_bias" in fixed)
+def step(tokens, fixed, state, softplus):
+    return selective_scan_step(**tokens, **fixed, state=state, delta_softplus=softplus)
 
 
 def rates(x: torch.Tensor) -> torch.Tensor:
     return -torch.nn.functional.softplus(x) - 0.1
 
 
-def case(name: str, weights: tuple[int, ...], channels: int = CHANNELS, full: bool = True) -> OperatorCase:
-    tokens = Timed((channels,))
+def case(
+    name: str, weights: tuple[int, ...], channels: int = CHANNELS, full: bool = True, without: tuple[str, ...] = ()
+) -> OperatorCase:
+    """With all options or none; `without` leaves arguments out."""
+    states, tokens = weights[-1], Timed((channels,))
     arguments = {"u": tokens, "delta": tokens if full else Timed((channels,), lambda x: x.abs())}
-    arguments |= {"A": Fixed((channels, STATES), rates), "B": Timed(weights), "C": Timed(weights)}
+    arguments |= {"A": Fixed((channels, states), rates), "B": Timed(weights), "C": Timed(weights)}
     if full:
         arguments |= {"D": Fixed((channels,)), "z": tokens, "delta_bias": Fixed((channels,))}
     return OperatorCase(
         name=f"selective_scan-{name}",
         function=selective_scan,
-        arguments=arguments,
-        state=State((channels, STATES)),
+        arguments={name: kind for name, kind in arguments.items() if name not in without},
+        state=State((channels, states)),
         options={"delta_softplus": full},
-        step=step,
-        extreme={"delta": lambda x: 60 * x.sign()} if full else {},
+        step=partial(step, softplus=full),
+        extreme={"delta": lambda x: 60 * x.sign()} if full else {"delta": lambda x: torch.where(x > 0, 60.0, 0.0)},
         lengths=(0, 1, 2, 63, 64, 65, 257),
     )
 
 
 CASES = [
-    case("groups", (2, STATES)),
-    case("plain", (1, STATES), full=False),
-    case("one-group", (STATES,)),
-    case("wide", (1, STATES), channels=67),
+    case("groups", (2, 3)),
+    case("plain", (1, 3), full=False),
+    case("one-group", (3,), without=("D", "delta_bias")),
+    case("no-gate", (3, 2), without=("z",)),
+    case("wide", (1, 2), channels=67),
+    case("wide-groups", (2, 5), channels=138, without=("delta_bias",)),
+    case("one-state", (1, 1), channels=1),
 ]
+
+
+def triton_kernels():
+    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
+    from visionseq.kernels.selective_scan import gpu
+
+    half = dict.fromkeys(("u", "delta", "B", "C", "z", "y", "d_y", "d_u", "d_delta", "d_z"), "*bf16")
+    single = ("A", "D", "bias", "initial", "final", "checkpoints", "d_A", "d_B", "d_C", "d_D", "d_bias", "d_initial")
+    sizes = dict.fromkeys(("rows", "channels", "states", "groups"), "i32")
+    types = half | dict.fromkeys(single, "*fp32") | sizes | {"offsets": "*i64"}
+    for reverse in (False, True):
+        constants = {"REVERSE": reverse, "SOFTPLUS": True, "CHUNK": gpu.CHECKPOINT_EVERY, "BLOCK": gpu.BLOCK}
+        for kernel in (gpu.forward_kernel, gpu.backward_kernel):
+            yield kernel, types, constants

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid, normalize, softplus
 
 from visionseq import kernels
 from visionseq.benchmarks.kernels import peers
+from visionseq.benchmarks.kernels.log_depth_grid import log_depth_grid_scan
 
 Draw = Callable[[Tensor], Tensor]
 
@@ -215,7 +216,14 @@ def grid_inputs(cells: tuple[int, ...], gates: tuple[int, ...], size: int) -> di
 def grid(batch: int, side: int, heads: int, size: int) -> Row:
     cells = (batch, side, side, heads)
     name = f"4 directions, {side}x{side}, B{batch} H{heads} K{size} V{size}"
-    return Row("grid_scan", name, kernels.grid_scan, grid_inputs(cells, (*cells, 4), size), {"directions": 4})
+    return Row(
+        "grid_scan",
+        name,
+        kernels.grid_scan,
+        grid_inputs(cells, (*cells, 4), size),
+        {"directions": 4},
+        {"log-depth form of pLSTM, re-expressed": log_depth_grid_scan},
+    )
 
 
 def strip(rows_: int, columns: int, heads: int, size: int) -> Row:
