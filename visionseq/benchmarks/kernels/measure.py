@@ -6,7 +6,8 @@ scaling  time against length from 512 to 16384 tokens; the exponent of the fit
 threads  forward + backward with one thread and with two
 """
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def sections(peers: bool) -> dict[str, Callable[[str, int], dict[str, Any]]]:
 
 def speed(device: str, rounds: int, peers: bool = False) -> dict[str, Any]:
     """Forward, and forward + backward, of every row: ours, the naive loop and the peers in turn."""
-    return {f"{row.operator}: {row.shape}": _speed_of(row, device, rounds, peers) for row in rows()}
+    return {name: _speed_of(row, device, rounds, peers) for name, row in _announced("speed")}
 
 
 def _speed_of(row: Row, device: str, rounds: int, peers: bool) -> dict[str, Any]:
@@ -75,6 +76,7 @@ def scaling(device: str, rounds: int) -> dict[str, Any]:
     """Forward + backward; an exponent of 1 means a constant time per token."""
     seconds: dict[str, dict[int, float]] = {}
     for length in LENGTHS:
+        sys.stderr.write(f"scaling: {length} tokens\n")
         for name, row in growing(length).items():
             inputs = row.draw(device)
             timed = compare({"visionseq": _with_backward(lambda row=row, x=inputs: row.ours(x), inputs)}, rounds)
@@ -86,7 +88,7 @@ def threads(device: str, rounds: int) -> dict[str, Any]:
     """How much faster two threads are than one."""
     before = torch.get_num_threads()
     result = {}
-    for row in rows():
+    for name, row in _announced("threads"):
         inputs = row.draw(device)
         step = _with_backward(lambda row=row, x=inputs: row.ours(x), inputs)
 
@@ -98,7 +100,7 @@ def threads(device: str, rounds: int) -> dict[str, Any]:
             return call
 
         timed = compare({"one": with_threads(1), "two": with_threads(2)}, rounds)
-        result[f"{row.operator}: {row.shape}"] = {"speed_up_of_two_threads": timed.ratio("one", "two")}
+        result[name] = {"speed_up_of_two_threads": timed.ratio("one", "two")}
     torch.set_num_threads(before)
     return result
 
@@ -114,6 +116,15 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
     before = _status("VmRSS")
     call()
     return _status("VmHWM") - before
+
+
+def _announced(section: str) -> Iterator[tuple[str, Row]]:
+    """The rows by name; stderr tells which one is being measured, since all of them take minutes."""
+    table = rows()
+    for number, row in enumerate(table, 1):
+        name = f"{row.operator}: {row.shape}"
+        sys.stderr.write(f"{section} {number}/{len(table)}: {name}\n")
+        yield name, row
 
 
 def _forward(call: Callable[[], Tensor]) -> Callable[[], None]:
