@@ -6,6 +6,8 @@ scaling  time against length from 512 to 16384 tokens; the exponent of the fit
 threads  forward + backward with one thread and with two
 """
 
+import ctypes
+import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -112,6 +114,8 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
         before = torch.cuda.memory_allocated()
         call()
         return torch.cuda.max_memory_allocated() - before
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # or memory that an earlier call has given back would not count once more
     Path("/proc/self/clear_refs").write_text("5")  # sets the high-water mark to what is in use now
     before = _status("VmRSS")
     call()
