@@ -86,7 +86,7 @@ def test_round_trip_is_bit_for_bit(tmp_path, config, dtype, suffix):
     assert {name: values[name] for name in config if name != "num_params"} == {
         name: value for name, value in config.items() if name != "num_params"
     }
-    assert run(back, tmp_path / "again", "--config", back.with_suffix(".json")) == 0
+    assert run(back, tmp_path / "again") == 0  # with the configuration that lies beside it
 
 
 def test_model_folder_is_ready_to_use(official, tmp_path, capsys):

@@ -44,9 +44,9 @@ def convert(
         source: Official .pth or .safetensors file; with --reverse a model folder, run folder or name in the zoo.
         out: Model folder to write; with --reverse the .pth or .safetensors file (its configuration goes beside it as
             .json).
-        config: The official JSON configuration.
+        config: The official JSON configuration; default: the file of the same name beside `source`.
         preset: Name of an official configuration instead of a file: cifar10_ve_aug, afhq64_ve_aug, ffhq64_ve_aug,
-            imagenet64. Without either, the one whose shapes fit is taken.
+            imagenet64. Without any of these, the one whose shapes fit is taken.
         model: Class of the result where several have the same weights: EDMVelocity (a student, the default) or
             EDMDenoiser (a teacher).
         reverse: From ours to the official layout.
@@ -55,7 +55,7 @@ def convert(
     Examples:
         visionseq convert rectified_flow official.pth out/
         visionseq convert rectified_flow edm.pth teacher/ --preset cifar10_ve_aug --model EDMDenoiser
-        visionseq convert rectified_flow student.pth out/ --config official.json
+        visionseq convert rectified_flow student.pth out/ --config values.json
         visionseq convert rectified_flow out/ official.pth --reverse
     """
     occupied = out if reverse else out / "config.json"
@@ -75,6 +75,9 @@ def _from_official(
     from visionseq.convert import from_official
 
     state = _read_state(source)
+    beside = source.with_suffix(".json")
+    if config is None and preset is None and beside.is_file():
+        config = beside
     values, origin = _official_values(room, state, config, preset)
     ours = from_official(room, state, values, model)
     _check_same_bits(room, ours, state, source)

@@ -283,6 +283,8 @@ def rows() -> list[Row]:
         ttt(1, 1024, 4, 16),
         grid(1, 14, 6, 64),
         grid(1, 12, 6, 32),
+        recurrent("lstm", 1, 1024, 4, 64),
+        recurrent("lstm", 4, 512, 4, 64),
         recurrent("lstm", 16, 256, 4, 64),
         recurrent("lstm", 16, 128, 1, 256),
         recurrent("slstm", 16, 256, 4, 64),
