@@ -1,0 +1,11 @@
+"""A lidar world: streets with cars, pedestrians and cyclists, seen by a simulated spinning lidar.
+
+Frame i of a world depends on (seed, i) alone. It serves demonstrations, tests and small trainings on a machine without
+any recording; it does not replace one.
+"""
+
+from visionseq.data.lidar_world.frame import LidarFrame, render
+from visionseq.data.lidar_world.scene import CLASS_NAMES, Scene, draw_scene
+from visionseq.data.lidar_world.sensor import LidarSensor
+
+__all__ = ["CLASS_NAMES", "LidarFrame", "LidarSensor", "Scene", "draw_scene", "render"]
