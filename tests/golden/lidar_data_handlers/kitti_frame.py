@@ -1,0 +1,110 @@
+"""Real KITTI frames: calibration, projection, field of view, boxes of the label file and the points in them.
+
+Without the recording only what the vector itself holds the input for is compared, and the rest is skipped.
+"""
+
+import numpy as np
+from golden_vector import GoldenVector
+
+from lidar_data_handlers.boxes import compare
+from lidar_data_handlers.samples import sample
+from visionseq import geometry
+
+METRES, RELATIVE_PIXELS, NEAR_PIXELS = 1e-4, 1e-5, 1e-3
+POINT_RANGE = [0, -40, -3, 70.4, 40, 1]
+ON_A_FACE = 1  # points by which a count may differ
+EXACT = 0.0
+
+
+def check_kitti_frame(vector: GoldenVector) -> None:
+    calibration = geometry.Calibration(*(vector[f"out/{name}"].numpy() for name in ("P2", "R0", "V2C")))
+    _check_projection(vector, calibration)
+    frame = vector.config["frame"]
+    folder = sample("kitti/training")
+    read = geometry.Calibration.from_file(folder / "calib" / f"{frame}.txt")
+    for name in ("P2", "R0", "V2C"):
+        compare(name, getattr(read, name), vector[f"out/{name}"], EXACT)
+    points = np.fromfile(folder / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
+    label = _read_label((folder / "label_2" / f"{frame}.txt").read_text(), vector.config["names"])
+    for name, values in label.items():
+        compare(name, values, vector[f"out/{name}"], EXACT)
+    in_view = _check_view(vector, calibration, points)
+    _check_boxes(vector, calibration, label, points, in_view)
+
+
+def _check_projection(vector: GoldenVector, calibration: geometry.Calibration) -> None:
+    points = vector["in/points_every_101"].numpy()
+    rect = calibration.lidar_to_rect(points)
+    pixels, depth = calibration.lidar_to_image(points)
+    compare("rect", rect, vector["out/rect"], METRES)
+    compare("back_to_lidar", calibration.rect_to_lidar(rect), vector["out/back_to_lidar"], METRES)
+    compare("depth", depth, vector["out/depth"], METRES)
+    expected = vector["out/img"].numpy()
+    error = np.abs(pixels - expected) / np.maximum(np.abs(expected), 1)
+    assert (error.max(1) <= np.where(np.abs(depth) < 1, NEAR_PIXELS, RELATIVE_PIXELS)).all()
+    back = calibration.image_to_rect(expected, vector["out/depth"].numpy())
+    assert np.allclose(back, vector["out/img_to_rect"].numpy(), rtol=RELATIVE_PIXELS, atol=METRES)
+
+
+def _check_view(vector: GoldenVector, calibration: geometry.Calibration, points: np.ndarray) -> np.ndarray:
+    """The points in view, whose flags and counts are compared."""
+    height, width = vector["out/image_shape"].tolist()
+    mask = calibration.in_view(points, (height, width))
+    compare("fov_packed", np.packbits(mask), vector["out/fov_packed"], EXACT)
+    in_view = points[mask]
+    in_range = [geometry.points_in_range(in_view, POINT_RANGE, with_z).sum() for with_z in (False, True)]
+    compare("num_points", np.array([len(points), len(in_view), *in_range]), vector["out/num_points"], EXACT)
+    compare("point_mean_fov", in_view.mean(0, dtype=np.float64), vector["out/point_mean_fov"], METRES)
+    return in_view
+
+
+def _check_boxes(
+    vector: GoldenVector,
+    calibration: geometry.Calibration,
+    label: dict[str, np.ndarray],
+    points: np.ndarray,
+    in_view: np.ndarray,
+) -> None:
+    objects = label["index"] >= 0
+    camera = np.column_stack([label["location"], label["dimensions_lhw"], label["rotation_y"]])[objects]
+    boxes = geometry.camera_to_lidar(camera, calibration)
+    compare("gt_boxes_lidar_info", boxes, vector["out/gt_boxes_lidar_info"], METRES)
+    loaded = geometry.camera_to_lidar(camera.astype(np.float32), calibration)
+    compare("gt_boxes_lidar_loader_f32", loaded, vector["out/gt_boxes_lidar_loader_f32"], METRES)
+    enclosing = geometry.image_boxes(camera, calibration, tuple(vector["out/image_shape"].tolist()))
+    expected = vector["out/image_boxes_from_3d"].numpy()
+    assert np.allclose(enclosing, expected, rtol=RELATIVE_PIXELS, atol=METRES)
+    counts = np.full(len(objects), -1)
+    counts[objects] = geometry.count_points(in_view, boxes, geometry.HULL)
+    cut = geometry.count_points(points, boxes, geometry.DATABASE)
+    for name, found in (("num_points_in_gt", counts), ("points_in_boxes_cpu_count", cut)):
+        assert np.abs(found - vector[f"out/{name}"].numpy()).max(initial=0) <= ON_A_FACE, name
+
+
+def _read_label(text: str, names: list[str]) -> dict[str, np.ndarray]:
+    """The columns of a label file as the annotation arrays have them; objects come before what is DontCare."""
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    assert [row[0] for row in rows] == names
+    values = np.array([row[1:15] for row in rows], np.float64)
+    bbox = values[:, 3:7].astype(np.float32)
+    objects = np.array([row[0] != "DontCare" for row in rows])
+    label = {
+        "truncated": values[:, 0],
+        "occluded": values[:, 1],
+        "alpha": values[:, 2],
+        "bbox": bbox,
+        "dimensions_lhw": values[:, [9, 7, 8]],
+        "location": values[:, 10:13].astype(np.float32),
+        "rotation_y": values[:, 13],
+        "index": np.where(objects, np.arange(len(rows)), -1),
+    }
+    return label | {"difficulty": _difficulty(bbox[:, 3] - bbox[:, 1] + 1, values[:, 0], values[:, 1])}
+
+
+def _difficulty(height: np.ndarray, truncated: np.ndarray, occluded: np.ndarray) -> np.ndarray:
+    limits = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
+    fits = [(height >= low) & (truncated <= cut) & (occluded <= hidden) for low, cut, hidden in limits]
+    return np.select(fits, [0, 1, 2], -1)
+
+
+HANDLERS = {"kitti_frame": check_kitti_frame}

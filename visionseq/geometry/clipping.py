@@ -1,0 +1,148 @@
+"""The area that two rotated rectangles share, by convex clipping (Sutherland and Hodgman 1974) in float64.
+
+One rectangle is moved into the frame of the other and cut at x = -dx/2, x = dx/2, y = -dy/2, y = dy/2; a cut vertex
+gets the coordinate of the line itself, not an interpolated one. Quarter turns of one against the other are exact. So
+identical rectangles share their whole area, also with the heading turned by pi, and rectangles that touch share 0.
+
+numba without fast-math: these promises rest on IEEE arithmetic. All kernels are in this file, because numba's cache
+does not notice a change in another one.
+
+Legend: a rectangle is a row of `rectangles`, read by the names of its columns: X, Y, DX, DY, COS, SIN, RADIUS.
+"""
+
+import math
+
+import numba
+import numpy as np
+
+X, Y, DX, DY, COS, SIN, RADIUS = range(7)
+SNAP = 1e-12  # what is rounding: radians from a quarter turn between two boxes, share of the smaller one's area
+MAX_VERTICES = 20  # a cut of n vertices leaves at most 1.5 n of them, whatever rounding did to the polygon
+
+exact = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+
+def rectangles(boxes: np.ndarray) -> np.ndarray:
+    """Rows [N, 7] of boxes [N, >= 7] in float64; a negative size counts as 0, what is not finite as radius NaN."""
+    finite = np.isfinite(boxes[:, [0, 1, 3, 4, 6]]).all(1)
+    centre, size, heading = boxes[:, :2], boxes[:, 3:5].clip(min=0), np.where(finite, boxes[:, 6], 0)
+    direction = np.stack([np.cos(heading), np.sin(heading)], 1)
+    radius = np.where(finite, np.hypot(*size.T) / 2, np.nan)
+    return np.concatenate([centre, size, direction, radius[:, None]], 1)
+
+
+@exact
+def fill_matrix(first, last, a, b, out):
+    """out[i, j] = the area that a[i] and b[j] share, for the rows first <= i < last."""
+    scratch = np.empty((2, MAX_VERTICES, 2))
+    for i in range(first, last):
+        for j in range(len(b)):
+            out[i, j] = 0.0 if _apart(a, i, b, j) else _shared_area(a, i, b, j, scratch)
+
+
+@exact
+def fill_aligned(first, last, a, b, out):
+    """out[i] = the area that a[i] and b[i] share."""
+    scratch = np.empty((2, MAX_VERTICES, 2))
+    for i in range(first, last):
+        out[i] = 0.0 if _apart(a, i, b, i) else _shared_area(a, i, b, i, scratch)
+
+
+@exact
+def suppress(rows, threshold, limit, kept):
+    """Greedy suppression in the order of the rows: writes the indices of at most `limit` survivors, returns a count."""
+    scratch = np.empty((2, MAX_VERTICES, 2))
+    gone = np.zeros(len(rows), dtype=np.bool_)
+    count = 0
+    for i in range(len(rows)):
+        if count == limit:
+            break
+        if gone[i]:
+            continue
+        kept[count] = i
+        count += 1
+        for j in range(i + 1, len(rows)):
+            if not gone[j] and not _apart(rows, i, rows, j) and _iou_exceeds(rows, i, j, threshold, scratch):
+                gone[j] = True
+    return count
+
+
+@exact
+def _iou_exceeds(rows, i, j, threshold, scratch):
+    area_i, area_j = rows[i, DX] * rows[i, DY], rows[j, DX] * rows[j, DY]
+    if min(area_i, area_j) <= threshold * max(area_i, area_j):  # what is shared is at most the smaller one
+        return False
+    shared = _shared_area(rows, i, rows, j, scratch)
+    return shared / (area_i + area_j - shared) > threshold
+
+
+@exact
+def _apart(a, i, b, j):
+    """Whether the circumscribed circles part the two; False for what is not finite."""
+    dx, dy, reach = a[i, X] - b[j, X], a[i, Y] - b[j, Y], a[i, RADIUS] + b[j, RADIUS]
+    return dx * dx + dy * dy >= reach * reach
+
+
+@exact
+def _shared_area(a, i, b, j, scratch):
+    if math.isnan(a[i, RADIUS] + b[j, RADIUS]):
+        return np.nan
+    smaller = min(a[i, DX] * a[i, DY], b[j, DX] * b[j, DY])
+    polygon, other = scratch[0], scratch[1]
+    if smaller == 0 or not _place_corners(a, i, b, j, polygon):
+        return 0.0
+    count = _cut(polygon, 4, other, 0, -1.0, b[j, DX] / 2)
+    count = _cut(other, count, polygon, 0, 1.0, b[j, DX] / 2)
+    count = _cut(polygon, count, other, 1, -1.0, b[j, DY] / 2)
+    count = _cut(other, count, polygon, 1, 1.0, b[j, DY] / 2)
+    area = min(_area(polygon, count), smaller)
+    return area if area > SNAP * smaller else 0.0
+
+
+@exact
+def _place_corners(a, i, b, j, polygon):
+    """The corners of a, counter-clockwise, in the frame of b; False where one of b's sides parts the two."""
+    dx, dy, cos, sin = a[i, X] - b[j, X], a[i, Y] - b[j, Y], b[j, COS], b[j, SIN]
+    x, y = cos * dx + sin * dy, cos * dy - sin * dx
+    cos, sin = cos * a[i, COS] + sin * a[i, SIN], cos * a[i, SIN] - sin * a[i, COS]
+    if abs(sin) < SNAP:
+        cos, sin = math.copysign(1.0, cos), 0.0
+    elif abs(cos) < SNAP:
+        cos, sin = 0.0, math.copysign(1.0, sin)
+    length_x, length_y = cos * a[i, DX] / 2, sin * a[i, DX] / 2
+    width_x, width_y = -sin * a[i, DY] / 2, cos * a[i, DY] / 2
+    polygon[0, 0], polygon[0, 1] = x + length_x + width_x, y + length_y + width_y
+    polygon[1, 0], polygon[1, 1] = x - length_x + width_x, y - length_y + width_y
+    polygon[2, 0], polygon[2, 1] = x - length_x - width_x, y - length_y - width_y
+    polygon[3, 0], polygon[3, 1] = x + length_x - width_x, y + length_y - width_y
+    extent_x, extent_y = abs(length_x) + abs(width_x), abs(length_y) + abs(width_y)
+    return abs(x) - extent_x < b[j, DX] / 2 and abs(y) - extent_y < b[j, DY] / 2
+
+
+@exact
+def _cut(polygon, count, out, axis, sign, half):
+    """Keep the part with sign * coordinate <= half; returns its number of vertices."""
+    kept = 0
+    for k in range(count):
+        n = k + 1 if k + 1 < count else 0
+        here, there = half - sign * polygon[k, axis], half - sign * polygon[n, axis]
+        if here >= 0:
+            out[kept, 0], out[kept, 1] = polygon[k, 0], polygon[k, 1]
+            kept += 1
+        if (here > 0 and there < 0) or (here < 0 and there > 0):
+            share = here / (here - there)
+            out[kept, axis] = sign * half
+            out[kept, 1 - axis] = polygon[k, 1 - axis] + share * (polygon[n, 1 - axis] - polygon[k, 1 - axis])
+            kept += 1
+    return kept
+
+
+@exact
+def _area(polygon, count):
+    """The shoelace formula with the first vertex as origin, so that a flat polygon has area 0."""
+    twice = 0.0
+    for k in range(1, count - 1):
+        ax, ay = polygon[k, 0] - polygon[0, 0], polygon[k, 1] - polygon[0, 1]
+        bx, by = polygon[k + 1, 0] - polygon[0, 0], polygon[k + 1, 1] - polygon[0, 1]
+        twice += ax * by - ay * bx
+    return twice / 2
