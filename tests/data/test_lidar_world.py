@@ -1,14 +1,16 @@
 """The simulated lidar: rays against a plain computation, objects against their boxes, the same frame for a seed."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionseq.data.lidar_world import CLASS_NAMES, LidarSensor, Scene, draw_scene, render
-from visionseq.data.lidar_world.frame import first_hits
+from visionseq.data.lidar_world import CLASS_NAMES, LidarSensor, LidarWorld, Scene, draw_scene, render
 from visionseq.data.lidar_world.raycast import GROUND, NOTHING
+from visionseq.data.lidar_world.scan import first_hits
 from visionseq.data.lidar_world.shapes import ShapeTable
 from visionseq.errors import ConfigError
 
@@ -118,3 +120,23 @@ def test_drop_out_and_noise_follow_the_sensor():
 def test_a_sensor_that_cannot_be_is_refused(wrong):
     with pytest.raises(ConfigError, match="lidar"):
         LidarSensor(**wrong)
+
+
+def test_the_world_is_a_data_set_of_frames():
+    world = LidarWorld(3, seed=5, sensor=SMALL, min_points=4)
+    frames = [world.frame(index) for index in range(len(world))]
+    again = pickle.loads(pickle.dumps(world)).frame(2)  # noqa: S301 (our own bytes)
+    assert np.array_equal(frames[2].points, again.points)
+    assert np.array_equal(frames[2].boxes, again.boxes)
+    assert not np.array_equal(frames[0].points, LidarWorld(1, seed=6, sensor=SMALL).frame(0).points)
+    for index, frame in enumerate(frames):
+        assert frame.frame_id == world.frame_ids[index]
+        assert frame.points.shape[1] == len(world.features)
+        assert (frame.num_points >= 4).all()
+        assert len(frame.boxes) == len(frame.names) == len(frame.num_points) == len(frame.difficulty)
+        assert set(frame.names) <= set(world.class_names)
+        labels = world.labels(index)
+        assert labels.points.shape == (0, 4)
+        assert np.array_equal(labels.boxes, frame.boxes)
+    with pytest.raises(ConfigError, match="frames 0"):
+        LidarWorld(0)

@@ -4,8 +4,9 @@ Frame i of a world depends on (seed, i) alone. It serves demonstrations, tests a
 any recording; it does not replace one.
 """
 
-from visionseq.data.lidar_world.frame import LidarFrame, render
+from visionseq.data.lidar_world.scan import LidarScan, render
 from visionseq.data.lidar_world.scene import CLASS_NAMES, Scene, draw_scene
 from visionseq.data.lidar_world.sensor import LidarSensor
+from visionseq.data.lidar_world.world import LidarWorld
 
-__all__ = ["CLASS_NAMES", "LidarFrame", "LidarSensor", "Scene", "draw_scene", "render"]
+__all__ = ["CLASS_NAMES", "LidarScan", "LidarSensor", "LidarWorld", "Scene", "draw_scene", "render"]

@@ -11,7 +11,7 @@ from visionseq.kernels.threads import spread
 
 
 @dataclass(frozen=True)
-class LidarFrame:
+class LidarScan:
     """One turn of the sensor.
 
     Fields: `points` float32 [N, 4] (x, y, z, intensity in [0, 1]), `owner` int64 [N] (index of the object hit, negative
@@ -25,7 +25,7 @@ class LidarFrame:
     num_points: np.ndarray
 
 
-def render(scene: Scene, sensor: LidarSensor, random: np.random.Generator) -> LidarFrame:
+def render(scene: Scene, sensor: LidarSensor, random: np.random.Generator) -> LidarScan:
     """Cast all rays of the sensor into a scene.
 
     A return is as strong as its material reflects, the less the flatter the ray meets it; weak and far ones get lost.
@@ -40,7 +40,7 @@ def render(scene: Scene, sensor: LidarSensor, random: np.random.Generator) -> Li
     points = np.concatenate([directions * distance[..., None], intensity[..., None]], -1)[kept].astype(np.float32)
     owner = owner[kept]
     seen = np.bincount(owner[owner >= 0], minlength=len(scene.boxes))
-    return LidarFrame(points, owner, scene.boxes, scene.names, seen)
+    return LidarScan(points, owner, scene.boxes, scene.names, seen)
 
 
 def first_hits(scene: Scene, sensor: LidarSensor, directions: np.ndarray) -> tuple[np.ndarray, ...]:
