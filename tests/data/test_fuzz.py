@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from point_file_writers import write_feather, write_las, write_pcd, write_ply
 
 from visionseq.data.decode import MAX_PIXELS, decode_image
 from visionseq.data.idx import read_idx
@@ -23,12 +24,14 @@ from visionseq.data.image_folder import ImageFolder
 from visionseq.data.latents import LatentShards, LatentWriter
 from visionseq.data.pairs.dataset import open_pair_writer, open_pairs
 from visionseq.data.pairs.noise import draw_noise
+from visionseq.data.point_files import read_points
 from visionseq.data.webdataset import WebDatasetImages
 from visionseq.errors import DataError
 
 MEMORY = 1 << 30
 SECONDS = 60  # for one file; a healthy reader needs milliseconds
 NORMAL, MANY = 200, 1000
+COLUMNS = ("x", "y", "z", "intensity")
 
 
 def picture(seed: int) -> np.ndarray:
@@ -101,6 +104,14 @@ def image_case(name: str, kind: str, **keywords):
     return make, read_folder
 
 
+def point_case(name: str, write, *arguments):
+    def make(folder: Path) -> Path:
+        write(folder / name, np.random.default_rng(0).normal(0, 20, (40, 4)).astype(np.float32), *arguments)
+        return folder / name
+
+    return make, read_points
+
+
 FORMATS = {
     "idx": (make_idx, read_idx),
     "idx.gz": (lambda folder: make_idx(folder).with_suffix(".gz"), read_idx),
@@ -118,6 +129,15 @@ FORMATS = {
     "pair notes": (lambda folder: make_pairs(folder, "zip") / "pairs.json", read_pairs),
     "pair shard": (lambda folder: make_pairs(folder, "shards") / "pairs-000000000-000000003.safetensors", read_pairs),
     "latent shard": (make_latents, read_latents),
+    "npy": point_case("a.npy", np.save),
+    "ascii pcd": point_case("a.pcd", write_pcd, COLUMNS, "ascii"),
+    "binary pcd": point_case("a.pcd", write_pcd, COLUMNS, "binary"),
+    "compressed pcd": point_case("a.pcd", write_pcd, COLUMNS, "binary_compressed"),
+    "ascii ply": point_case("a.ply", write_ply, COLUMNS, "ascii"),
+    "binary ply": point_case("a.ply", write_ply, COLUMNS, "binary_big_endian"),
+    "las": point_case("a.las", write_las),
+    "laz": point_case("a.laz", write_las),
+    "feather": point_case("a.feather", write_feather, COLUMNS),
 }
 
 

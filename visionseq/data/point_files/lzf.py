@@ -1,0 +1,38 @@
+"""LZF (liblzf), the compression of PCD files: runs of bytes as they are, and references back to earlier ones."""
+
+import numba
+
+
+@numba.njit(nogil=True, cache=True)
+def unpack(source, target):
+    """Fill `target` (uint8) from `source`; the number of bytes written, or -1 where the data point outside."""
+    read, written = 0, 0
+    while read < len(source):
+        control = int(source[read])
+        read += 1
+        if control < 32:  # so many bytes, and one more, as they are
+            length = control + 1
+            if read + length > len(source) or written + length > len(target):
+                return -1
+            for _ in range(length):
+                target[written] = source[read]
+                read += 1
+                written += 1
+        else:
+            length = control >> 5
+            if length == 7:
+                if read >= len(source):
+                    return -1
+                length += int(source[read])
+                read += 1
+            if read >= len(source):
+                return -1
+            reference = written - ((control & 31) << 8) - int(source[read]) - 1
+            read += 1
+            length += 2
+            if reference < 0 or written + length > len(target):
+                return -1
+            for i in range(length):
+                target[written] = target[reference + i]
+                written += 1
+    return written
