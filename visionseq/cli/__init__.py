@@ -6,6 +6,8 @@ import sys
 
 def main(argv: list[str] | None = None) -> int:
     """Run `visionseq <command> ...` and return its exit code."""
+    # Read when torch loads its OpenMP, whose threads else spin for a millisecond on the cores that the kernels want.
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from visionseq.cli.console import run
 
     return run(sys.argv[1:] if argv is None else argv)

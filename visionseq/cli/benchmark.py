@@ -26,7 +26,7 @@ def benchmark(
         device: Where models run: cpu or cuda.
         threads: Threads of torch; default: its own choice.
         rounds: Repetitions; the medians of more rounds are steadier.
-        peers: Compare the kernels with the packages of the extra `bench` as well (fla-core, spikingjelly).
+        peers: Compare the kernels with fla-core (extra `bench`) and spikingjelly (extra `spiking`) as well.
 
     Examples:
         visionseq benchmark rectified_flow --out docs/benchmarks/rectified_flow.json

@@ -20,6 +20,7 @@ _EXTRAS = {
     "gpu": "sparse convolutions on CUDA",
     "viz": "recordings for the Rerun viewer",
     "bench": "the peers of the benchmarks",
+    "spiking": "the peer of the spiking kernels",
     "docs": "building the documentation",
     "dev": "tests and linting",
 }

@@ -86,8 +86,8 @@ def fla_delta_recurrence(q: Tensor, k: Tensor, v: Tensor, beta: Tensor) -> Tenso
 
 def spikingjelly_lif(x: Tensor, leak: Tensor, threshold: Tensor) -> Tensor:
     """A multi-step node with one leak and threshold for all channels; time comes first there."""
-    neuron = import_extra("spikingjelly.activation_based.neuron", "bench")
-    surrogate = import_extra("spikingjelly.activation_based.surrogate", "bench")
+    neuron = import_extra("spikingjelly.activation_based.neuron", "spiking")
+    surrogate = import_extra("spikingjelly.activation_based.surrogate", "spiking")
     node = neuron.LIFNode(
         tau=2.0,
         decay_input=False,
