@@ -1,0 +1,192 @@
+"""Windows, merging, layers, blocks, backbones and the 2D backbones."""
+
+import torch
+from golden_vector import ReadVector, close
+from torch import Tensor, nn
+
+from lion_handlers.compare import check_gradients, check_statistics, dtype_of, load, operator_of, sparse_of
+from visionseq.lion.backbone import LION3DBackboneOneStride, LION3DBackboneOneStride_Sparse
+from visionseq.lion.bev import BaseBEVBackbone, BaseBEVResBackbone
+from visionseq.lion.block import LIONBlock
+from visionseq.lion.layer import LIONLayer, PositionEmbedding
+from visionseq.lion.merge import PatchMerging3D
+from visionseq.lion.windows import group_places, window_order
+from visionseq.nn.sparse import SparseTensor
+
+
+def windows(vector: ReadVector) -> None:
+    for case in vector.config["cases"]:
+        name, shape = case["case"], tuple(case["spatial_shape_zyx"])
+        indices = vector[f"in/{name}/indices"].long()
+        for direction in "xy":
+            order = window_order(indices, shape, tuple(case["window_shape_xyz"]), case["shift"], direction)
+            assert torch.equal(order, vector[f"out/{name}/{direction}"])
+        groups = group_places(case["voxels_per_sample"], case["group_size"])
+        assert torch.equal(groups.sources, vector[f"out/{name}/flat2win"])
+        assert torch.equal(groups.places, vector[f"out/{name}/win2flat"])
+
+
+def merge(vector: ReadVector) -> None:
+    config = vector.config
+    layer = PatchMerging3D(config["dim"], config["down_scale_xyz"], config["diffusion"], config["diff_scale"])
+    x = sparse_of(vector, config["spatial_shape_zyx"], config["batch_size"])
+    load(layer, vector)
+    described = layer.describe(x)
+    close(described, vector["out/descriptor"], 1e-5)
+    if "out/response" in vector:
+        close(described.mean(1), vector["out/response"], 1e-5)
+        chosen = vector["out/selected_rows"]
+        generated = layer.generate(x, described)
+        around = torch.cat([x.indices[chosen]] * 4)
+        assert (generated[:, :2] == around[:, :2]).all() or len(generated) == len(around)
+        assert _as_set(generated) == _as_set(_neighbours(x.indices[chosen], x.spatial_shape))
+    merged = layer(x)
+    _check_sites(vector, merged.tensor)
+    assert torch.equal(merged.coarse, vector["out/unq_inv"])
+    close(merged.tensor.features, vector["out/features"], 1e-5)
+    (merged.tensor.features * vector["in/gy"]).sum().backward()
+    check_gradients(vector, layer, 1e-4, {"features": x.features})
+
+
+def layer(vector: ReadVector) -> None:
+    config, dtype = vector.config, dtype_of(vector)
+    options = {} if config["operator"] == "Stub" else {"d_state": config["d_state"]}
+    build = operator_of(config["operator"], options)
+    layer = LIONLayer(
+        config["dim"],
+        build,
+        config["window_shape"],
+        config["group_size"],
+        config["shift"],
+        direction=config["direction"],
+    )
+    x = sparse_of(vector, config["spatial_shape_zyx"], len(config["voxels_per_sample"]))
+    y = load(layer, vector, dtype).train()(x)
+    double = dtype == torch.float64
+    close(y.features, vector["out/features"], 1e-9 if double else 1e-5)
+    (y.features * vector["in/gy"]).sum().backward()
+    check_gradients(vector, layer, 1e-7 if double else 1e-4, {"features": x.features})
+
+
+def block(vector: ReadVector) -> None:
+    config, dtype = vector.config, dtype_of(vector)
+    double = dtype == torch.float64
+    options = {} if config["operator"] == "Stub" else {"d_state": config["d_state"]}
+    block = LIONBlock(
+        config["dim"],
+        operator_of(config["operator"], options),
+        config["depth"],
+        config["down_scales_xyz"],
+        config["window_shape"],
+        config["group_size"],
+        config["shift"],
+    )
+    load(block, vector, dtype).train(config["train"])
+    tolerance = 1e-8 if double else 1e-4
+    seen = _watch(
+        block, {f"{part}{i}": f"{part}.{i}" for part in ("encoder", "decoder") for i in range(config["depth"])}
+    )
+    x = sparse_of(vector, config["spatial_shape_zyx"], config["batch_size"])
+    y = block(x)
+    for name, expected in vector.tensors("out/pos_location").items():
+        grid = seen[f"encoder{name}"]  # a layer keeps its sites
+        close(PositionEmbedding.location(grid), expected, tolerance)
+    for name, found in seen.items():
+        close(found.features, vector[f"out/{name}_features"], tolerance)
+        assert torch.equal(found.indices, vector[f"out/{name}_indices"].long())
+    close(y.features, vector["out/features"], tolerance)
+    assert torch.equal(y.indices, vector["out/indices"].long())
+    (y.features * vector["in/gy"]).sum().backward()
+    check_gradients(vector, block, 1e-6 if double else 1e-3, {"features": x.features})
+    check_statistics(vector, block, "out/after/", tolerance)
+
+
+def backbone(vector: ReadVector) -> None:
+    config, dtype = vector.config, dtype_of(vector)
+    double = dtype == torch.float64
+    given = config["backbone_cfg"]
+    sparse = "sparse" in vector.path.stem
+    network = (LION3DBackboneOneStride_Sparse if sparse else LION3DBackboneOneStride)(
+        given["FEATURE_DIM"],
+        operator_of(given["OPERATOR"]["NAME"], given["OPERATOR"]["CFG"]),
+        given["WINDOW_SHAPE"],
+        given["GROUP_SIZE"],
+        given["DEPTHS"],
+        given["LAYER_DOWN_SCALES"],
+        given["DIFFUSION"],
+        given["DIFF_SCALE"],
+        given["SHIFT"],
+        given["DIRECTION"],
+    )
+    load(network, vector, dtype).train(config["train"])
+    tolerance = 1e-6 if double else 1e-3
+    stages = [f"{part}{i}" for i in range(1, 5) for part in ("linear_", "dow")]
+    seen = _watch(network, {name: name for name in (*stages, "linear_out", *(["dow_out"] if sparse else []))})
+    x = sparse_of(vector, config["grid_size_xyz"][::-1], config["batch_size"])
+    y = network(x)
+    for name, found in seen.items():
+        if f"out/{name}_features" in vector:
+            close(found.features, vector[f"out/{name}_features"], tolerance)
+        if f"out/{name}_indices" in vector:
+            assert torch.equal(found.indices, vector[f"out/{name}_indices"].long())
+    _check_sites(vector, y)
+    close(y.features, vector["out/features"], tolerance)
+    (y.features * vector["in/gy"]).sum().backward()
+    check_gradients(vector, network, 1e-5 if double else 1e-2, {"features": x.features})
+    check_statistics(vector, network, "out/after/", tolerance)
+
+
+def bev(vector: ReadVector) -> None:
+    config = vector.config
+    kind = BaseBEVResBackbone if "res" in vector.path.stem else BaseBEVBackbone
+    names = ("LAYER_NUMS", "LAYER_STRIDES", "NUM_FILTERS", "UPSAMPLE_STRIDES", "NUM_UPSAMPLE_FILTERS")
+    network = kind(config["input_channels"], *(config[name] for name in names))
+    load(network, vector)
+    x = vector["in/x"].clone().requires_grad_()
+    close(network.eval()(x), vector["out/eval"], 1e-4)
+    y = network.train()(x)
+    close(y, vector["out/train"], 1e-4)
+    (y * vector["in/gy"]).sum().backward()
+    check_gradients(vector, network, 1e-3, {"x": x})
+    check_statistics(vector, network, "out/after_train/", 1e-4)
+
+
+def _watch(module: nn.Module, names: dict[str, str]) -> dict[str, SparseTensor]:
+    """What the submodules give in the next call: name -> their sparse tensor."""
+    seen: dict[str, SparseTensor] = {}
+    for name, path in names.items():
+
+        def keep(_: nn.Module, __: tuple, output, name: str = name) -> None:
+            seen[name] = getattr(output, "tensor", output)
+
+        module.get_submodule(path).register_forward_hook(keep)
+    return seen
+
+
+def _check_sites(vector: ReadVector, found: SparseTensor) -> None:
+    assert torch.equal(found.indices, vector["out/indices"].long())
+    assert list(found.spatial_shape) == vector["out/spatial_shape"].tolist()
+
+
+def _neighbours(sites: Tensor, shape: tuple[int, ...]) -> Tensor:
+    found = []
+    for dy, dx in ((1, -1), (1, 1), (-1, -1), (-1, 1)):
+        moved = sites + torch.tensor([0, 0, dy, dx])
+        moved[:, 2].clamp_(0, shape[1] - 1)
+        moved[:, 3].clamp_(0, shape[2] - 1)
+        found.append(moved)
+    return torch.cat(found)
+
+
+def _as_set(sites: Tensor) -> set[tuple[int, ...]]:
+    return set(map(tuple, sites.tolist()))
+
+
+HANDLERS = {
+    "window_mapping": windows,
+    "merge_": merge,
+    "lion_layer": layer,
+    "lion_block": block,
+    "backbone_": backbone,
+    "bev_": bev,
+}

@@ -1,0 +1,138 @@
+"""Voxel feature encoders: points of any number in a voxel or pillar -> one feature (arXiv 2407.18232, 1812.05276).
+
+The voxel of a point is floor((p - minimum) / size), in float32; a point on the upper bound or beyond has none.
+
+Legend: N points, V voxels, F features of a point after x, y, z, D channels.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from visionseq.errors import ConfigError
+from visionseq.lion.normalisation import RowBatchNorm
+from visionseq.nn.sparse import SparseTensor
+
+
+class DynamicVoxelVFE(nn.Module):
+    """Two linear layers with a maximum over the voxel after each.
+
+    Args:
+        point_features: columns of a point, x, y, z included.
+        num_filters: output channels of each layer.
+        voxel_size: x, y, z in metres.
+        point_cloud_range: x, y, z minima, then maxima, in metres.
+        use_absolute_xyz: feed x, y, z themselves, and not only relative to the voxel.
+        with_distance: feed the distance from the sensor.
+    """
+
+    axes = 3  # of x, y, z that are binned
+
+    def __init__(
+        self,
+        point_features: int,
+        num_filters: Sequence[int],
+        voxel_size: Sequence[float],
+        point_cloud_range: Sequence[float],
+        use_absolute_xyz: bool = True,
+        with_distance: bool = False,
+    ):
+        super().__init__()
+        if point_features < 3 or not num_filters:
+            raise ConfigError(
+                f"vfe: {point_features} point features, filters {list(num_filters)}; expected at least x, y, z"
+            )
+        self.use_absolute_xyz, self.with_distance = use_absolute_xyz, with_distance
+        low, high, size = torch.tensor(point_cloud_range[:3]), torch.tensor(point_cloud_range[3:]), voxel_size
+        self.register_buffer("low", low.float(), persistent=False)
+        self.register_buffer("size", torch.tensor(size).float(), persistent=False)
+        self.grid = tuple(((high - low).double() / torch.tensor(size).double()).round().long().tolist())
+        width = point_features + 3 + 3 * use_absolute_xyz + with_distance
+        widths = [width, *num_filters]
+        last = len(num_filters) - 1
+        self.pfn_layers = nn.ModuleList(
+            _PointLayer(inputs, outputs, last=i == last) for i, (inputs, outputs) in enumerate(pairwise(widths))
+        )
+
+    @property
+    def spatial_shape(self) -> tuple[int, int, int]:
+        """(Z, Y, X) of the result; one layer for pillars."""
+        x, y, z = self.grid
+        return (z if self.axes == 3 else 1), y, x
+
+    def forward(self, points: Tensor, batch_size: int) -> SparseTensor:
+        """Points [N, 1 + 3 + F] with the sample in column 0 -> features [V, D], rows by (sample, x, y, z)."""
+        points, voxel_of_point, indices = self.group(points)
+        features = self.decorate(points, voxel_of_point, indices)
+        for layer in self.pfn_layers:
+            features = layer(features, voxel_of_point, len(indices))
+        return SparseTensor(features, indices, self.spatial_shape, batch_size)
+
+    def group(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The points that have a voxel, the row of each one's voxel int64 [N], and the voxels' indices [V, 4]."""
+        place = ((points[:, 1:4] - self.low) / self.size).floor()[:, : self.axes]
+        grid = torch.tensor(self.grid[: self.axes], device=points.device)
+        kept = ((place >= 0) & (place < grid)).all(1)  # false for NaN
+        points, place = points[kept], place[kept].long()
+        key = points[:, 0].long()
+        for axis in range(self.axes):
+            key = key * self.grid[axis] + place[:, axis]
+        key, voxel_of_point = key.unique(return_inverse=True)
+        columns = []
+        for axis in reversed(range(self.axes)):
+            columns.append(key % self.grid[axis])
+            key = key.div(self.grid[axis], rounding_mode="floor")
+        if self.axes == 2:
+            columns.insert(0, torch.zeros_like(key))
+        return points, voxel_of_point, torch.stack([key, *columns], 1)
+
+    def decorate(self, points: Tensor, voxel_of_point: Tensor, indices: Tensor) -> Tensor:
+        """What the first layer sees: the point's columns, and its place relative to the voxel's mean and centre."""
+        xyz = points[:, 1:4]
+        sums = xyz.new_zeros((len(indices), 4)).index_add_(
+            0, voxel_of_point, torch.cat([xyz, xyz.new_ones((len(xyz), 1))], 1)
+        )
+        mean = sums[:, :3] / sums[:, 3:]
+        place = indices[:, [3, 2, 1]].to(xyz.dtype)
+        centre = place * self.size.to(xyz.dtype) + (self.size / 2 + self.low).to(xyz.dtype)
+        if self.axes == 2:
+            centre[:, 2] = self.size[2] / 2 + self.low[2]
+        own = points[:, 1 if self.use_absolute_xyz else 4 :]
+        parts = [own, xyz - mean[voxel_of_point], xyz - centre[voxel_of_point]]
+        if self.with_distance:
+            parts.append(xyz.norm(dim=1, keepdim=True))
+        return torch.cat(parts, 1)
+
+
+class DynamicPillarVFE(DynamicVoxelVFE):
+    """The same with pillars: only x and y are binned, z is neither checked nor binned; indices have z = 0."""
+
+    axes = 2
+
+
+class _PointLayer(nn.Module):
+    """Linear, BatchNorm, ReLU; the voxel's maximum is returned, or appended to each point where layers follow."""
+
+    def __init__(self, inputs: int, outputs: int, last: bool):
+        super().__init__()
+        self.last = last
+        self.linear = nn.Linear(inputs, outputs if last else outputs // 2, bias=False)
+        self.norm = RowBatchNorm(self.linear.out_features, eps=1e-3, momentum=0.01)
+
+    def forward(self, x_ND: Tensor, voxel_of_point: Tensor, voxels: int) -> Tensor:
+        x_ND = self.norm(self.linear(x_ND)).relu()
+        highest = voxel_maximum(x_ND, voxel_of_point, voxels)
+        return highest if self.last else torch.cat([x_ND, highest.index_select(0, voxel_of_point)], 1)
+
+
+def voxel_maximum(x_ND: Tensor, voxel_of_point: Tensor, voxels: int) -> Tensor:
+    """[V, D]; of equal maxima the first point alone gets the gradient."""
+    where = voxel_of_point[:, None].expand_as(x_ND)
+    with torch.no_grad():
+        highest = x_ND.new_empty((voxels, x_ND.shape[1])).scatter_reduce_(0, where, x_ND, "amax", include_self=False)
+        rows = torch.arange(len(x_ND), device=x_ND.device)[:, None].expand_as(x_ND)
+        candidates = torch.where(x_ND == highest.index_select(0, voxel_of_point), rows, len(x_ND))
+        first = torch.full_like(highest, len(x_ND), dtype=torch.int64).scatter_reduce_(0, where, candidates, "amin")
+    return x_ND.gather(0, first)

@@ -1,0 +1,56 @@
+"""spconv as another backend of the sparse convolutions: on CUDA, where `VISIONSEQ_SPARSE=spconv` asks for it.
+
+Nothing is chosen silently: without the variable the plain torch form serves everywhere.
+"""
+
+import logging
+import os
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from visionseq.errors import KernelError, import_extra
+from visionseq.nn.sparse.tensor import SparseTensor
+
+if TYPE_CHECKING:
+    from visionseq.nn.sparse.convolution import _SparseConvolution
+
+VARIABLE = "VISIONSEQ_SPARSE"
+_log = logging.getLogger("visionseq.nn.sparse")
+
+
+def uses_spconv(features: Tensor) -> bool:
+    """Whether spconv is asked for; raises `KernelError` where it cannot serve."""
+    name = os.environ.get(VARIABLE, "torch")
+    if name not in ("torch", "spconv"):
+        raise KernelError(f"{VARIABLE}={name}, expected torch or spconv")
+    if name == "torch":
+        return False
+    if not features.is_cuda:
+        raise KernelError(f"{VARIABLE}=spconv: the features are on {features.device}, spconv trains on CUDA alone")
+    _announce()
+    return True
+
+
+@lru_cache(1)
+def _announce() -> None:
+    import_extra("spconv", "gpu")
+    _log.info("sparse convolutions: spconv serves")
+
+
+def convolve(layer: "_SparseConvolution", x: SparseTensor) -> SparseTensor:
+    """The layer by spconv, on the layer's own parameters."""
+    spconv: Any = import_extra("spconv.pytorch", "gpu")
+    given = spconv.SparseConvTensor(x.features, x.indices.int(), list(x.spatial_shape), x.batch_size)
+    kind = f"{'SubM' if layer.submanifold else 'Sparse'}Conv{layer.axes}d"
+    shape = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    twin = getattr(spconv, kind)(layer.in_channels, layer.out_channels, *map(list, shape), bias=layer.bias is not None)
+    twin.weight = layer.weight
+    if layer.bias is not None:
+        twin.bias = layer.bias
+    twin.train(layer.training)
+    found = twin(given)
+    if layer.submanifold:
+        return x.with_features(found.features)
+    return SparseTensor(found.features, found.indices.long(), tuple(found.spatial_shape), x.batch_size)

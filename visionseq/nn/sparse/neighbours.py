@@ -1,0 +1,97 @@
+"""Which input site contributes to which output site under which element of the kernel.
+
+A rule book is a list over the kernel's elements (the last axis fastest) of pairs (input rows, output rows). Within one
+element no row occurs twice on either side, so adding its contributions is deterministic.
+
+Legend: V sites, D axes.
+"""
+
+import itertools
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from visionseq.nn.sparse.tensor import site_keys
+
+Pairs = tuple[Tensor, Tensor]
+Axes = tuple[int, ...]
+
+
+class RuleBook(NamedTuple):
+    """Fields: `pairs` for each element of the kernel, `outputs` the number of output sites."""
+
+    pairs: list[Pairs]
+    outputs: int
+
+
+def submanifold_rules(indices: Tensor, spatial_shape: Axes, kernel_size: Axes, dilation: Axes) -> RuleBook:
+    """out[p] takes in[p + (k - kernel // 2) * dilation] wherever that is a site; the output sites are the input's."""
+    keys = site_keys(indices, spatial_shape)
+    order = keys.argsort()
+    known = keys[order]
+    rows = torch.arange(len(keys), device=keys.device)
+    strides = [math.prod(spatial_shape[axis + 1 :]) for axis in range(len(spatial_shape))]
+    elements = list(itertools.product(*map(range, kernel_size)))
+    found: dict[Axes, Pairs] = {}
+    for element in elements:
+        step = tuple((k - size // 2) * d for k, size, d in zip(element, kernel_size, dilation, strict=True))
+        mirrored = tuple(-s for s in step)
+        if mirrored in found:  # whoever sees me there is seen by me here
+            inputs, outputs = found[mirrored]
+            found[step] = (outputs, inputs)
+        elif not any(step):
+            found[step] = (rows, rows)
+        else:
+            found[step] = _shifted(indices, spatial_shape, step, strides, keys, known, order)
+    return RuleBook(list(found.values()), len(keys))
+
+
+def _shifted(
+    indices: Tensor, spatial_shape: Axes, step: Axes, strides: list[int], keys: Tensor, known: Tensor, order: Tensor
+) -> Pairs:
+    # Beyond the border a key would wrap around to another row: mask before searching.
+    inside = torch.ones(len(indices), dtype=torch.bool, device=indices.device)
+    for axis, (size, s) in enumerate(zip(spatial_shape, step, strict=True), 1):
+        if s:
+            place = indices[:, axis] + s
+            inside &= (place >= 0) & (place < size)
+    outputs = inside.nonzero()[:, 0]
+    wanted = keys[outputs] + sum(s * stride for s, stride in zip(step, strides, strict=True))
+    place = torch.searchsorted(known, wanted).clamp_(max=max(len(known) - 1, 0))
+    there = known[place] == wanted
+    return order[place[there]], outputs[there]
+
+
+def strided_rules(
+    indices: Tensor, spatial_shape: Axes, kernel_size: Axes, stride: Axes, padding: Axes, dilation: Axes
+) -> tuple[RuleBook, Tensor, Axes]:
+    """The rule book, the output indices [V', 1 + D] in lexicographic order, and the output's spatial shape.
+
+    An output site q exists where an input site p and an element k have p = q * stride - padding + k * dilation.
+    """
+    arguments = zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True)
+    shape = tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in arguments)
+    device = indices.device
+    steps, low = torch.tensor(stride, device=device), torch.tensor(padding, device=device)
+    limit, spread = torch.tensor(shape, device=device), torch.tensor(dilation, device=device)
+    candidates: list[Pairs] = []
+    for element in itertools.product(*map(range, kernel_size)):
+        reached = indices[:, 1:] + low - torch.tensor(element, device=device) * spread
+        place = reached.div(steps, rounding_mode="floor")
+        valid = ((reached == place * steps) & (place >= 0) & (place < limit)).all(1)
+        sites = torch.cat([indices[valid, :1], place[valid]], 1)
+        candidates.append((valid.nonzero()[:, 0], site_keys(sites, shape)))
+    keys, of_candidate = torch.cat([key for _, key in candidates]).unique(return_inverse=True)
+    rows = of_candidate.split([len(inputs) for inputs, _ in candidates])
+    pairs = [(inputs, row) for (inputs, _), row in zip(candidates, rows, strict=True)]
+    return RuleBook(pairs, len(keys)), _indices_of(keys, shape), shape
+
+
+def _indices_of(keys: Tensor, shape: Axes) -> Tensor:
+    columns = []
+    for size in reversed(shape):
+        columns.append(keys % size)
+        keys = keys.div(size, rounding_mode="floor")
+    return torch.stack([keys, *reversed(columns)], 1)
