@@ -18,6 +18,7 @@ COMMANDS = {
     "validate": "measure a checkpoint on the validation data",
     "test": "measure a checkpoint on the test data",
     "predict": "write a checkpoint's predictions to files",
+    "detect": "find objects in point clouds from files",
     "sample": "draw images from a model: a grid and an npz",
     "score": "measure how near generated images are to real ones",
     "pairs": "generate the (noise, image) pairs of a teacher",

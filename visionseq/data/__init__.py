@@ -9,6 +9,8 @@ _HOMES = {
     "Batch": "visionseq.data.batch",
     "ImageBatch": "visionseq.data.batch",
     "PairBatch": "visionseq.data.batch",
+    "PointCloudBatch": "visionseq.data.lidar.batch",
+    "PointCloudData": "visionseq.data.lidar.data",
     "PairData": "visionseq.data.pair_data",
     "DataModule": "visionseq.data.module",
     "ImageData": "visionseq.data.image_data",
@@ -24,7 +26,7 @@ _HOMES = {
     "generator_for": "visionseq.data.seeding",
     "seed_of": "visionseq.data.seeding",
 }
-_NEED_TRAIN = {"visionseq.data.module", "visionseq.data.image_data", "visionseq.data.pair_data"}
+_NEED_TRAIN = {f"visionseq.data.{name}" for name in ("module", "image_data", "pair_data", "lidar.data")}
 __all__ = sorted(_HOMES)
 
 

@@ -8,6 +8,7 @@ Legend: N points, V voxels, F features of a point after x, y, z, D channels.
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,10 +46,11 @@ class DynamicVoxelVFE(nn.Module):
                 f"vfe: {point_features} point features, filters {list(num_filters)}; expected at least x, y, z"
             )
         self.use_absolute_xyz, self.with_distance = use_absolute_xyz, with_distance
-        low, high, size = torch.tensor(point_cloud_range[:3]), torch.tensor(point_cloud_range[3:]), voxel_size
-        self.register_buffer("low", low.float(), persistent=False)
-        self.register_buffer("size", torch.tensor(size).float(), persistent=False)
-        self.grid = tuple(((high - low).double() / torch.tensor(size).double()).round().long().tolist())
+        # Float32 whatever the dtype of the points, as the range of trained detectors is; only double precision tells.
+        low, half = np.float32(point_cloud_range[:3]), np.float32(np.array(voxel_size) / 2)
+        self.low, self.first_centre, self.size = low.tolist(), (half + low).tolist(), list(voxel_size)
+        spans = zip(point_cloud_range[:3], point_cloud_range[3:], voxel_size, strict=True)
+        self.grid = tuple(round((high - low) / size) for low, high, size in spans)
         width = point_features + 3 + 3 * use_absolute_xyz + with_distance
         widths = [width, *num_filters]
         last = len(num_filters) - 1
@@ -72,7 +74,7 @@ class DynamicVoxelVFE(nn.Module):
 
     def group(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The points that have a voxel, the row of each one's voxel int64 [N], and the voxels' indices [V, 4]."""
-        place = ((points[:, 1:4] - self.low) / self.size).floor()[:, : self.axes]
+        place = ((points[:, 1:4] - points.new_tensor(self.low)) / points.new_tensor(self.size)).floor()[:, : self.axes]
         grid = torch.tensor(self.grid[: self.axes], device=points.device)
         kept = ((place >= 0) & (place < grid)).all(1)  # false for NaN
         points, place = points[kept], place[kept].long()
@@ -95,10 +97,10 @@ class DynamicVoxelVFE(nn.Module):
             0, voxel_of_point, torch.cat([xyz, xyz.new_ones((len(xyz), 1))], 1)
         )
         mean = sums[:, :3] / sums[:, 3:]
-        place = indices[:, [3, 2, 1]].to(xyz.dtype)
-        centre = place * self.size.to(xyz.dtype) + (self.size / 2 + self.low).to(xyz.dtype)
+        first = xyz.new_tensor(self.first_centre)
+        centre = indices[:, [3, 2, 1]].to(xyz.dtype) * xyz.new_tensor(self.size) + first
         if self.axes == 2:
-            centre[:, 2] = self.size[2] / 2 + self.low[2]
+            centre[:, 2] = first[2]
         own = points[:, 1 if self.use_absolute_xyz else 4 :]
         parts = [own, xyz - mean[voxel_of_point], xyz - centre[voxel_of_point]]
         if self.with_distance:

@@ -69,7 +69,7 @@ class OptimizerConfig:
         return factor
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        groups = _by_decay(parameters, self.weight_decay)
+        groups = by_decay(parameters, self.weight_decay)
         options: dict[str, Any] = {"lr": self.lr}
         # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
         options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
@@ -83,7 +83,7 @@ class OptimizerConfig:
         return optimizer
 
 
-def _by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+def by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: those that decay, and, where there are any, those that are exempt."""
     exempt = [parameter for parameter in parameters if getattr(parameter, "_no_weight_decay", False)]
     if not exempt or not weight_decay:

@@ -1,4 +1,4 @@
-"""What `visionseq predict` writes: one npz per batch."""
+"""What `visionseq predict` writes: one npz per batch, or what the task makes of it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +13,10 @@ from visionseq.training.run_folder import PREDICTIONS
 
 
 class Predictions(BasePredictionWriter):
-    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B] where there is one."""
+    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B] where there is one.
+
+    A task whose predictions are no arrays has a method `write_predictions(folder, prediction, batch)` instead.
+    """
 
     def __init__(self):
         super().__init__(write_interval="batch")
@@ -28,6 +31,9 @@ class Predictions(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
+        if hasattr(pl_module, "write_predictions"):
+            pl_module.write_predictions(Path(trainer.default_root_dir) / PREDICTIONS, prediction, batch)
+            return
         arrays = {"prediction": prediction.float().cpu().numpy()}
         if getattr(batch, "index", None) is not None:
             arrays["index"] = batch.index.cpu().numpy()

@@ -36,7 +36,7 @@ class DrawnBoxes:
     @property
     def corners(self) -> np.ndarray:
         """[M, 8, 3], in the order that `EDGES` refers to."""
-        return boxes_to_corners(np.asarray(self.boxes, np.float64).reshape(len(self), -1)[:, :7])
+        return boxes_to_corners(np.asarray(self.boxes, np.float64)[:, :7].reshape(-1, 7))
 
     def colour(self, row: int) -> tuple[int, int, int]:
         return TRUTH if self.scores is None else PALETTE[int(self.labels[row]) % len(PALETTE)]

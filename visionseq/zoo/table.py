@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MODELS = {
     ("rectified_flow", "EDMDenoiser"): "visionseq.rectified_flow.model",
     ("rectified_flow", "EDMVelocity"): "visionseq.rectified_flow.model",
+    ("lion", "LionDetector"): "visionseq.lion.model",
     ("metrics", "FeatureCNN"): "visionseq.metrics.features",
 }
 

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from visionseq.lion.layer import Operator, operator
 from visionseq.nn.sparse import SparseTensor
 
-
 SMALL = 0.1  # gradients that vanish in exact arithmetic, as of a bias before BatchNorm, have only rounding errors
 
 
@@ -38,6 +37,7 @@ def dtype_of(vector: ReadVector, key: str = "in/features") -> torch.dtype:
 def load(module: nn.Module, vector: ReadVector, dtype: torch.dtype = torch.float32) -> nn.Module:
     """The module with exactly the state of the file."""
     state = {k: v.reshape(()) if k.endswith("num_batches_tracked") else v for k, v in vector.state.items()}
+    state.pop("global_step", None)  # a counter of the official trainer
     module.load_state_dict(state, strict=True)
     return module.to(dtype)
 

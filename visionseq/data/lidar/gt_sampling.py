@@ -1,0 +1,164 @@
+"""Ground-truth sampling: objects of the database pasted into a scene where nothing is in their way (arXiv 1812.05784).
+
+A class has a permutation of its objects and a pointer into it; when the pointer has reached the end a new permutation
+is drawn. In training every sample draws afresh, by its own generator, so that it depends on nothing before it.
+
+Legend: M boxes of the scene, S sampled ones, N points.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from visionseq.data.lidar.augment import Random
+from visionseq.data.lidar.database import GroundTruthDatabase
+from visionseq.errors import ConfigError
+from visionseq.geometry import Calibration, bev_iou
+from visionseq.geometry.boxes import enlarge
+from visionseq.geometry.point_tests import DATABASE, points_in_boxes
+
+
+class PastedScene(NamedTuple):
+    """Fields: `points` [N', C], those of the objects first; `boxes` [M', 7 or 9]; `names` [M']."""
+
+    points: np.ndarray
+    boxes: np.ndarray
+    names: np.ndarray
+
+
+class ObjectDraw:
+    """Objects of one class in random order, without an end."""
+
+    def __init__(self, numbers: np.ndarray):
+        self.numbers, self.order, self.pointer = numbers, np.arange(len(numbers)), len(numbers)
+
+    def take(self, count: int, random: Random) -> np.ndarray:
+        """The next `count` objects; fewer where the permutation ends."""
+        if self.pointer >= len(self.numbers):
+            self.order, self.pointer = random.permutation(len(self.numbers)), 0
+        taken = self.order[self.pointer : self.pointer + count]
+        self.pointer += count
+        return self.numbers[taken]
+
+
+@dataclass
+class GroundTruthSampling:
+    """Pasting of database objects.
+
+    Args:
+        database: folder that `build_database` wrote.
+        sample_groups: class -> objects to sample for a scene, in this order.
+        min_points: an object must have as many, for all classes or by class.
+        limit_whole_scene: count the scene's own objects towards the number.
+        use_road_plane: put objects onto the scene's road plane, where it has one.
+        remove_extra_width: added to the boxes' sizes for the removal of scene points below objects.
+        removed_difficulty: objects of these difficulties are not used (-1: unknown, or beyond hard).
+    """
+
+    database: str
+    sample_groups: Mapping[str, int]
+    min_points: int | Mapping[str, int] = 5
+    limit_whole_scene: bool = False
+    use_road_plane: bool = False
+    remove_extra_width: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    removed_difficulty: Sequence[int] = field(default_factory=list)
+
+    def __post_init__(self):
+        if not isinstance(self.database, GroundTruthDatabase) and not Path(self.database).is_dir():
+            raise ConfigError(f"gt_sampling: the database {self.database} is not there; `prepare.py` writes it")
+        self._opened: GroundTruthDatabase | None = None
+
+    @property
+    def objects(self) -> GroundTruthDatabase:
+        if self._opened is None:
+            given = self.database
+            self._opened = given if isinstance(given, GroundTruthDatabase) else GroundTruthDatabase(given)
+        return self._opened
+
+    def draws(self) -> dict[str, ObjectDraw]:
+        """A fresh draw for each class of the groups."""
+        database = self.objects
+        usable = ~np.isin(database.difficulty, list(self.removed_difficulty))
+        found = {}
+        for name in self.sample_groups:
+            least = self.min_points if isinstance(self.min_points, int) else self.min_points.get(name, 0)
+            rows = usable & (database.names == name) & (database.counts >= least)
+            found[name] = ObjectDraw(rows.nonzero()[0])
+        return found
+
+    def apply(
+        self,
+        points: np.ndarray,
+        boxes: np.ndarray,
+        names: np.ndarray,
+        random: Random,
+        draws: Mapping[str, ObjectDraw] | None = None,
+        road_plane: np.ndarray | None = None,
+        calibration: Calibration | None = None,
+    ) -> PastedScene:
+        """The scene with objects pasted.
+
+        Args:
+            points: float32 [N, 3 + C], columns as the database has them.
+            boxes: float32 [M, 7 or 9] of all classes: all of them are in the way.
+            names: str [M].
+            random: what draws.
+            draws: the state to go on from; None: a fresh one.
+            road_plane: (a, b, c, d) in the rectified camera frame, used with `calibration`.
+        """
+        draws = self.draws() if draws is None else draws
+        existing, pasted, labels = boxes, [], []
+        for name, wanted in self.sample_groups.items():
+            count = wanted - int((names == name).sum()) if self.limit_whole_scene else wanted
+            if count <= 0 or not len(draws[name].numbers):
+                continue
+            numbers = draws[name].take(count, random)
+            sampled = self.objects.boxes[numbers][:, : boxes.shape[1]]
+            free = _without_collision(sampled, existing)
+            existing = np.concatenate([existing, sampled[free]])
+            pasted += numbers[free].tolist()
+            labels += [name] * int(free.sum())
+        if not pasted:
+            return PastedScene(points, boxes, names)
+        added = existing[len(boxes) :].copy()
+        heights = np.zeros(len(added), np.float32)
+        if self.use_road_plane and road_plane is not None and calibration is not None:
+            added, heights = on_road_plane(added, road_plane, calibration)
+        objects = []
+        for number, height in zip(pasted, heights, strict=True):
+            own = self.objects.points_of(number)
+            own[:, :3] += self.objects.boxes[number, :3]
+            own[:, 2] -= height
+            objects.append(own)
+        below = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
+        everything = np.concatenate([*objects, points[~below]])
+        return PastedScene(everything, np.concatenate([boxes, added]), np.concatenate([names, np.array(labels)]))
+
+
+def on_road_plane(boxes: np.ndarray, plane: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
+    """The boxes with their lower faces on the plane, and by how much each came down."""
+    a, b, c, d = plane
+    centre = calibration.lidar_to_rect(boxes[:, :3])
+    centre[:, 1] = (-d - a * centre[:, 0] - c * centre[:, 2]) / b
+    ground = calibration.rect_to_lidar(centre)[:, 2]
+    down = (boxes[:, 2] - boxes[:, 5] / 2 - ground).astype(np.float32)
+    moved = boxes.copy()
+    moved[:, 2] -= down
+    return moved, down
+
+
+def _without_collision(sampled: np.ndarray, existing: np.ndarray) -> np.ndarray:
+    """Mask [S]: those that touch neither the scene nor each other; of a pair that does, both are out."""
+    if not len(sampled):
+        return np.zeros(0, bool)
+    boxes = torch.from_numpy(np.ascontiguousarray(sampled[:, :7]))
+    each = bev_iou(boxes, boxes).numpy()
+    np.fill_diagonal(each, 0)
+    worst = each.max(1)
+    if len(existing):
+        worst = worst + bev_iou(boxes, torch.from_numpy(np.ascontiguousarray(existing[:, :7]))).numpy().max(1)
+    return worst == 0

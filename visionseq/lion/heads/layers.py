@@ -1,0 +1,16 @@
+"""Branches of the dense heads: convolutions with norm and ReLU, then one to the wanted number of channels."""
+
+from torch import nn
+
+HEAT_BIAS = -2.19  # sigmoid gives 0.1: few cells hold an object
+
+
+def branch(channels: int, outputs: int, num_conv: int, bias: bool, eps: float, momentum: float) -> nn.Sequential:
+    """`num_conv` convolutions 3 x 3, the last one to `outputs` channels with bias and nothing after it."""
+    layers: list[nn.Module] = [convolution(channels, channels, bias, eps, momentum) for _ in range(num_conv - 1)]
+    return nn.Sequential(*layers, nn.Conv2d(channels, outputs, 3, padding=1, bias=True))
+
+
+def convolution(inputs: int, outputs: int, bias: bool, eps: float, momentum: float) -> nn.Sequential:
+    norm = nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias), norm, nn.ReLU())

@@ -1,0 +1,271 @@
+"""The query-based head of the nuScenes detectors: TransFusion (arXiv 2203.11496) in LION's variant.
+
+Each proposal attends to its own neighbourhood of the map and to nothing else. The head works on the transposed map
+[B, C, X, Y]; a cell's number is ix * Y + iy.
+
+Legend: B samples, P proposals, C classes, D hidden channels, L cells of a neighbourhood.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from visionseq.lion.detections import Detections
+from visionseq.lion.heads.center import within
+from visionseq.lion.heads.layers import HEAT_BIAS
+from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
+from visionseq.lion.heads.suppression import Suppression
+from visionseq.lion.heads.transfusion_targets import Assignment, Costs, MapFrame, assign, bottom_iou, heat_targets
+
+REACH = 20  # cells that a proposal sees in each direction
+BRANCHES = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}
+BRANCH_CHANNELS = 64
+NO_HEAT = 1e-12
+
+
+class TransFusionHead(nn.Module):
+    """Peaks of a heat map become proposals, which one decoder layer turns into boxes with velocity.
+
+    Args:
+        input_channels: of the map.
+        class_names: of the detector.
+        point_cloud_range, voxel_size: of the voxels, metres.
+        num_proposals, hidden_channel, num_heads, ffn_channel, dropout: of the decoder.
+        bn_momentum: of the norms.
+        nms_kernel_size: a peak is the highest within so many cells.
+        small_classes: numbers, from 0, of those of which every cell may become a proposal, and which are suppressed
+            class by class; pedestrian and traffic_cone of nuScenes.
+        feature_map_stride: voxels of a cell.
+        gaussian_overlap, min_radius: of the heat map.
+        costs: values of `Costs`.
+        cls_weight, bbox_weight, hm_weight, iou_weight, code_weights: of the losses.
+        score_thresh: scores must be above.
+        post_center_range: centres must lie within.
+        iou_rectifier: weight of the predicted IoU in the score.
+        nms_thresh, nms_pre, nms_post: for the small classes.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        class_names: Sequence[str],
+        point_cloud_range: Sequence[float],
+        voxel_size: Sequence[float],
+        num_proposals: int = 200,
+        hidden_channel: int = 128,
+        num_heads: int = 8,
+        ffn_channel: int = 256,
+        dropout: float = 0.0,
+        bn_momentum: float = 0.1,
+        nms_kernel_size: int = 3,
+        small_classes: Sequence[int] = (8, 9),
+        feature_map_stride: int = 2,
+        gaussian_overlap: float = 0.1,
+        min_radius: int = 2,
+        costs: Mapping[str, Any] | None = None,
+        cls_weight: float = 1.0,
+        bbox_weight: float = 0.25,
+        hm_weight: float = 1.0,
+        iou_weight: float = 0.5,
+        code_weights: Sequence[float] = (1.0,) * 8 + (0.2, 0.2),
+        score_thresh: float = 0.0,
+        post_center_range: Sequence[float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
+        iou_rectifier: float = 0.5,
+        nms_thresh: float = 0.175,
+        nms_pre: int = 1000,
+        nms_post: int = 100,
+    ):
+        super().__init__()
+        self.classes, self.num_proposals, self.nms_kernel_size = len(class_names), num_proposals, nms_kernel_size
+        self.small = list(small_classes)
+        self.frame = MapFrame(
+            tuple(point_cloud_range), tuple(voxel_size), feature_map_stride, gaussian_overlap, min_radius
+        )
+        self.costs = Costs(**(costs or {}))
+        self.weights = {"heatmap": hm_weight, "cls": cls_weight, "bbox": bbox_weight, "iou": iou_weight}
+        self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
+        self.register_buffer("limits", torch.tensor(post_center_range).float(), persistent=False)
+        self.score_thresh, self.iou_rectifier = score_thresh, iou_rectifier
+        self.suppression = Suppression("class_agnostic", (nms_thresh,), nms_pre, nms_post)
+        self.shared_conv = nn.Conv2d(input_channels, hidden_channel, 3, padding=1)
+        self.heatmap_head = nn.Sequential(
+            _ConvNormReLU(hidden_channel, bn_momentum), nn.Conv2d(hidden_channel, self.classes, 3, padding=1)
+        )
+        self.class_encoding = nn.Conv1d(self.classes, hidden_channel, 1)
+        self.decoder = _DecoderLayer(hidden_channel, num_heads, ffn_channel, dropout, bn_momentum)
+        branches = {**BRANCHES, "heatmap": self.classes}
+        self.prediction_head = nn.ModuleDict({
+            name: nn.Sequential(
+                nn.Sequential(
+                    nn.Conv1d(hidden_channel, BRANCH_CHANNELS, 1),
+                    nn.BatchNorm1d(BRANCH_CHANNELS, momentum=bn_momentum),
+                    nn.ReLU(),
+                ),
+                nn.Conv1d(BRANCH_CHANNELS, count, 1),
+            )
+            for name, count in branches.items()
+        })  # fmt: skip
+        nn.init.constant_(self.prediction_head["heatmap"][-1].bias, HEAT_BIAS)
+        for parameter in self.decoder.parameters():
+            if parameter.ndim > 1:
+                nn.init.xavier_uniform_(parameter)
+
+    def forward(self, x_BCYX: Tensor) -> dict[str, Tensor]:
+        """Of each proposal [B, channels, P] by branch, its class `query_labels` [B, P], the heat of the classes at its
+        cell `query_heatmap_score` [B, C, P]; and the logits `dense_heatmap` [B, C, X, Y].
+        """
+        features = self.shared_conv(x_BCYX.transpose(2, 3))
+        logits = self.heatmap_head(features)
+        heat = self._peaks(logits.detach().sigmoid()).flatten(2)
+        count = min(self.num_proposals, heat[0].numel())
+        chosen = heat.flatten(1).topk(count).indices
+        area, columns = heat.shape[2], features.shape[3]
+        labels, cells = chosen.div(area, rounding_mode="floor"), chosen % area
+        one_hot = nn.functional.one_hot(labels, self.classes).transpose(1, 2).to(features.dtype)
+        flat = features.flatten(2)
+        query = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)) + self.class_encoding(one_hot)
+        place = torch.stack([cells.div(columns, rounding_mode="floor"), cells % columns], -1)
+        decoded = self.decoder(query.transpose(1, 2), flat.transpose(1, 2), place, features.shape[2:]).transpose(1, 2)
+        found = {name: layers(decoded) for name, layers in self.prediction_head.items()}
+        found["center"] = found["center"] + (place.to(features.dtype) + 0.5).transpose(1, 2)
+        found["query_heatmap_score"] = heat.gather(2, cells.unsqueeze(1).expand(-1, self.classes, -1))
+        return {**found, "query_labels": labels, "dense_heatmap": logits}
+
+    def losses(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> dict[str, Tensor]:
+        """ "loss" and its parts loss_heatmap, loss_cls, loss_bbox, loss_iou."""
+        dense = predictions["dense_heatmap"]
+        target = heat_targets(gt_boxes, self.frame, self.classes, dense.shape[2:]).to(dense.dtype)
+        assigned = self.assignment(predictions, gt_boxes)
+        positives = assigned.matched.sum().clamp(min=1)
+        code = torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1).transpose(1, 2)
+        one_hot = nn.functional.one_hot(assigned.labels, self.classes + 1)[..., : self.classes].to(code.dtype)
+        weight = assigned.matched.unsqueeze(-1) * ~assigned.codes.isnan() * self.code_weights
+        error = (code - torch.where(assigned.codes.isnan(), code.detach(), assigned.codes)).abs() * weight
+        found = {
+            "heatmap": heatmap_loss(dense, target, NO_HEAT),
+            "cls": sigmoid_focal(predictions["heatmap"].transpose(1, 2), one_hot).sum() / positives,
+            "bbox": error.sum() / positives,
+            "iou": self._iou_loss(predictions["iou"][:, 0], code.detach(), assigned),
+        }
+        weighted = {f"loss_{name}": value * self.weights[name] for name, value in found.items()}
+        return {"loss": torch.stack(list(weighted.values())).sum(), **weighted}
+
+    def assignment(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> Assignment:
+        """Which proposal learns which box, by the Hungarian method."""
+        boxes = self.decode(predictions)
+        return assign(boxes, predictions["heatmap"].transpose(1, 2), gt_boxes, self.frame, self.costs)
+
+    @torch.no_grad()
+    def detections(self, predictions: dict[str, Tensor]) -> list[Detections]:
+        """Boxes of each sample, in the order of the proposals."""
+        one_hot = nn.functional.one_hot(predictions["query_labels"], self.classes).transpose(1, 2)
+        scores = predictions["heatmap"].sigmoid() * predictions["query_heatmap_score"] * one_hot
+        best, classes = scores.max(1)
+        boxes = self.decode(predictions)
+        fit = ((predictions["iou"][:, 0] + 1) / 2).clamp(0, 1)
+        rectified = best.pow(1 - self.iou_rectifier) * fit.pow(self.iou_rectifier)
+        kept = (best > self.score_thresh) & within(boxes, self.limits)
+        rows = zip(boxes, rectified, classes, kept, strict=True)
+        return [self._suppressed(b[k], s[k], c[k]) for b, s, c, k in rows]
+
+    def decode(self, predictions: dict[str, Tensor]) -> Tensor:
+        """Boxes [B, P, 9]; the predicted height is that of the upper face."""
+        code = torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1)
+        return self.frame.decode(code.detach().transpose(1, 2))
+
+    def _suppressed(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
+        kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
+        for small in self.small:
+            rows = (classes == small).nonzero()[:, 0]
+            kept[rows] = False
+            kept[rows[self.suppression.rows(boxes[rows], scores[rows], classes[rows])]] = True
+        return Detections(boxes[kept], scores[kept], classes[kept] + 1)
+
+    def _peaks(self, heat: Tensor) -> Tensor:
+        """Heat where it is the highest around; the border has no peaks, but for the small classes."""
+        border = self.nms_kernel_size // 2
+        highest = torch.zeros_like(heat)
+        inner = nn.functional.max_pool2d(heat, self.nms_kernel_size, stride=1)
+        highest[:, :, border : heat.shape[2] - border, border : heat.shape[3] - border] = inner
+        highest[:, self.small] = heat[:, self.small]
+        return heat * (heat == highest)
+
+    def _iou_loss(self, predicted: Tensor, code: Tensor, assigned: Assignment) -> Tensor:
+        matched = assigned.matched
+        boxes, wanted = (self.frame.decode(values[matched]) for values in (code, assigned.codes))
+        iou = bottom_iou(boxes, wanted)
+        touching = iou != 0
+        error = (predicted[matched] - (2 * iou - 1)).abs() * touching
+        return error.sum() / touching.sum().clamp(min=1)
+
+
+class _ConvNormReLU(nn.Module):
+    def __init__(self, channels: int, momentum: float):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.bn = nn.BatchNorm2d(channels, momentum=momentum)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.bn(self.conv(x)).relu()
+
+
+class _PlaceEmbedding(nn.Module):
+    def __init__(self, channels: int, momentum: float):
+        super().__init__()
+        norm = nn.BatchNorm1d(channels, momentum=momentum)
+        self.position_embedding_head = nn.Sequential(
+            nn.Conv1d(2, channels, 1), norm, nn.ReLU(inplace=True), nn.Conv1d(channels, channels, 1)
+        )
+
+    def forward(self, place_NL2: Tensor) -> Tensor:
+        """[N, L, 2] -> [N, L, D]."""
+        return self.position_embedding_head(place_NL2.transpose(1, 2)).transpose(1, 2)
+
+
+class _DecoderLayer(nn.Module):
+    """One transformer decoder layer, post-norm, in which every query is alone with its neighbourhood."""
+
+    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, momentum: float):
+        super().__init__()
+        self.self_attn = nn.MultiheadAttention(channels, heads, dropout, batch_first=True)
+        self.multihead_attn = nn.MultiheadAttention(channels, heads, dropout, batch_first=True)
+        self.linear1, self.linear2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(channels), nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.self_posembed = _PlaceEmbedding(channels, momentum)
+        self.cross_posembed = _PlaceEmbedding(channels, momentum)
+
+    def forward(self, query_BPD: Tensor, cells_BND: Tensor, place_BP2: Tensor, shape: Sequence[int]) -> Tensor:
+        """[B, P, D]: queries at integer places (ix, iy) of a map whose cells are [B, X * Y, D]."""
+        index, outside = neighbourhood(place_BP2, shape)
+        batch, proposals, _ = index.shape
+        samples = torch.arange(batch, device=index.device)[:, None, None]
+        keys = cells_BND[samples, index].flatten(0, 1)
+        columns = shape[1]
+        where = torch.stack([index.div(columns, rounding_mode="floor"), index % columns], -1).to(keys.dtype) + 0.5
+        keys = keys + self.cross_posembed(where.flatten(0, 1))
+        query = query_BPD.reshape(-1, 1, query_BPD.shape[2])
+        place = self.self_posembed((place_BP2.to(keys.dtype) + 0.5).reshape(-1, 1, 2))
+        alone = query + place
+        query = self.norm1(query + self.dropout(self.self_attn(alone, alone, alone, need_weights=False)[0]))
+        asked = query + place
+        mask = outside.flatten(0, 1)
+        seen = self.multihead_attn(asked, keys, keys, key_padding_mask=mask, need_weights=False)[0]
+        query = self.norm2(query + self.dropout(seen))
+        query = self.norm3(query + self.dropout(self.linear2(self.dropout(self.linear1(query).relu()))))
+        return query.view(batch, proposals, -1)
+
+
+def neighbourhood(place_BP2: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Numbers of the cells around each place int64 [B, P, L], and whether each is beyond the map.
+
+    The arithmetic is on the flat map, as in the official code: beyond the border in y a row goes on in the next one.
+    """
+    rows, columns = shape
+    steps = torch.arange(-REACH, REACH + 1, device=place_BP2.device)
+    x, y = place_BP2[..., 0, None, None] + steps[:, None], place_BP2[..., 1, None, None] + steps[None]
+    index = (x * rows + y).flatten(2)
+    outside = (index < 0) | (index >= rows * columns)
+    return index.clamp(0, rows * columns - 1), outside

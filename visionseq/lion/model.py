@@ -1,0 +1,129 @@
+"""The detector: points -> voxels -> LION backbone -> map seen from above -> head -> boxes (arXiv 2407.18232)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from visionseq.errors import ConfigError
+from visionseq.lion import backbone, bev, heads, vfe
+from visionseq.lion.detections import Detections
+from visionseq.lion.layer import operator
+from visionseq.nn.pretrained import PretrainedModel
+
+VFES = {kind.__name__: kind for kind in (vfe.DynamicVoxelVFE, vfe.DynamicPillarVFE)}
+BACKBONES_3D = {
+    kind.__name__: kind for kind in (backbone.LION3DBackboneOneStride, backbone.LION3DBackboneOneStride_Sparse)
+}
+BACKBONES_2D = {kind.__name__: kind for kind in (bev.BaseBEVBackbone, bev.BaseBEVResBackbone)}
+HEADS = {name: getattr(heads, name) for name in heads.__all__}
+
+Part = Mapping[str, Any]
+
+
+class LionDetector(PretrainedModel):
+    """A one-stage detector of boxes in point clouds.
+
+    Args:
+        class_names: in the order of the labels, from 1.
+        point_cloud_range: x, y, z minima, then maxima, in metres.
+        voxel_size: x, y, z in metres.
+        point_features: columns of a point, x, y, z included.
+        vfe: `type` (a name of `VFES`) and its arguments.
+        backbone_3d: `type` (a name of `BACKBONES_3D`), `operator` (`name` and options) and its arguments.
+        dense_head: `type` (a name of `HEADS`) and its arguments.
+        backbone_2d: `type` (a name of `BACKBONES_2D`) and its arguments; None where the head takes the sparse map.
+
+    `ConfigError` names the part that has an unknown type or argument, or does not fit the others.
+    """
+
+    room: ClassVar[str] = "lion"
+
+    def __init__(
+        self,
+        class_names: Sequence[str],
+        point_cloud_range: Sequence[float],
+        voxel_size: Sequence[float],
+        point_features: int,
+        vfe: Part,
+        backbone_3d: Part,
+        dense_head: Part,
+        backbone_2d: Part | None = None,
+    ):
+        super().__init__()
+        self.class_names = list(class_names)
+        self.point_cloud_range, self.voxel_size = list(point_cloud_range), list(voxel_size)
+        self.config = {
+            "class_names": self.class_names,
+            "point_cloud_range": self.point_cloud_range,
+            "voxel_size": self.voxel_size,
+            "point_features": point_features,
+            "vfe": _copy(vfe),
+            "backbone_3d": _copy(backbone_3d),
+            "dense_head": _copy(dense_head),
+            "backbone_2d": None if backbone_2d is None else _copy(backbone_2d),
+        }
+        self.point_features = point_features
+        grid = (self.voxel_size, self.point_cloud_range)
+        self.vfe = _part("vfe", VFES, vfe, point_features, voxel_size=grid[0], point_cloud_range=grid[1])
+        options = {**backbone_3d, "build": operator(**backbone_3d.get("operator", {"name": "Mamba"}))}
+        options.pop("operator", None)
+        self.backbone_3d = _part("backbone_3d", BACKBONES_3D, options)
+        channels = options["feature_dim"]
+        self.backbone_2d = None
+        if backbone_2d is not None:
+            height = self.vfe.spatial_shape[0] // 16  # halved after each of the four blocks
+            self.backbone_2d = _part("backbone_2d", BACKBONES_2D, backbone_2d, channels * height)
+            channels = self.backbone_2d.num_bev_features
+        frame = (self.class_names, self.point_cloud_range, self.voxel_size)
+        self.dense_head = _part("dense_head", HEADS, dense_head, channels, *frame)
+        if isinstance(self.dense_head, heads.SparseCenterHead) != (backbone_2d is None):
+            raise ConfigError(
+                "dense_head: SparseCenterHead takes a sparse map (no backbone_2d), all others a dense one"
+            )
+
+    def forward(self, points: Tensor, batch_size: int) -> Any:
+        """Predictions of the head for points [N, 1 + point_features], the sample in column 0."""
+        if points.ndim != 2 or points.shape[1] != 1 + self.point_features:
+            raise ConfigError(
+                f"points {list(points.shape)}, expected [N, {1 + self.point_features}] with the sample first"
+            )
+        voxels = self.vfe(points, batch_size)
+        features = self.backbone_3d(voxels)
+        if self.backbone_2d is None:
+            return self.dense_head(features)
+        return self.dense_head(self.backbone_2d(bev.height_compression(features)))
+
+    def losses(self, points: Tensor, batch_size: int, gt_boxes: Tensor) -> dict[str, Tensor]:
+        """ "loss" and its parts; `gt_boxes` [B, M, 8 or 10] as the heads take them."""
+        return self.dense_head.losses(self(points, batch_size), gt_boxes)
+
+    @torch.no_grad()
+    def detect(self, points: Tensor, batch_size: int = 1) -> list[Detections]:
+        """Boxes of each sample. One sample at a time, so that its boxes do not depend on what is in the batch."""
+        found = []
+        for sample in range(batch_size):
+            own = points[points[:, 0] == sample].clone()
+            own[:, 0] = 0
+            found += self.dense_head.detections(self(own, 1))
+        return found
+
+
+def _part(section: str, kinds: Mapping[str, type[nn.Module]], config: Part, *given: Any, **named: Any) -> nn.Module:
+    """The module that a section of the configuration describes."""
+    options = dict(config)
+    name = options.pop("type", next(iter(kinds)))
+    if name not in kinds:
+        raise ConfigError(f"{section}: type {name!r}, expected one of {', '.join(kinds)}")
+    try:
+        return kinds[name](*given, **named, **options)
+    except TypeError as error:
+        raise ConfigError(f"{section}: {error}") from error
+
+
+def _copy(value: Any) -> Any:
+    """Plain values, with lists for tuples, as JSON gives them back."""
+    if isinstance(value, Mapping):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,80 @@
+"""Detections as files: JSON in the lidar frame, and KITTI's result lines in the camera frame.
+
+One writer serves `visionseq detect` and `visionseq predict`, so that the two can be compared byte by byte. Numbers are
+written as the shortest decimals that give the same float32 back.
+"""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from visionseq.files import atomic_write, write_json
+from visionseq.geometry import Calibration, image_boxes, lidar_to_camera, limit_period, observation_angle
+from visionseq.lion.detections import Detections
+from visionseq.viz import DrawnBoxes
+
+CONVENTION = (
+    "x, y, z of the centre, dx along the heading, dy, dz in metres, heading in radians from +x to +y; "
+    "x forward, y left, z up"
+)
+NO_IMAGE = (-1.0, -1.0, -1.0, -1.0)  # left, top, right, bottom of a box without a camera
+NOMINAL = Calibration(  # the camera's axes in the lidar's place, where no calibration is known
+    P2=np.eye(3, 4), R0=np.eye(3), V2C=np.array([[0.0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0]])
+)
+
+
+def write_detections(
+    path: str | os.PathLike, detections: Detections, class_names: Sequence[str], facts: dict[str, Any]
+) -> None:
+    """Write a JSON object: `facts` (frame, model ...), the convention, and `boxes` by falling score."""
+    order = detections.scores.argsort(descending=True, stable=True).tolist()
+    boxes = detections.boxes.float().cpu().numpy()
+    scores = detections.scores.float().cpu().numpy()
+    found = []
+    for row in order:
+        entry: dict[str, Any] = {"class": class_names[int(detections.labels[row]) - 1], "score": _short(scores[row])}
+        entry["box"] = [_short(value) for value in boxes[row, :7]]
+        if boxes.shape[1] > 7:
+            entry["velocity"] = [_short(value) for value in boxes[row, 7:9]]
+        found.append(entry)
+    write_json(path, {**facts, "convention": CONVENTION, "boxes": found})
+
+
+def write_kitti(
+    path: str | os.PathLike,
+    detections: Detections,
+    class_names: Sequence[str],
+    calibration: Calibration | None = None,
+    image_shape: tuple[int, int] | None = None,
+) -> None:
+    """Write KITTI's result lines: type, -1, -1, alpha, bbox, h w l, x y z (camera, bottom centre), ry, score.
+
+    Without a calibration the camera sits in the lidar with its axes alone exchanged, and the image box is -1.
+    """
+    boxes = detections.boxes.double().cpu().numpy()[:, :7]
+    camera = lidar_to_camera(boxes, calibration or NOMINAL)
+    camera[:, 6] = limit_period(camera[:, 6], 0.5, 2 * np.pi)
+    alpha = limit_period(observation_angle(boxes, camera), 0.5, 2 * np.pi)
+    images = np.tile(NO_IMAGE, (len(boxes), 1))
+    if calibration is not None and len(boxes):
+        images = image_boxes(camera, calibration, image_shape)
+    lines = []
+    for row, (x, y, z, length, height, width, ry) in enumerate(camera.tolist()):
+        name = class_names[int(detections.labels[row]) - 1]
+        values = (alpha[row], *images[row], height, width, length, x, y, z, ry)
+        lines.append(f"{name} -1 -1 {' '.join(f'{value:.4f}' for value in values)} {detections.scores[row]:.4f}\n")
+    with atomic_write(path, "w") as file:
+        file.write("".join(lines))
+
+
+def _short(value: np.floating) -> float:
+    return float(str(np.float32(value)))
+
+
+def drawn_boxes(detections: Detections, class_names: Sequence[str]) -> DrawnBoxes:
+    """Detections as the pictures take them."""
+    labels = detections.labels.cpu().numpy() - 1
+    boxes, scores = detections.boxes.float().cpu().numpy(), detections.scores.float().cpu().numpy()
+    return DrawnBoxes(boxes, labels, tuple(class_names), scores)

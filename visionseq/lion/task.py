@@ -1,0 +1,110 @@
+"""Training and evaluation of LION detectors (arXiv 2407.18232).
+
+Evaluation runs frame by frame, whatever the batch size: so a frame gives the same boxes to the bit in `validate`,
+`test`, `predict` and `visionseq detect`.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule
+from torch import Tensor
+
+from visionseq.data.lidar.batch import PointCloudBatch
+from visionseq.lion.detections import Detections
+from visionseq.lion.evaluation import FrameMetric
+from visionseq.lion.model import LionDetector
+from visionseq.lion.results import drawn_boxes, write_detections
+from visionseq.nn.adam_onecycle import AdamOneCycle
+from visionseq.viz import DrawnBoxes, bev_picture
+
+PICTURE_FRAMES, PICTURE_SIDE = 4, 480
+DRAWN = 0.3  # score of the faintest box in a picture
+
+
+class LionTask(LightningModule):
+    """A LION detector in training.
+
+    Args:
+        detector: plain values of a `LionDetector`: point range, voxels, classes, vfe, backbones, head.
+        optimizer: Adam with the one-cycle schedule of the paper.
+        metric: what validation and test compute; None: the losses alone.
+        seed: keys what is random in a step.
+    """
+
+    def __init__(
+        self, detector: dict[str, Any], optimizer: AdamOneCycle, metric: FrameMetric | None = None, seed: int = 0
+    ):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.model = LionDetector.from_config(detector)
+        self.optimizer_config, self.metric, self.seed = optimizer, metric, seed
+        if metric is not None:
+            metric.begin(self.model.class_names)
+
+    def training_step(self, batch: PointCloudBatch, batch_idx: int) -> dict[str, Tensor]:
+        return self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
+
+    def validation_step(self, batch: PointCloudBatch, batch_idx: int) -> None:
+        self._evaluate(batch, "val")
+
+    def test_step(self, batch: PointCloudBatch, batch_idx: int) -> None:
+        self._evaluate(batch, "test")
+
+    def predict_step(self, batch: PointCloudBatch, batch_idx: int) -> list[Detections]:
+        """Boxes of each frame of the batch, in its order."""
+        return self.model.detect(batch.points, batch.batch_size)
+
+    def write_predictions(self, folder: Path, prediction: list[Detections], batch: PointCloudBatch) -> None:
+        """One JSON file for each frame, as `visionseq detect` writes it."""
+        for found, frame_id in zip(prediction, batch.frame_ids, strict=True):
+            write_detections(folder / f"{frame_id}.json", found, self.model.class_names, {"frame": frame_id})
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_metric("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._log_metric("test")
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
+
+    @torch.no_grad()
+    def sample_images(self) -> Tensor:
+        """The first evaluation frames from above with detections in colours and ground truth in white: [N, 3, S, S]."""
+        source = self.trainer.datamodule.eval_source() or self.trainer.datamodule.train_source()
+        count = min(PICTURE_FRAMES, len(source))
+        batch = source.fetch(np.stack([np.zeros(count, np.int64), np.arange(count)], 1))
+        return torch.stack([self._picture(batch, row) for row in range(count)])
+
+    def _picture(self, batch: PointCloudBatch, row: int) -> Tensor:
+        points = batch.points[batch.points[:, 0] == row]
+        own = points.clone().to(self.device)
+        own[:, 0] = 0
+        (found,) = self.model.detect(own)
+        names = self.model.class_names
+        drawn = [drawn_boxes(found.above(DRAWN), names)]
+        if batch.gt_boxes is not None:
+            true = batch.gt_boxes[row].cpu().numpy()
+            true = true[true[:, -1] > 0]
+            drawn.append(DrawnBoxes(true[:, :7], true[:, -1].astype(np.int64) - 1, names))
+        picture = bev_picture(points[:, 1:].cpu().numpy(), self.model.point_cloud_range, *drawn)
+        picture = picture.resize((PICTURE_SIDE, PICTURE_SIDE))
+        return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+    def _evaluate(self, batch: PointCloudBatch, stage: str) -> None:
+        if self.metric is None:
+            with torch.no_grad():
+                losses = self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
+            named = {f"{stage}/{name}": value for name, value in losses.items()}
+            self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(batch))
+            return
+        self.metric.update(self.model.detect(batch.points, batch.batch_size), batch.frames)
+
+    def _log_metric(self, stage: str) -> None:
+        if self.metric is None:
+            return
+        self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
+        self.metric.reset()
