@@ -1,8 +1,13 @@
-"""Scores of generated images and the networks that they are measured with. Names load when they are first used."""
+"""Scores of generated images, detection metrics, and what they are measured with; loaded when first used."""
 
 import importlib
 
 _HOMES = {
+    "Argoverse2AP": "visionseq.metrics.detection",
+    "KittiAP": "visionseq.metrics.detection",
+    "NuScenesNDS": "visionseq.metrics.detection",
+    "OnceAP": "visionseq.metrics.detection",
+    "WaymoAP": "visionseq.metrics.detection",
     "FeatureCNN": "visionseq.metrics.features",
     "FeatureExtractor": "visionseq.metrics.extractor",
     "FeatureTask": "visionseq.metrics.task",
@@ -17,6 +22,7 @@ _HOMES = {
     "save_statistics": "visionseq.metrics.reference",
 }
 _NEED_TRAIN = {
+    "visionseq.metrics.detection": "torchmetrics",
     "visionseq.metrics.task": "lightning",
     "visionseq.metrics.image_scores": "torchmetrics",
     "visionseq.metrics.comparison": "torchmetrics",

@@ -1,0 +1,106 @@
+"""Augmentations, ground-truth sampling and class-balanced resampling."""
+
+import json
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from golden_vector import ReadVector, close
+
+from visionseq.data.lidar import augment
+from visionseq.data.lidar.gt_sampling import GroundTruthSampling, on_road_plane
+from visionseq.data.lidar.resampling import balanced_numbers
+from visionseq.geometry import Calibration
+
+
+def augmentations(vector: ReadVector) -> None:
+    config, points, boxes = vector.config, vector["in/points"].numpy(), vector["in/gt_boxes"].numpy()
+    found = {
+        "flip_x": augment.flip(points, boxes, "x"),
+        "flip_y": augment.flip(points, boxes, "y"),
+        "rot": augment.rotate(points, boxes, config["rotation"]),
+        "scale": augment.scale(points, boxes, config["scale"]),
+    }
+    found["queue"] = queue(points, boxes, config["queue_seed"], _scaling_of(config))
+    for name, (moved, turned) in found.items():
+        close(torch.from_numpy(moved), vector[f"out/{name}_points"], 1e-4)
+        close(torch.from_numpy(turned), vector[f"out/{name}_boxes"], 1e-4)
+
+
+def queue(points: np.ndarray, boxes: np.ndarray, seed: int, scaling: augment.RandomScaling) -> augment.Scene:
+    random = np.random.RandomState(seed)
+    steps = (augment.RandomFlip(), augment.RandomRotation(), scaling, augment.RandomTranslation())
+    for step in steps:
+        points, boxes = step.apply(points, boxes, random)
+    return points, augment.wrap_headings(boxes)
+
+
+def _scaling_of(config: dict) -> augment.RandomScaling:
+    """Which of the two ranges in use gives the factor that the file was made with."""
+    random = np.random.RandomState(config["queue_seed"])
+    for _ in range(2):
+        random.choice([False, True], replace=False, p=[0.5, 0.5])
+    random.uniform()
+    share = random.uniform()
+    ranges = [augment.RandomScaling(0.95, 1.05), augment.RandomScaling(0.9, 1.1)]
+    return min(ranges, key=lambda r: abs(r.low + (r.high - r.low) * share - config["queue_scale"]))
+
+
+def gt_sampling(vector: ReadVector) -> None:
+    config = vector.config
+    calibration = Calibration(*(vector[f"in/calib_{name}"].numpy() for name in ("P2", "R0", "Tr_velo2cam")))
+    names = np.array([*config["classes"], "other"])
+    boxes, given = vector["in/gt_boxes"].numpy(), names[vector["in/gt_class"].numpy()]
+    plane = vector["in/road_plane"].numpy()
+    moved, heights = on_road_plane(boxes, plane, calibration)
+    close(torch.from_numpy(moved), vector["out/boxes_on_plane"], 1e-4)
+    close(torch.from_numpy(heights), vector["out/mv_height"], 1e-4)
+    with TemporaryDirectory() as folder:
+        database = _database(vector, folder)
+        for variant, options in config["variants"].items():
+            sampling = GroundTruthSampling(
+                database,
+                config["sample_groups"],
+                config["min_points"],
+                options["LIMIT_WHOLE_SCENE"],
+                options["USE_ROAD_PLANE"],
+                tuple(options["REMOVE_EXTRA_WIDTH"]),
+                config["removed_difficulty"],
+            )
+            random, draws = np.random.RandomState(config["seed"]), sampling.draws()
+            sizes = torch.tensor([len(draw.numbers) for draw in draws.values()])
+            assert torch.equal(sizes, vector[f"out/{variant}_db_size"])
+            for call in range(2):
+                scene = sampling.apply(vector["in/points"].numpy(), boxes, given, random, draws, plane, calibration)
+                known = scene.names != "other"
+                close(torch.from_numpy(scene.points), vector[f"out/{variant}_call{call}_points"], 1e-4)
+                close(torch.from_numpy(scene.boxes[known]), vector[f"out/{variant}_call{call}_boxes"], 1e-4)
+                numbers = [config["classes"].index(name) for name in scene.names[known]]
+                assert numbers == vector[f"out/{variant}_call{call}_class"].tolist()
+
+
+def _database(vector: ReadVector, folder: str) -> str:
+    """The file's objects in the layout of `build_database`."""
+    counts = vector["in/db_num_points"].numpy()
+    names = np.array([*vector.config["classes"], "other"])[vector["in/db_class"].numpy()]
+    arrays = {"boxes": vector["in/db_boxes"].numpy().astype(np.float32), "names": names, "counts": counts}
+    arrays |= {"starts": np.cumsum(counts) - counts, "difficulty": vector["in/db_difficulty"].numpy()}
+    np.savez(f"{folder}/objects.npz", **arrays)
+    np.save(f"{folder}/points.npy", vector["in/db_points"].numpy())
+    with open(f"{folder}/database.json", "w") as file:
+        json.dump({"features": ["x", "y", "z", "intensity"]}, file)
+    return folder
+
+
+def cbgs(vector: ReadVector) -> None:
+    classes = vector.config["classes"]
+    present = [{name for name, there in zip(classes, row, strict=True) if there} for row in vector["in/class_present"]]
+    numbers = balanced_numbers(present, classes, np.random.RandomState(vector.config["seed"]))
+    assert numbers.tolist() == vector["out/sampled_index"].tolist()
+    total = sum(len(names) for names in present)
+    counts = [sum(name in names for names in present) for name in classes]
+    drawn = [int(count * (1 / len(classes)) / (count / total)) if count else 0 for count in counts]
+    assert drawn == vector["out/num_per_class"].tolist()
+
+
+HANDLERS = {"augment": augmentations, "gt_sampling": gt_sampling, "cbgs": cbgs}
