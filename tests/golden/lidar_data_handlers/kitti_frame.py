@@ -3,12 +3,15 @@
 Without the recording only what the vector itself holds the input for is compared, and the rest is skipped.
 """
 
+from pathlib import Path
+
 import numpy as np
 from golden_vector import GoldenVector
 
 from lidar_data_handlers.boxes import compare
 from lidar_data_handlers.samples import sample
 from visionseq import geometry
+from visionseq.data.lidar.kitti_labels import read_labels
 
 METRES, RELATIVE_PIXELS, NEAR_PIXELS = 1e-4, 1e-5, 1e-3
 POINT_RANGE = [0, -40, -3, 70.4, 40, 1]
@@ -25,7 +28,7 @@ def check_kitti_frame(vector: GoldenVector) -> None:
     for name in ("P2", "R0", "V2C"):
         compare(name, getattr(read, name), vector[f"out/{name}"], EXACT)
     points = np.fromfile(folder / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
-    label = _read_label((folder / "label_2" / f"{frame}.txt").read_text(), vector.config["names"])
+    label = _read_label(folder / "label_2" / f"{frame}.txt", vector.config["names"])
     for name, values in label.items():
         compare(name, values, vector[f"out/{name}"], EXACT)
     in_view = _check_view(vector, calibration, points)
@@ -81,30 +84,19 @@ def _check_boxes(
         assert np.abs(found - vector[f"out/{name}"].numpy()).max(initial=0) <= ON_A_FACE, name
 
 
-def _read_label(text: str, names: list[str]) -> dict[str, np.ndarray]:
-    """The columns of a label file as the annotation arrays have them; objects come before what is DontCare."""
-    rows = [line.split() for line in text.splitlines() if line.strip()]
-    assert [row[0] for row in rows] == names
-    values = np.array([row[1:15] for row in rows], np.float64)
-    bbox = values[:, 3:7].astype(np.float32)
-    objects = np.array([row[0] != "DontCare" for row in rows])
-    label = {
-        "truncated": values[:, 0],
-        "occluded": values[:, 1],
-        "alpha": values[:, 2],
-        "bbox": bbox,
-        "dimensions_lhw": values[:, [9, 7, 8]],
-        "location": values[:, 10:13].astype(np.float32),
-        "rotation_y": values[:, 13],
-        "index": np.where(objects, np.arange(len(rows)), -1),
+def _read_label(path: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """The columns of a label file as the vector calls them; objects come before what is DontCare."""
+    labels = read_labels(path)
+    assert labels["name"].tolist() == names
+    same = ("truncated", "occluded", "alpha", "rotation_y", "difficulty")
+    objects = labels["name"] != "DontCare"
+    return {
+        **{name: labels[name] for name in same},
+        "bbox": labels["bbox"].astype(np.float32),
+        "dimensions_lhw": labels["dimensions"],
+        "location": labels["location"].astype(np.float32),
+        "index": np.where(objects, np.arange(len(objects)), -1),
     }
-    return label | {"difficulty": _difficulty(bbox[:, 3] - bbox[:, 1] + 1, values[:, 0], values[:, 1])}
-
-
-def _difficulty(height: np.ndarray, truncated: np.ndarray, occluded: np.ndarray) -> np.ndarray:
-    limits = ((40, 0.15, 0), (25, 0.3, 1), (25, 0.5, 2))
-    fits = [(height >= low) & (truncated <= cut) & (occluded <= hidden) for low, cut, hidden in limits]
-    return np.select(fits, [0, 1, 2], -1)
 
 
 HANDLERS = {"kitti_frame": check_kitti_frame}

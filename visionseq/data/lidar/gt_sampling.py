@@ -6,8 +6,10 @@ is drawn. In training every sample draws afresh, by its own generator, so that i
 Legend: M boxes of the scene, S sampled ones, N points.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +22,8 @@ from visionseq.errors import ConfigError
 from visionseq.geometry import Calibration, bev_iou
 from visionseq.geometry.boxes import enlarge
 from visionseq.geometry.point_tests import DATABASE, points_in_boxes
+
+_log = logging.getLogger("visionseq.data")
 
 
 class PastedScene(NamedTuple):
@@ -126,7 +130,9 @@ class GroundTruthSampling:
             return PastedScene(points, boxes, names)
         added = existing[len(boxes) :].copy()
         heights = np.zeros(len(added), np.float32)
-        if self.use_road_plane and road_plane is not None and calibration is not None:
+        if self.use_road_plane and (road_plane is None or calibration is None):
+            _say_no_plane()
+        elif self.use_road_plane:
             added, heights = on_road_plane(added, road_plane, calibration)
         objects = []
         for number, height in zip(pasted, heights, strict=True):
@@ -137,6 +143,11 @@ class GroundTruthSampling:
         below = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
         everything = np.concatenate([*objects, points[~below]])
         return PastedScene(everything, np.concatenate([boxes, added]), np.concatenate([names, np.array(labels)]))
+
+
+@lru_cache(1)
+def _say_no_plane() -> None:
+    _log.warning("gt_sampling: use_road_plane, but frames have no road plane: objects keep their heights")
 
 
 def on_road_plane(boxes: np.ndarray, plane: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,93 @@
+"""Argoverse 2's sensor data set, read from its Feather files (arXiv 2301.00493); the ego frame, x ahead."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
+from visionseq.data.point_files import read_points
+from visionseq.errors import ConfigError, DataError, import_extra
+
+GROUPS = (
+    ("Regular_vehicle",),
+    ("Pedestrian", "Bicyclist", "Motorcyclist", "Wheeled_rider"),
+    ("Bollard", "Construction_cone", "Sign", "Construction_barrel", "Stop_sign", "Mobile_pedestrian_crossing_sign"),
+    (
+        "Large_vehicle", "Bus", "Box_truck", "Truck", "Vehicular_trailer", "Truck_cab", "School_bus",
+        "Articulated_bus", "Message_board_trailer",
+    ),
+    ("Bicycle", "Motorcycle", "Wheeled_device", "Wheelchair", "Stroller"),
+    ("Dog",),
+)  # fmt: skip
+CLASS_NAMES = tuple(name for group in GROUPS for name in group)
+COLUMNS = (
+    "timestamp_ns", "category", "length_m", "width_m", "height_m", "qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m",
+    "num_interior_pts",
+)  # fmt: skip
+LOGS_KEPT = 8  # annotation tables in memory
+
+
+class Argoverse2:
+    """Sweeps of Argoverse 2: `root`/`split`/LOG/sensors/lidar/TIME.feather and `root`/`split`/LOG/annotations.feather.
+
+    Args:
+        root: folder of the sensor data set.
+        split: train, val, test; "" where the logs lie in `root` itself.
+    """
+
+    class_names = CLASS_NAMES
+    features = ("x", "y", "z", "intensity")
+
+    def __init__(self, root: str, split: str = "train"):
+        self.folder = Path(root) / split
+        self.sweeps = sorted(self.folder.glob("*/sensors/lidar/*.feather"))
+        self.frame_ids = [f"{path.parents[2].name}_{path.stem}" for path in self.sweeps]
+        if not self.sweeps:
+            raise ConfigError(f"{self.folder}: no LOG/sensors/lidar/*.feather; see datasets/argoverse2/README.md")
+
+    def __len__(self) -> int:
+        return len(self.sweeps)
+
+    def frame(self, index: int) -> LidarFrame:
+        frame = self.labels(index)
+        path = self.sweeps[index]
+        frame.points = read_points(path).select(self.features, str(path))
+        return frame
+
+    def labels(self, index: int) -> LidarFrame:
+        path = self.sweeps[index]
+        log = path.parents[2]
+        nothing, origin = np.zeros((0, 4), np.float32), {"log": log.name, "timestamp_ns": int(path.stem)}
+        if not (log / "annotations.feather").is_file():
+            return LidarFrame(self.frame_ids[index], nothing, origin=origin)
+        table = read_annotations(log / "annotations.feather")
+        rows = (table["timestamp_ns"] == int(path.stem)) & (table["num_interior_pts"] > 0)
+        boxes, names = boxes_of({name: values[rows] for name, values in table.items()})
+        counts = table["num_interior_pts"][rows].astype(np.int64)
+        unknown = np.full(len(boxes), UNKNOWN, np.int64)
+        boxes = boxes.astype(np.float32)
+        return LidarFrame(self.frame_ids[index], nothing, boxes, names, counts, unknown, origin=origin)
+
+
+@lru_cache(LOGS_KEPT)
+def read_annotations(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a log's annotations; `DataError` names the file that lacks one or cannot be read."""
+    feather = import_extra("pyarrow.feather", "lidar")
+    try:
+        table = feather.read_table(path, memory_map=False)
+        table.validate(full=True)
+        return {name: table[name].to_numpy() for name in COLUMNS}
+    except Exception as error:  # pyarrow raises its own family and many of Python's
+        raise DataError(f"{path}: no annotations of Argoverse 2: {error or type(error).__name__}") from error
+
+
+def boxes_of(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """float64 [M, 7] and str [M] of rows of the annotations."""
+    columns = ("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m")
+    yaw = np.arctan2(
+        2 * (table["qw"] * table["qz"] + table["qx"] * table["qy"]), 1 - 2 * (table["qy"] ** 2 + table["qz"] ** 2)
+    )
+    boxes = np.stack([*(table[name] for name in columns), yaw], 1).astype(np.float64).reshape(-1, 7)
+    names = [str(name).capitalize() for name in table["category"].tolist()]
+    return boxes, np.array(names, dtype=np.str_) if names else np.zeros(0, "U1")

@@ -1,0 +1,109 @@
+"""KITTI's object benchmark (www.cvlibs.net/datasets/kitti), read from its own files."""
+
+from pathlib import Path
+
+import numpy as np
+
+from visionseq.data.lidar.frame import LidarFrame
+from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes, read_labels
+from visionseq.data.lidar.text import numbers_of, read_bin_rows, read_text
+from visionseq.errors import ConfigError, DataError
+from visionseq.geometry import HULL, Calibration, count_points
+
+
+class Kitti:
+    """Frames of KITTI: `root`/training/{velodyne, calib, label_2, image_2[, planes]} and `root`/ImageSets.
+
+    Args:
+        root: folder of the data set.
+        split: name of a list in ImageSets (train, val, trainval, test); None: all frames of the folder.
+        folder: training, or testing (without labels).
+        fov_points_only: keep the points that the camera sees, as training on KITTI does.
+        min_points: count the points of each object (hull, points in view), and leave out those with fewer.
+    """
+
+    class_names = ("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc")
+    features = ("x", "y", "z", "intensity")
+
+    def __init__(
+        self,
+        root: str,
+        split: str | None = None,
+        folder: str = "training",
+        fov_points_only: bool = True,
+        min_points: int = 0,
+    ):
+        self.root, self.folder = Path(root), Path(root) / folder
+        self.fov_points_only, self.min_points = fov_points_only, min_points
+        if split is None:
+            self.frame_ids = sorted(path.stem for path in (self.folder / "velodyne").glob("*.bin"))
+        else:
+            self.frame_ids = read_text(self.root / "ImageSets" / f"{split}.txt").split()
+        if not self.frame_ids:
+            raise ConfigError(f"{self.folder}: no frames in velodyne/; see datasets/kitti/README.md")
+
+    def __len__(self) -> int:
+        return len(self.frame_ids)
+
+    def frame(self, index: int) -> LidarFrame:
+        name = self.frame_ids[index]
+        frame = self.labels(index)
+        points = read_bin_rows(self.folder / "velodyne" / f"{name}.bin", 4)
+        if (self.fov_points_only or self.min_points) and frame.image_shape is not None:
+            seen = points[frame.calibration.in_view(points, frame.image_shape)]
+            if self.min_points and frame.boxes is not None:
+                frame.num_points = count_points(seen, frame.boxes.astype(np.float64), HULL)
+                frame = _with_points(frame, self.min_points)
+            points = seen if self.fov_points_only else points
+        frame.points = points
+        return frame
+
+    def labels(self, index: int) -> LidarFrame:
+        name = self.frame_ids[index]
+        calibration = Calibration.from_file(self.folder / "calib" / f"{name}.txt")
+        facts = {"calibration": calibration, "image_shape": _image_shape(self.folder / "image_2", name)}
+        facts["road_plane"] = self._road_plane(name)
+        nothing = np.zeros((0, 4), np.float32)
+        path = self.folder / "label_2" / f"{name}.txt"
+        if not path.is_file():
+            return LidarFrame(name, nothing, **facts)
+        labels = read_labels(path)
+        known = labels["name"] != DONT_CARE
+        boxes = lidar_boxes(labels, calibration)[known]
+        objects = {"difficulty": labels["difficulty"][known], "num_points": np.full(known.sum(), -1)}
+        return LidarFrame(name, nothing, boxes, labels["name"][known], **objects, annotations=labels, **facts)
+
+    def _road_plane(self, name: str) -> np.ndarray | None:
+        path = self.folder / "planes" / f"{name}.txt"
+        if not path.is_file():
+            return None
+        lines = read_text(path).splitlines()
+        if len(lines) < 4:
+            raise DataError(f"{path}: {len(lines)} lines, expected a header of three and a plane")
+        plane = np.array(numbers_of(path, 4, lines[3].split()))
+        if plane.shape != (4,) or not np.linalg.norm(plane[:3]):
+            raise DataError(f"{path}, line 4: {lines[3]!r}, expected a b c d of a plane")
+        plane = -plane if plane[1] > 0 else plane
+        return plane / np.linalg.norm(plane[:3])
+
+
+def _with_points(frame: LidarFrame, least: int) -> LidarFrame:
+    kept = frame.num_points >= least
+    for name in ("boxes", "names", "num_points", "difficulty"):
+        setattr(frame, name, getattr(frame, name)[kept])
+    return frame
+
+
+def _image_shape(folder: Path, name: str) -> tuple[int, int] | None:
+    """Height and width, from the picture's header."""
+    from PIL import Image
+
+    for ending in (".png", ".jpg"):
+        path = folder / f"{name}{ending}"
+        if path.is_file():
+            try:
+                with Image.open(path) as picture:
+                    return picture.height, picture.width
+            except (OSError, SyntaxError, ValueError) as error:
+                raise DataError(f"{path}: no picture: {error}") from error
+    return None

@@ -1,0 +1,58 @@
+"""Small text and JSON files of data sets, with errors that name the file and the line."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionseq.errors import DataError
+
+
+def read_text(path: Path) -> str:
+    """The file's text; `DataError` where it cannot be read or is no text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as text: {error}") from error
+
+
+def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Number (from 1) and words of each line that is not empty."""
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        if words := line.split():
+            yield number, words
+
+
+def numbers_of(path: Path, line: int, words: list[str]) -> list[float]:
+    """Words as finite numbers."""
+    try:
+        values = [float(word) for word in words]
+    except ValueError:
+        raise DataError(f"{path}, line {line}: {' '.join(words)[:80]!r}, expected numbers") from None
+    if not np.isfinite(values).all():
+        raise DataError(f"{path}, line {line}: {' '.join(words)[:80]!r}, expected finite numbers")
+    return values
+
+
+def read_json(path: Path, kind: type = list) -> Any:
+    """The value of a JSON file, of a kind (list or dict)."""
+    try:
+        value = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: no JSON: {error}") from error
+    if not isinstance(value, kind):
+        raise DataError(f"{path}: holds a {type(value).__name__}, expected a {kind.__name__}")
+    return value
+
+
+def read_bin_rows(path: Path, columns: int) -> np.ndarray:
+    """float32 [N, columns] of little-endian rows."""
+    try:
+        size = path.stat().st_size
+        if size % (4 * columns):
+            raise DataError(f"{path}: {size} bytes are no whole rows of {columns} float32")
+        return np.fromfile(path, "<f4").reshape(-1, columns).astype(np.float32, copy=False)
+    except OSError as error:
+        raise DataError(f"{path}: not readable: {error.strerror or error}") from error
