@@ -6,6 +6,11 @@ Names load what they need when they are first used (PEP 562).
 import importlib
 
 _HOMES = {
+    "Argoverse2Metric": "visionseq.lion.evaluation",
+    "KittiMetric": "visionseq.lion.evaluation",
+    "NuScenesMetric": "visionseq.lion.evaluation",
+    "OnceMetric": "visionseq.lion.evaluation",
+    "WaymoMetric": "visionseq.lion.evaluation",
     "Detections": "visionseq.lion.detections",
     "LION3DBackboneOneStride": "visionseq.lion.backbone",
     "LION3DBackboneOneStride_Sparse": "visionseq.lion.backbone",
@@ -21,7 +26,7 @@ __all__ = sorted(_HOMES)
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "LionTask":
+    if name == "LionTask" or name.endswith("Metric"):
         from visionseq.errors import import_extra
 
         import_extra("lightning", "train")

@@ -18,8 +18,8 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a label or result file.
 
     `name` str [M]; `truncated`, `occluded`, `alpha` [M]; `bbox` [M, 4] pixels; `dimensions` [M, 3] (l, h, w);
-    `location` [M, 3] (bottom centre), `rotation_y` [M], `score` [M] (-1 where absent), `difficulty` int64 [M] (0 easy, 1 moderate,
-    2 hard, -1 harder). `DataError` names the file and line that does not fit.
+    `location` [M, 3] (bottom centre); `rotation_y` [M]; `score` [M] (-1 where absent); `difficulty` int64 [M], 0 easy,
+    1 moderate, 2 hard, -1 harder. `DataError` names the file and line that does not fit.
     """
     names, values = [], []
     for line, words in rows_of(path):

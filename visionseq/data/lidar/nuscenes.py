@@ -36,15 +36,9 @@ CLASS_NAMES = (
 )  # fmt: skip
 IGNORED = "ignore"
 TABLES = (
-    "scene",
-    "sample",
-    "sample_data",
-    "sample_annotation",
-    "instance",
-    "category",
-    "ego_pose",
+    "scene", "sample", "sample_data", "sample_annotation", "instance", "category", "attribute", "ego_pose",
     "calibrated_sensor",
-)
+)  # fmt: skip
 LIDAR = "LIDAR_TOP"
 EGO = 1.0  # metres around the sensor in which a sweep's points are the vehicle's own
 LONGEST = 1.5  # seconds between neighbours for a velocity; twice as long with one on both sides
@@ -99,7 +93,7 @@ class NuScenes:
         token = self.frame_ids[index]
         reference = self._lidar_of(token)
         to_lidar = np.linalg.inv(self._to_global(reference))
-        boxes, names, points, tokens = [], [], [], []
+        boxes, names, points, tokens, attributes = [], [], [], [], []
         for record in self._annotations_of(token):
             lidar_points = int(record["num_lidar_pts"])
             if lidar_points + int(record["num_radar_pts"]) == 0 or lidar_points < self.min_points:
@@ -108,6 +102,7 @@ class NuScenes:
             names.append(self._name(record))
             points.append(lidar_points)
             tokens.append(record["token"])
+            attributes.append(self._attribute(record))
         pose = self._row("ego_pose", reference["ego_pose_token"])["translation"]
         origin = {"token": token, "annotation_tokens": tokens, "lidar_to_global": self._to_global(reference).tolist()}
         return LidarFrame(
@@ -117,6 +112,7 @@ class NuScenes:
             np.array(names, dtype=np.str_) if names else np.zeros(0, "U1"),
             np.array(points, np.int64),
             np.full(len(boxes), UNKNOWN, np.int64),
+            annotations={"attribute": np.array(attributes, dtype=np.str_)},
             origin={**origin, "ego_translation": list(pose)},
         )
 
@@ -201,6 +197,10 @@ class NuScenes:
         if not 0 < seconds <= LONGEST * len(around):
             return np.full(3, np.nan)
         return (np.array(last["translation"]) - np.array(first["translation"])) / seconds
+
+    def _attribute(self, record: dict[str, Any]) -> str:
+        tokens = record.get("attribute_tokens") or []
+        return str(self._row("attribute", tokens[0]).get("name")) if tokens else ""
 
     def _name(self, record: dict[str, Any]) -> str:
         instance = self._row("instance", _value(record, "instance_token", "sample_annotation"))

@@ -1,36 +1,14 @@
-"""What `LionTask` measures: detections of frames against the labels that came with them."""
+"""KITTI's average precision in the trainer."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
 
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.lion.detections import Detections
+from visionseq.lion.evaluation.base import FrameMetric
 from visionseq.metrics import KittiAP
 from visionseq.metrics.detection.kitti import camera_annotations
-
-
-class FrameMetric(ABC):
-    """Collects frames, then tells figures by name; `class_names` are those of the detector's labels."""
-
-    class_names: tuple[str, ...] = ()
-
-    def begin(self, class_names: Sequence[str]) -> None:
-        """Called once, before the first frame."""
-        self.class_names = tuple(class_names)
-
-    @abstractmethod
-    def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
-        """Add frames."""
-
-    @abstractmethod
-    def compute(self) -> dict[str, float]:
-        """Figures over all frames since the last `reset`."""
-
-    @abstractmethod
-    def reset(self) -> None:
-        """Forget all frames."""
 
 
 class KittiMetric(FrameMetric):
@@ -57,10 +35,8 @@ class KittiMetric(FrameMetric):
     def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
         found, wanted = [], []
         for boxes, frame in zip(detections, frames, strict=True):
-            labels = boxes.labels.cpu().numpy()
-            names = np.array([self.class_names[label - 1] for label in labels.tolist()], dtype=np.str_)
+            values, names, scores = self.arrays(boxes)
             place = {"calibration": frame.calibration, "image_shape": frame.image_shape}
-            values, scores = boxes.boxes.double().cpu().numpy(), boxes.scores.double().cpu().numpy()
             near = self._near(values)
             found.append(camera_annotations(values[near], names[near], scores[near], **place))
             if "bbox" in frame.annotations:

@@ -1,0 +1,135 @@
+"""Sparse convolutions against dense ones, and what must not change them."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from visionseq.errors import KernelError
+from visionseq.nn.sparse import SparseConv2d, SparseConv3d, SparseTensor, SubMConv2d, SubMConv3d
+
+
+def grid_of(axes: int, channels: int, seed: int, batch: int = 2, share: float = 0.3) -> SparseTensor:
+    random = torch.Generator().manual_seed(seed)
+    shape = tuple(torch.randint(3, 7, (axes,), generator=random).tolist())
+    indices = (torch.rand((batch, *shape), generator=random) < share).nonzero()
+    indices = indices[torch.randperm(len(indices), generator=random)]
+    features = torch.randn((len(indices), channels), generator=random, dtype=torch.float64)
+    return SparseTensor(features, indices, shape, batch)
+
+
+def dense_of(layer, x: SparseTensor, **options) -> torch.Tensor:
+    weight = layer.weight.movedim(-1, 1)
+    return (F.conv2d if layer.axes == 2 else F.conv3d)(x.dense(), weight, layer.bias, **options)
+
+
+def at_sites(dense: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    return dense.movedim(1, -1)[tuple(indices.T)]
+
+
+@settings(max_examples=25)
+@given(st.sampled_from([2, 3]), st.sampled_from([1, 3, 5]), st.sampled_from([1, 2]), st.integers(0, 10_000))
+def test_a_submanifold_convolution_is_the_dense_one_at_the_sites(axes, kernel, dilation, seed):
+    x = grid_of(axes, 3, seed)
+    x.features.requires_grad_()
+    layer = (SubMConv2d if axes == 2 else SubMConv3d)(3, 4, kernel, dilation=dilation).double()
+    expected = at_sites(dense_of(layer, x, padding=dilation * (kernel // 2), dilation=dilation), x.indices)
+    if kernel == 1:  # whose weight is viewed, not transposed
+        expected = x.features @ layer.weight.view(3, 4) + layer.bias
+    parameters = [x.features, layer.weight, layer.bias]
+    wanted = torch.autograd.grad(expected.square().sum(), parameters)
+    found = layer(x)
+    torch.testing.assert_close(found.features, expected)
+    assert torch.equal(found.indices, x.indices)
+    torch.testing.assert_close(torch.autograd.grad(found.features.square().sum(), parameters), wanted)
+
+
+@settings(max_examples=25)
+@given(st.sampled_from([2, 3]), st.integers(1, 3), st.integers(1, 3), st.integers(0, 1), st.integers(0, 10_000))
+def test_a_strided_convolution_is_the_dense_one_where_input_reaches(axes, kernel, stride, padding, seed):
+    x = grid_of(axes, 3, seed)
+    layer = (SparseConv2d if axes == 2 else SparseConv3d)(3, 4, kernel, stride, padding, bias=False).double()
+    options = {"stride": stride, "padding": padding}
+    if kernel == stride == 1 and not padding:
+        return
+    found = layer(x)
+    torch.testing.assert_close(at_sites(dense_of(layer, x, **options), found.indices), found.features)
+    reached = dense_of(_ones(layer), x.with_features(torch.ones_like(x.features)), **options)[:, :1] > 0
+    assert torch.equal(found.indices, reached[:, 0].nonzero())
+
+
+def _ones(layer):
+    twin = type(layer)(3, 1, layer.kernel_size, layer.stride, layer.padding, bias=False).double()
+    torch.nn.init.ones_(twin.weight)
+    return twin
+
+
+def test_the_order_of_the_rows_is_kept():
+    x = grid_of(3, 3, 0)
+    layer = SubMConv3d(3, 4, 3).double()
+    order = torch.randperm(len(x.features))
+    shuffled = SparseTensor(x.features[order], x.indices[order], x.spatial_shape, 2)
+    torch.testing.assert_close(layer(shuffled).features, layer(x).features[order])
+
+
+def test_samples_do_not_see_each_other_and_may_be_empty():
+    x = grid_of(3, 3, 1, batch=3)
+    layer = SubMConv3d(3, 4, 3).double()
+    alone = x.indices[:, 0] == 2
+    indices = x.indices[alone].clone()
+    single = SparseTensor(x.features[alone], indices, x.spatial_shape, 3)
+    torch.testing.assert_close(layer(single).features, layer(x).features[alone])
+    assert single.counts().tolist()[:2] == [0, 0]
+    empty = SparseTensor(x.features[:0], x.indices[:0], x.spatial_shape, 3)
+    assert layer(empty).features.shape == (0, 4)
+    assert SparseConv3d(3, 4, 3, 2).double()(empty).features.shape == (0, 4)
+    assert not empty.dense().any()
+
+
+def test_start_values_are_bounded_by_the_fan_in():
+    layer = SubMConv3d(5, 7, 3)
+    bound = 1 / math.sqrt(5 * 27)
+    assert layer.weight.abs().max() <= bound
+    assert layer.weight.abs().max() > 0.9 * bound
+    assert layer.bias.abs().max() <= bound
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: SubMConv3d(3, 4, 3, stride=2), "stride 2"),
+        (lambda: SubMConv3d(3, 4, (3, 3)), "expected one number or 3"),
+        (lambda: SubMConv3d(9, 4, 3).double()(grid_of(3, 3, 0)), "3 channels on 3 axes, expected 9"),
+        (lambda: SubMConv2d(3, 4, 3).double()(grid_of(3, 3, 0)), "expected 3 channels on 2 axes"),
+        (lambda: SparseTensor(torch.zeros(4, 2), torch.zeros(4, 3), (2, 2, 2), 1), "indices \\[4, 3\\]"),
+    ],
+)
+def test_what_does_not_fit_is_named(make, message):
+    with pytest.raises(KernelError, match=message):
+        make()
+
+
+def test_spconv_must_be_there_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("VISIONSEQ_SPARSE", "spconv")
+    with pytest.raises(KernelError, match="features are on cpu"):
+        SubMConv3d(3, 4, 3).double()(grid_of(3, 3, 0))
+    monkeypatch.setenv("VISIONSEQ_SPARSE", "other")
+    with pytest.raises(KernelError, match="expected torch or spconv"):
+        SubMConv3d(3, 4, 3).double()(grid_of(3, 3, 0))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="spconv runs on CUDA")
+def test_spconv_agrees(monkeypatch):
+    pytest.importorskip("spconv")
+    x = grid_of(3, 3, 0)
+    x = SparseTensor(x.features.float().cuda(), x.indices.cuda(), x.spatial_shape, 2)
+    for layer in (SubMConv3d(3, 4, 3).cuda(), SparseConv3d(3, 4, 3, 2, 1).cuda()):
+        ours = layer(x)
+        monkeypatch.setenv("VISIONSEQ_SPARSE", "spconv")
+        theirs = layer(x)
+        monkeypatch.delenv("VISIONSEQ_SPARSE")
+        order = theirs.keys().argsort()
+        torch.testing.assert_close(theirs.features[order], ours.features[ours.keys().argsort()], atol=1e-4, rtol=1e-4)

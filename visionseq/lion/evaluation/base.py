@@ -1,0 +1,39 @@
+"""What `LionTask` measures: detections of frames against the labels that came with them."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from visionseq.data.lidar.frame import LidarFrame
+from visionseq.lion.detections import Detections
+
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class FrameMetric(ABC):
+    """Collects frames, then tells figures by name; `class_names` are those of the detector's labels."""
+
+    class_names: tuple[str, ...] = ()
+
+    def begin(self, class_names: Sequence[str]) -> None:
+        """Called once, before the first frame."""
+        self.class_names = tuple(class_names)
+
+    @abstractmethod
+    def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
+        """Add frames."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Figures over all frames since the last `reset`."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all frames."""
+
+    def arrays(self, found: Detections) -> Arrays:
+        """Boxes float64 [N, 7 or 9], names str [N] and scores float64 [N]."""
+        labels = found.labels.cpu().numpy().tolist()
+        names = np.array([self.class_names[label - 1] for label in labels], dtype=np.str_)
+        return found.boxes.double().cpu().numpy(), names, found.scores.double().cpu().numpy()
