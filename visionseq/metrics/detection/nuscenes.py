@@ -84,9 +84,10 @@ def class_curve(frames: Sequence[tuple[dict, dict]], number: int, name: str, dis
     targets = [_only(gt, number) for gt, _ in frames]
     detections = [_only(dt, number) for _, dt in frames]
     total = sum(len(gt["name"]) for gt in targets)
-    scores = np.concatenate([dt["score"] for dt in detections]) if detections else np.zeros(0)
-    of_frame = np.concatenate([np.full(len(dt["name"]), i) for i, dt in enumerate(detections)]).astype(int)
-    row = np.concatenate([np.arange(len(dt["name"])) for dt in detections]).astype(int)
+    scores = np.concatenate([np.zeros(0), *(dt["score"] for dt in detections)])
+    sizes = [len(dt["name"]) for dt in detections]
+    of_frame = np.repeat(np.arange(len(sizes)), sizes)
+    row = np.concatenate([np.zeros(0, int), *map(np.arange, sizes)])
     free = [np.ones(len(gt["name"]), bool) for gt in targets]
     true, matches = np.zeros(len(scores), bool), []
     order = np.argsort(scores, kind="stable")[::-1]  # of equal scores the later one first

@@ -48,9 +48,11 @@ class OnceAP(FrameMetric):
     def table_of_ap(self) -> np.ndarray:
         """[Vehicle, Pedestrian, Cyclist, mean; overall and three distances], in percent."""
         frames = self.frames()
+        if not frames:
+            return np.zeros((len(IOU) + 1, len(RANGES)))
         supers = np.array([list(IOU).index(SUPERCLASS[name]) for name in self.known_names] + [-1])
         overlaps = [self._overlap(dt["box"], gt["box"]) for gt, dt in frames]
-        flat = np.concatenate([o.ravel() for o in overlaps]) if overlaps else np.zeros(0)
+        flat = np.concatenate([o.ravel() for o in overlaps])
         places = [np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64) for sizes in (
             [o.size for o in overlaps], [len(gt["name"]) for gt, _ in frames], [len(dt["name"]) for _, dt in frames]
         )]  # fmt: skip
@@ -108,4 +110,4 @@ def _flags(of_class: np.ndarray, boxes: np.ndarray, limits: tuple[float, float])
 
 
 def _joined(sides: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([side[name] for side in sides]) for name in (sides[0] if sides else {})}
+    return {name: np.concatenate([side[name] for side in sides]) for name in sides[0]}
