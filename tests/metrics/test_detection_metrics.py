@@ -154,7 +154,7 @@ def test_kitti_ignores_what_is_hidden_and_regions_of_no_interest():
     metric = KittiAP(["Car"])
     metric.update([found], [target])
     assert float(metric.compute()["Car_3d/easy_R40"]) == pytest.approx(100)
-    target["name"][4], found["bbox"][4] = "DontCare", (500, 500, 600, 600)
+    target["name"][4], found["bbox"][4], found["score"][4] = "DontCare", (500, 500, 600, 600), 2.0
     aps = []
     for region in ((480, 480, 620, 620), (900, 900, 950, 950)):
         target["bbox"][4] = region
