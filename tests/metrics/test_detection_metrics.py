@@ -147,7 +147,7 @@ def test_what_few_perfect_detections_are_worth_at_kitti(count, r11, r40):
 def test_kitti_ignores_what_is_hidden_and_regions_of_no_interest():
     boxes = np.zeros((60, 7))
     boxes[:, 0], boxes[:, 3:6] = np.arange(60) * 10, (4, 2, 1.5)
-    names = np.array(["Car"] * 60)
+    names = np.array(["Car"] * 60, dtype="U10")
     target, found = camera_annotations(boxes, names), camera_annotations(boxes, names, np.linspace(0.1, 1, 60))
     target["occluded"][:3] = 2
     target["name"][3] = "Van"

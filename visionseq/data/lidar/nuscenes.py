@@ -3,7 +3,8 @@
 Its lidar frame has x to the right and y ahead, and stays so: a heading of 0 looks along +x.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ class NuScenes:
         if not (self.root / version).is_dir():
             raise ConfigError(f"{self.root / version} is not there; see datasets/nuscenes/README.md")
         self.scenes = set(read_text(Path(scenes)).split()) if isinstance(scenes, str) else scenes and set(scenes)
-        self.frame_ids = [sample["token"] for sample in self._samples]
+        with self._tables_named():
+            self.frame_ids = [sample["token"] for sample in self._samples]
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_tables"}
@@ -79,7 +81,15 @@ class NuScenes:
         return len(self.frame_ids)
 
     def frame(self, index: int) -> LidarFrame:
-        frame = self.labels(index)
+        with self._tables_named():
+            return self._frame(index)
+
+    def labels(self, index: int) -> LidarFrame:
+        with self._tables_named():
+            return self._labels(index)
+
+    def _frame(self, index: int) -> LidarFrame:
+        frame = self._labels(index)
         reference = self._lidar_of(self.frame_ids[index])
         clouds = [_with_time(read_bin_rows(self.root / reference["filename"], 5)[:, :4], 0.0)]
         for record in self._earlier(reference):
@@ -89,7 +99,7 @@ class NuScenes:
         frame.points = np.concatenate(clouds)
         return frame
 
-    def labels(self, index: int) -> LidarFrame:
+    def _labels(self, index: int) -> LidarFrame:
         token = self.frame_ids[index]
         reference = self._lidar_of(token)
         to_lidar = np.linalg.inv(self._to_global(reference))
@@ -119,6 +129,15 @@ class NuScenes:
     def transform(self, sweep: dict[str, Any], reference: dict[str, Any]) -> np.ndarray:
         """float64 [4, 4] from the lidar at the time of a sweep to that of the keyframe."""
         return np.linalg.inv(self._to_global(reference)) @ self._to_global(sweep)
+
+    @contextmanager
+    def _tables_named(self) -> Iterator[None]:
+        """Values that are missing in the tables, or of another kind, as `DataError`."""
+        try:
+            yield
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
+            folder = self.root / self.version
+            raise DataError(f"{folder}/*.json: a row does not fit: {type(error).__name__} {error}") from error
 
     @cached_property
     def _tables(self) -> dict[str, Any]:

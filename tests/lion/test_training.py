@@ -1,0 +1,93 @@
+"""Training of a detector: the loss falls, a resumed run ends at the same bits, what validation says."""
+
+import pytest
+import torch
+from tiny_detector import NAMES, RANGE, tiny_config
+
+from visionseq.data import PointCloudData
+from visionseq.data.lidar import (
+    GroundTruthSampling,
+    PointPreparation,
+    RandomFlip,
+    RandomRotation,
+    RandomScaling,
+    build_database,
+)
+from visionseq.data.lidar.source import Training
+from visionseq.data.lidar_world import LidarSensor, LidarWorld
+from visionseq.lion import KittiMetric, LionTask
+from visionseq.nn.adam_onecycle import AdamOneCycle
+from visionseq.training import fit
+
+WORLD = LidarWorld(8, seed=3, sensor=LidarSensor(beams=16, columns=180), min_points=3)
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("database")
+    build_database(WORLD, folder)
+    return str(folder)
+
+
+def parts(database: str) -> tuple[LionTask, PointCloudData]:
+    config = tiny_config()
+    config["backbone_3d"]["operator"]["drop_path"] = 0.2
+    config["dense_head"] |= {"iou": True, "max_obj_per_sample": 50}
+    sampling = GroundTruthSampling(database, {"Car": 3, "Pedestrian": 3})
+    training = Training([RandomFlip(), RandomRotation(), RandomScaling()], sampling)
+    preparation = PointPreparation(["x", "y", "z", "intensity"], RANGE, NAMES)
+    data = PointCloudData(WORLD, preparation, 2, WORLD, training, eval_batch_size=3, seed=1)
+    return LionTask(config, AdamOneCycle(lr=0.01), KittiMetric(reach=6.4)), data
+
+
+def test_a_resumed_run_ends_at_the_same_bits(database, tmp_path):
+    options = {"max_steps": 6, "ema": 0.9, "log_every": 1, "checkpoint_every": 2, "picture_every": 3, "progress": False}
+    task, data = parts(database)
+    straight = fit(task, data, run_dir=tmp_path / "straight", **options)
+
+    class Stop(Exception):
+        pass
+
+    from lightning import Callback
+
+    class StopAfterThree(Callback):
+        def on_train_batch_start(self, trainer, *_):
+            if trainer.global_step == 3:
+                raise Stop
+
+    task, data = parts(database)
+    with pytest.raises(Stop):
+        fit(task, data, run_dir=tmp_path / "halted", callbacks=[StopAfterThree()], **options)
+    task, data = parts(database)
+    resumed = fit(task, data, run_dir=tmp_path / "halted", ckpt_path="last", **options)
+    for (name, a), (_, b) in zip(straight.state_dict().items(), resumed.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    one, two = ((tmp_path / run / "metrics.csv").read_text() for run in ("straight", "halted"))
+    assert one == two
+    pictures = sorted(path.name for path in (tmp_path / "halted" / "samples").iterdir())
+    assert pictures == ["step_00000003.png", "step_00000006.png"]
+    assert resumed.preprocessing["point_cloud_range"] == RANGE
+
+
+def test_the_loss_falls(database):
+    torch.manual_seed(0)
+    task, data = parts(database)
+    batch = data.train_source().fetch(torch.tensor([[0, 0], [0, 1]]).numpy())
+    optimizer = torch.optim.Adam(task.model.parameters(), 0.01)
+    losses = []
+    for _ in range(25):
+        loss = task.model.losses(batch.points, 2, batch.gt_boxes)["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-5:]) < 0.5 * losses[0]
+
+
+def test_validation_reaches_the_metric(database):
+    task, data = parts(database)
+    batch = data.eval_source().fetch(torch.tensor([[0, 0], [0, 1]]).numpy())
+    task._evaluate(batch, "val")
+    figures = task.metric.compute()
+    assert set(figures) >= {"Car_3d_loose/moderate_R40", "mAP"}
+    assert all(0 <= value <= 100 for value in figures.values())
