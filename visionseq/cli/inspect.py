@@ -25,30 +25,43 @@ def inspect(
     out: Path | None = None,
     size: PositiveInt = 64,
     channels: Literal[1, 3] = 3,
-    split: Literal["all", "train", "test"] | None = None,
+    split: str | None = None,
     limit: PositiveInt | None = None,
     skip_corrupt: bool = False,
+    frame: int = 0,
 ) -> None:
     """Read a data set through and say what it holds: counts, shapes, ranges, classes, the first bad file.
 
     Understands the built-in sets, folders of images (with a folder per class, or flat), WebDataset shards, latents,
-    and reflow pairs in all layouts. Exit code 1 where something cannot be read.
+    reflow pairs in all layouts, and lidar data: KITTI, nuScenes, Waymo (prepared), Argoverse 2, ONCE, and folders of
+    one's own with points/ and labels/. Exit code 1 where something cannot be read.
 
     Args:
-        data: digits, fashion_mnist, a folder, a .zip of pairs, .tar or .safetensors shards.
-        out: Picture to write: a grid of samples; for pairs, rows of images above rows of their noise.
+        data: digits, fashion_mnist, lidar_world, a folder, a .zip of pairs, .tar or .safetensors shards.
+        out: Picture to write: a grid of samples; for pairs, rows of images above rows of their noise; for lidar data a
+            frame from above with its boxes, and the camera's image beside it where there is one.
         size: Height and width that image files are cropped to.
         channels: 1 for grey images, 3 for colour.
-        split: Part of a built-in set.
+        split: Part of a set: all, train or test of a built-in one, a list in ImageSets/ of KITTI.
         limit: Read only so many samples, spread evenly.
         skip_corrupt: Count and report samples that cannot be read, instead of failing.
+        frame: Of lidar data, the number of the frame to draw.
 
     Examples:
         visionseq inspect digits --out digits.png
         visionseq inspect datasets/afhqv2/train64 --size 64 --out cats.png
         visionseq inspect pairs/cifar10 --limit 1000 --out pairs.png
         visionseq inspect photos/ --skip-corrupt
+        visionseq inspect datasets/kitti --limit 200 --out kitti.png --frame 3
     """
+    from visionseq.data.lidar.opening import open_frames
+
+    frames = open_frames(data, split)
+    if frames is not None:
+        from visionseq.cli.inspect_lidar import inspect_frames
+
+        inspect_frames(frames, data, out, limit, skip_corrupt, frame)
+        return
     from visionseq.data.opening import open_data
     from visionseq.data.sampler import spread
 

@@ -45,6 +45,8 @@ def _built_in(name: str, split: str | None) -> ImageDataset:
     from visionseq.data.digits import Digits
     from visionseq.data.fashion_mnist import FashionMNIST
 
+    if split not in (None, "all", "train", "test"):
+        raise ConfigError(f"split: {split!r}, expected all, train or test")
     if name == "digits":
         return Digits(split or "all")
     if split == "all":

@@ -181,7 +181,7 @@ def camera_annotations(
         camera = lidar_to_camera(boxes, calibration)
         bbox = image_boxes(camera, calibration, image_shape) if len(boxes) else np.zeros((0, 4))
     found = {
-        "name": np.asarray(names),
+        "name": np.array(names),
         "bbox": bbox,
         "dimensions": camera[:, 3:6],
         "location": camera[:, :3],
