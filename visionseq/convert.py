@@ -16,7 +16,7 @@ from visionseq.errors import CheckpointError, ConfigError
 from visionseq.nn.pretrained import AllocationLimit, PretrainedModel
 from visionseq.zoo.table import model_class
 
-CONVERTERS = {"rectified_flow": "visionseq.rectified_flow.convert"}
+CONVERTERS = {"lion": "visionseq.lion.convert", "rectified_flow": "visionseq.rectified_flow.convert"}
 
 
 def from_official(
@@ -87,8 +87,20 @@ def _of_images(model: Any) -> dict[str, Any]:
     return {"kind": "image", "size": model.img_resolution, "channels": model.in_channels, "class_names": []}
 
 
-_PREPROCESSING = {"rectified_flow": _of_images}
-_PRESETS = {"rectified_flow": _rectified_flow_presets}
+def _lion_presets() -> dict[str, dict[str, Any]]:
+    from visionseq.lion.presets import preset, preset_names
+
+    return {name: preset(name) for name in preset_names()}
+
+
+def _of_points(model: Any) -> dict[str, Any]:
+    from visionseq.lion.convert import preparation_of
+
+    return preparation_of(model).preprocessing
+
+
+_PREPROCESSING = {"lion": _of_points, "rectified_flow": _of_images}
+_PRESETS = {"lion": _lion_presets, "rectified_flow": _rectified_flow_presets}
 
 
 def _converter(room: str) -> ModuleType:

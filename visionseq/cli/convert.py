@@ -15,11 +15,16 @@ if TYPE_CHECKING:
 
 # The weights of EDM, and the students that were trained from them, carry EDM's licence (github.com/NVlabs/edm).
 _LICENCES = {
+    "lion": (
+        "other",
+        "The official code is Apache-2.0; weights follow the terms of the data that they were trained on (nuScenes, "
+        "Argoverse 2: non-commercial).",
+    ),
     "rectified_flow": (
         "cc-by-nc-sa-4.0",
         "Official rf++ students start from EDM's weights: like these, the converted weights are for non-commercial use "
         "(CC BY-NC-SA 4.0). Keep this licence unless the weights were trained independently of EDM.",
-    )
+    ),
 }
 
 
@@ -40,13 +45,13 @@ def convert(
     NVIDIA's own EDM releases contain code and are refused; save their state dict in a separate, trusted step.
 
     Args:
-        room: The paper's room: rectified_flow.
+        room: The paper's room: lion, rectified_flow.
         source: Official .pth or .safetensors file; with --reverse a model folder, run folder or name in the zoo.
         out: Model folder to write; with --reverse the .pth or .safetensors file (its configuration goes beside it as
             .json).
-        config: The official JSON configuration; default: the file of the same name beside `source`.
+        config: The official configuration, JSON or YAML; default: the .json of the same name beside `source`.
         preset: Name of an official configuration instead of a file: cifar10_ve_aug, afhq64_ve_aug, ffhq64_ve_aug,
-            imagenet64. Without any of these, the one whose shapes fit is taken.
+            imagenet64; of lion, those in configs/lion/. Without any of these, the one whose shapes fit is taken.
         model: Class of the result where several have the same weights: EDMVelocity (a student, the default) or
             EDMDenoiser (a teacher).
         reverse: From ours to the official layout.
@@ -57,6 +62,7 @@ def convert(
         visionseq convert rectified_flow edm.pth teacher/ --preset cifar10_ve_aug --model EDMDenoiser
         visionseq convert rectified_flow student.pth out/ --config values.json
         visionseq convert rectified_flow out/ official.pth --reverse
+        visionseq convert lion lion_mamba.pth out/ --preset lion_mamba_nusc_8x_1f_1x_one_stride_128dim
     """
     occupied = out if reverse else out / "config.json"
     if occupied.exists() and not overwrite:
@@ -112,8 +118,9 @@ def _read_state(source: Path) -> "dict[str, Tensor]":
     from visionseq.nn.weights import read_checkpoint, read_safetensors
 
     content = read_safetensors(source) if source.suffix == ".safetensors" else read_checkpoint(source)
-    if isinstance(content, dict) and isinstance(content.get("model_state_dict"), dict):
-        content = content["model_state_dict"]  # of rf++'s resume files: the raw weights, not their average
+    for key in ("model_state_dict", "model_state"):  # rf++'s resume files (the raw weights), OpenPCDet's checkpoints
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
     if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
         found = f"entries {', '.join(map(str, content))[:200]}" if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(f"{source} holds {found}, expected a state dict: names and tensors only")
@@ -141,10 +148,12 @@ def _official_values(
 
 
 def _read_config(path: Path) -> dict[str, Any]:
+    import yaml
+
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"config: {path} is no readable JSON file: {error}") from error
+        value = yaml.safe_load(path.read_bytes()) if path.suffix in (".yaml", ".yml") else json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"config: {path} is no readable JSON or YAML file: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"config: {path} holds a {type(value).__name__}, expected an object of names and values")
     return value
@@ -157,7 +166,11 @@ def _check_same_bits(room: str, model: "PretrainedModel", state: "dict[str, Tens
     from visionseq.convert import to_official
 
     for name, back in to_official(room, model).items():
-        original = state[name if name in state else name.removeprefix("model.")]
+        original = state.get(name, state.get(name.removeprefix("model.")))
+        if original is None or original.numel() == 1:  # a counter
+            continue
+        if original.shape != back.shape:  # spconv 1.x keeps its kernels the other way round
+            back = back.permute(1, 2, 3, 4, 0)
         if not torch.equal(back.to(original.dtype), original) and not original.isnan().any():
             raise CheckpointError(
                 f"{source}: {name} ({original.dtype}) does not survive the conversion to {back.dtype}"
