@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from visionseq.errors import KernelError
 from visionseq.nn.sparse import SparseConv2d, SparseConv3d, SparseTensor, SubMConv2d, SubMConv3d
+from visionseq.nn.sparse.neighbours import _search_cpu, _search_sorted
 
 
 def grid_of(axes: int, channels: int, seed: int, batch: int = 2, share: float = 0.3) -> SparseTensor:
@@ -133,3 +134,15 @@ def test_spconv_agrees(monkeypatch):
         monkeypatch.delenv("VISIONSEQ_SPARSE")
         order = theirs.keys().argsort()
         torch.testing.assert_close(theirs.features[order], ours.features[ours.keys().argsort()], atol=1e-4, rtol=1e-4)
+
+
+@settings(max_examples=20)
+@given(st.sampled_from([2, 3]), st.integers(0, 10_000))
+def test_both_searches_find_the_same_neighbours(axes, seed):
+    x = grid_of(axes, 1, seed, share=0.5)
+    steps = [
+        tuple(row) for row in torch.randint(-2, 3, (6, axes), generator=torch.Generator().manual_seed(seed)).tolist()
+    ]
+    for a, b in zip(*(s(x.indices, x.spatial_shape, steps) for s in (_search_cpu, _search_sorted)), strict=True):
+        assert torch.equal(a[0], b[0])
+        assert torch.equal(a[1], b[1])

@@ -22,7 +22,7 @@ from visionseq.training.run_folder import commit
 
 PACKAGES = (
     *("visionseq", "torch", "triton", "numba", "numpy", "lightning", "diffusers", "torchvision", "Pillow"),
-    *("fla-core", "spikingjelly"),
+    *("fla-core", "spikingjelly", "spconv", "shapely"),
 )
 
 

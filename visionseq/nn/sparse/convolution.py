@@ -130,11 +130,10 @@ class _GatherMultiplyAdd(torch.autograd.Function):
     def forward(ctx: FunctionCtx, x_VC: Tensor, weight_KCD: Tensor, pairs: list[Pairs], outputs: int) -> Tensor:
         ctx.save_for_backward(x_VC, weight_KCD)
         ctx.pairs = pairs
-        out = x_VC.new_zeros((outputs, weight_KCD.shape[2]))
-        for weight, (inputs, rows) in zip(weight_KCD, pairs, strict=True):
-            if inputs is rows:
-                out += x_VC @ weight
-            elif len(inputs):
+        centre = next((k for k, (inputs, rows) in enumerate(pairs) if inputs is rows), None)
+        out = x_VC.new_zeros((outputs, weight_KCD.shape[2])) if centre is None else x_VC @ weight_KCD[centre]
+        for k, (weight, (inputs, rows)) in enumerate(zip(weight_KCD, pairs, strict=True)):
+            if k != centre and len(inputs):
                 out.index_add_(0, rows, x_VC.index_select(0, inputs) @ weight)
         return out
 

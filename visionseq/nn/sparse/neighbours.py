@@ -10,6 +10,7 @@ import itertools
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,24 +29,43 @@ class RuleBook(NamedTuple):
 
 def submanifold_rules(indices: Tensor, spatial_shape: Axes, kernel_size: Axes, dilation: Axes) -> RuleBook:
     """out[p] takes in[p + (k - kernel // 2) * dilation] wherever that is a site; the output sites are the input's."""
+    rows = torch.arange(len(indices), device=indices.device)
+    steps = [
+        tuple((k - size // 2) * d for k, size, d in zip(element, kernel_size, dilation, strict=True))
+        for element in itertools.product(*map(range, kernel_size))
+    ]
+    found: dict[Axes, Pairs] = {}
+    wanted = []
+    for step in steps:  # whoever sees me there is seen by me here, so half of them need no search
+        if any(step) and tuple(-s for s in step) not in wanted:
+            wanted.append(step)
+    search = _search_cpu if indices.device.type == "cpu" else _search_sorted
+    for step, (seen, seeing) in zip(wanted, search(indices, spatial_shape, wanted), strict=True):
+        found[step] = (seen, seeing)
+        found[tuple(-s for s in step)] = (seeing, seen)
+    return RuleBook([found[step] if any(step) else (rows, rows) for step in steps], len(rows))
+
+
+def _search_cpu(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
+    from visionseq.nn.sparse.search import neighbour_pairs
+
+    if not steps:
+        return []
+    keys, places = site_keys(indices, spatial_shape).numpy(), indices.contiguous().numpy()
+    arguments = (places, keys, spatial_shape, np.array(steps, np.int64), np.array(_strides(spatial_shape), np.int64))
+    return [(torch.from_numpy(seen), torch.from_numpy(seeing)) for seen, seeing in neighbour_pairs(*arguments)]
+
+
+def _search_sorted(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
     keys = site_keys(indices, spatial_shape)
     order = keys.argsort()
     known = keys[order]
-    rows = torch.arange(len(keys), device=keys.device)
-    strides = [math.prod(spatial_shape[axis + 1 :]) for axis in range(len(spatial_shape))]
-    elements = list(itertools.product(*map(range, kernel_size)))
-    found: dict[Axes, Pairs] = {}
-    for element in elements:
-        step = tuple((k - size // 2) * d for k, size, d in zip(element, kernel_size, dilation, strict=True))
-        mirrored = tuple(-s for s in step)
-        if mirrored in found:  # whoever sees me there is seen by me here
-            inputs, outputs = found[mirrored]
-            found[step] = (outputs, inputs)
-        elif not any(step):
-            found[step] = (rows, rows)
-        else:
-            found[step] = _shifted(indices, spatial_shape, step, strides, keys, known, order)
-    return RuleBook(list(found.values()), len(keys))
+    strides = _strides(spatial_shape)
+    return [_shifted(indices, spatial_shape, step, strides, keys, known, order) for step in steps]
+
+
+def _strides(spatial_shape: Axes) -> list[int]:
+    return [math.prod(spatial_shape[axis + 1 :]) for axis in range(len(spatial_shape))]
 
 
 def _shifted(
@@ -57,11 +77,11 @@ def _shifted(
         if s:
             place = indices[:, axis] + s
             inside &= (place >= 0) & (place < size)
-    outputs = inside.nonzero()[:, 0]
-    wanted = keys[outputs] + sum(s * stride for s, stride in zip(step, strides, strict=True))
+    seeing = inside.nonzero()[:, 0]
+    wanted = keys[seeing] + sum(s * stride for s, stride in zip(step, strides, strict=True))
     place = torch.searchsorted(known, wanted).clamp_(max=max(len(known) - 1, 0))
     there = known[place] == wanted
-    return order[place[there]], outputs[there]
+    return order[place[there]], seeing[there]
 
 
 def strided_rules(

@@ -1,0 +1,290 @@
+"""Where the time of a LION detector goes, stage by stage, and its parts against naive forms and named peers."""
+
+import resource
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from visionseq.benchmarks.harness import compare
+from visionseq.data.voxels import hard_voxels
+from visionseq.errors import DataError
+from visionseq.geometry import bev_iou, nms
+from visionseq.lion.bev import height_compression
+from visionseq.lion.convert import preparation_of
+from visionseq.lion.model import LionDetector
+from visionseq.lion.presets import preset
+from visionseq.metrics import KittiAP
+from visionseq.metrics.detection.kitti import camera_annotations
+from visionseq.nn.sparse import SparseTensor, SubMConv3d
+
+CONFIG = "second_with_lion_mamba_64dim"
+COUNTS = (5_000, 10_000, 20_000, 40_000, 80_000)  # voxels
+FRAMES, BOXES = 3769, 50  # of the evaluation: KITTI's validation frames
+
+
+def sections(config: str | None, file: Path | None) -> dict[str, Callable[[str, int], dict[str, Any]]]:
+    """The sections by name; `config` is an official configuration's name, `file` a point file."""
+    return {
+        "stages": partial(stages, config or CONFIG, file),
+        "scaling": scaling,
+        "sparse_conv": sparse_conv,
+        "geometry": geometry,
+        "voxels": voxels,
+        "evaluation": evaluation,
+    }
+
+
+def stages(config: str, file: Path | None, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of each stage of a detector with random weights on one frame, in evaluation mode."""
+    torch.manual_seed(0)
+    detector = LionDetector.from_config(preset(config)).eval().to(device)
+    points = _points(detector, file).to(device)
+    seconds: dict[str, float] = {}
+    with torch.no_grad():
+        detector(points, 1)
+        inputs = _stage_inputs(detector, points)
+        for name, call in inputs.items():
+            timed = compare({name: call}, rounds, warmup=1)
+            seconds[name] = timed.summary()[name]["median_s"]
+    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else _resident_peak()
+    return {
+        "config": config,
+        "points": len(points),
+        "voxels": len(detector.vfe(points, 1).features),
+        "parameters": sum(p.numel() for p in detector.parameters()),
+        "seconds": {**seconds, "all": sum(seconds.values())},
+        "peak_bytes": peak,
+    }
+
+
+def scaling(device: str, rounds: int) -> dict[str, Any]:
+    """Seconds of the 3D backbone of the KITTI model against the number of voxels; 1 is linear."""
+    torch.manual_seed(0)
+    backbone = LionDetector.from_config(preset(CONFIG)).backbone_3d.eval().to(device)
+    seconds = {}
+    with torch.no_grad():
+        for count in COUNTS:
+            x = _scattered(count, 64, (32, 400, 352), device)
+            timed = compare({"backbone": partial(backbone, x)}, max(rounds // 3, 1), warmup=1)
+            seconds[count] = min(timed.seconds["backbone"])
+    exponent = float(np.polyfit(np.log(list(seconds)), np.log(list(seconds.values())), 1)[0])
+    return {"seconds": seconds, "exponent": exponent}
+
+
+def sparse_conv(device: str, rounds: int) -> dict[str, Any]:
+    """A submanifold convolution 3x3x3 of 64 channels on 20,000 sites: spconv's forward on the CPU, and a dense one."""
+    torch.manual_seed(0)
+    x, layer = _scattered(20_000, 64, (32, 400, 352), "cpu"), SubMConv3d(64, 64, 3, bias=False)
+    alternatives: dict[str, Callable[[], object]] = {"visionseq": lambda: layer(_forgetful(x))}
+    try:
+        import spconv.pytorch as spconv
+
+        twin = spconv.SubMConv3d(64, 64, 3, bias=False)
+        twin.weight = layer.weight
+        indices, shape = x.indices.int(), list(x.spatial_shape)
+        make = partial(spconv.SparseConvTensor, x.features, indices, shape, 1)
+        alternatives["spconv, CPU"] = lambda: twin(make())
+    except ImportError:
+        pass
+    with torch.no_grad():
+        timed = compare(alternatives, rounds)
+    return _ratios(timed)
+
+
+def geometry(device: str, rounds: int) -> dict[str, Any]:
+    """An IoU matrix of 200 x 200 boxes, and suppression of 4,096."""
+    random = np.random.default_rng(0)
+    boxes = torch.from_numpy(_boxes(random, 200, 40.0))
+    alternatives = {
+        "visionseq": lambda: bev_iou(boxes, boxes),
+        "torch, all corners": lambda: _vectorised_iou(boxes, boxes),
+    }
+    try:
+        import shapely  # noqa: F401 (whether it is there)
+
+        alternatives["shapely loop"] = lambda: _shapely_iou(boxes.numpy(), boxes.numpy())
+    except ImportError:
+        pass
+    found = {"iou_matrix": _ratios(compare(alternatives, rounds))}
+    many, scores = torch.from_numpy(_boxes(random, 4096, 70.0)), torch.from_numpy(random.random(4096))
+    timed = compare({"nms of 4096 boxes": lambda: nms(many, scores, 0.1)}, rounds)
+    return {**found, "nms": timed.summary()}
+
+
+def voxels(device: str, rounds: int) -> dict[str, Any]:
+    """Hard voxels of 100,000 points against a dictionary loop."""
+    random = np.random.default_rng(0)
+    points = random.uniform([-40, -40, -3, 0], [40, 40, 1, 1], (100_000, 4)).astype(np.float32)
+    size, limits = (0.2, 0.2, 0.2), (-40, -40, -3, 40, 40, 1)
+    alternatives = {
+        "visionseq": lambda: hard_voxels(points, size, limits, 5, 40_000),
+        "dictionary loop": lambda: _dictionary_voxels(points, size, limits, 5, 40_000),
+    }
+    return _ratios(compare(alternatives, max(rounds // 3, 1), warmup=1))
+
+
+def evaluation(device: str, rounds: int) -> dict[str, Any]:
+    """KITTI's evaluation of 3,769 frames of 50 boxes each."""
+    random = np.random.default_rng(0)
+    metric = KittiAP()
+    for _ in range(FRAMES):
+        boxes = _boxes(random, BOXES, 40.0)
+        names = random.choice(["Car", "Pedestrian", "Cyclist"], BOXES)
+        found = camera_annotations(boxes + random.normal(0, 0.1, boxes.shape), names, random.random(BOXES))
+        metric.update([found], [camera_annotations(boxes, names)])
+    timed = compare({"compute": metric.curves}, 1, warmup=1)
+    return {"frames": FRAMES, "boxes": BOXES, **timed.summary()["compute"]}
+
+
+def _stage_inputs(detector: LionDetector, points: torch.Tensor) -> dict[str, Callable[[], object]]:
+    """A call for each stage, on what the stage before it gives."""
+    calls: dict[str, Callable[[], object]] = {"voxelise and encode": partial(detector.vfe, points, 1)}
+    x, backbone = detector.vfe(points, 1), detector.backbone_3d
+    for number in range(1, 5):
+        block, merge = getattr(backbone, f"linear_{number}"), getattr(backbone, f"dow{number}")
+        calls[f"block {number}"] = partial(block, x)
+        x = block(x)
+        calls[f"merge {number}"] = partial(merge, x)
+        x = merge(x).tensor
+    calls["output layer"] = partial(backbone.linear_out, x)
+    features = backbone.linear_out(x)
+    if detector.backbone_2d is None:
+        features = backbone(detector.vfe(points, 1))
+    else:
+        sparse = features
+        calls["2D backbone"] = lambda: detector.backbone_2d(height_compression(sparse))
+        features = detector.backbone_2d(height_compression(sparse))
+    calls["head"] = partial(detector.dense_head, features)
+    predictions = detector.dense_head(features)
+    calls["decode and suppress"] = partial(detector.dense_head.detections, predictions)
+    return calls
+
+
+def _points(detector: LionDetector, file: Path | None) -> torch.Tensor:
+    """[N, 1 + F] of a file, or of a simulated frame; columns that it lacks are zero."""
+    from visionseq.data.point_files import read_points
+    from visionseq.data.point_files.cloud import PointCloud
+    from visionseq.lion.inference import FrameInput
+
+    if file is None:
+        from visionseq.data.lidar_world import LidarWorld
+
+        world = LidarWorld(1)
+        cloud = PointCloud(world.frame(0).points, world.features)
+    else:
+        cloud = read_points(file)
+    detector.preprocessing = preparation_of(detector).preprocessing
+    prepared = FrameInput.of(cloud, detector).prepared
+    if not len(prepared):
+        raise DataError(f"{file}: no point in the range of the configuration")
+    return prepared
+
+
+def _scattered(count: int, channels: int, shape: tuple[int, int, int], device: str) -> SparseTensor:
+    """Sites in clusters, as surfaces make them."""
+    random = torch.Generator().manual_seed(0)
+    depth, height, width = shape
+    centres = torch.rand((count // 20 + 1, 3), generator=random) * torch.tensor([depth, height, width])
+    place = centres.repeat_interleave(60, 0) + torch.randn((len(centres) * 60, 3), generator=random) * 2
+    place = place.round().long().clamp(min=0).minimum(torch.tensor([depth - 1, height - 1, width - 1])).unique(dim=0)
+    place = place[torch.randperm(len(place), generator=random)[:count]]
+    indices = torch.cat([torch.zeros(len(place), 1, dtype=torch.int64), place], 1).to(device)
+    return SparseTensor(torch.randn((len(place), channels), generator=random).to(device), indices, shape, 1)
+
+
+def _forgetful(x: SparseTensor) -> SparseTensor:
+    return SparseTensor(x.features, x.indices, x.spatial_shape, x.batch_size)
+
+
+def _boxes(random: np.random.Generator, count: int, reach: float) -> np.ndarray:
+    low, high = [-reach, -reach, -1, 3, 1.4, 1.3, -3.1], [reach, reach, 0, 4.5, 1.9, 1.8, 3.1]
+    return random.uniform(low, high, (count, 7))
+
+
+def _ratios(timed: Any) -> dict[str, Any]:
+    others = [name for name in timed.seconds if name != "visionseq"]
+    return {"seconds": timed.summary(), "speed_up": {name: timed.ratio(name, "visionseq") for name in others}}
+
+
+def _resident_peak() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _shapely_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    from shapely import Polygon
+
+    from visionseq.geometry import boxes_to_corners
+
+    first, second = ([Polygon(c[:4, :2]) for c in boxes_to_corners(boxes)] for boxes in (a, b))
+    rows = [[p.intersection(q).area for q in second] for p in first]
+    shared = np.array(rows)
+    return shared / np.maximum(np.add.outer([p.area for p in first], [q.area for q in second]) - shared, 1e-8)
+
+
+def _vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """Every crossing of edges and every corner inside, sorted by angle around their mean: the usual torch form."""
+    corners_a, corners_b = _corners(a), _corners(b)
+    n, m = len(a), len(b)
+    starts_a, ends_a = corners_a[:, None, :, None], corners_a.roll(-1, 1)[:, None, :, None]
+    starts_b, ends_b = corners_b[None, :, None], corners_b.roll(-1, 1)[None, :, None]
+    along_a, along_b, apart = ends_a - starts_a, ends_b - starts_b, starts_b - starts_a
+    cross = _cross(along_a, along_b)
+    s, t = _cross(apart, along_b) / cross, _cross(apart, along_a) / cross
+    crossing = ((s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)).expand(n, m, 4, 4).reshape(n, m, 16)
+    points = [(starts_a + s.unsqueeze(-1) * along_a).expand(n, m, 4, 4, 2).reshape(n, m, 16, 2)]
+    points += [corners_a[:, None].expand(n, m, 4, 2), corners_b[None].expand(n, m, 4, 2)]
+    inside_a = _inside(corners_a[:, None], b[None, :])
+    inside_b = _inside(corners_b[None], a[:, None])
+    mask, points = torch.cat([crossing, inside_a, inside_b], 2), torch.cat(points, 2)
+    points = torch.where(mask.unsqueeze(-1), points, 0)
+    centre = points.sum(2, keepdim=True) / mask.sum(2).clamp(min=1)[..., None, None]
+    around = points - centre
+    angle = torch.where(mask, torch.atan2(around[..., 1], around[..., 0]), 10.0)
+    order = angle.argsort(2)
+    around = torch.where(mask.unsqueeze(-1), around, 0).gather(2, order.unsqueeze(-1).expand_as(around))
+    last = mask.sum(2, keepdim=True)
+    place = torch.arange(24)[None, None].expand(n, m, 24)
+    following = torch.where(place + 1 < last, place + 1, 0)
+    area = _cross(around, around.gather(2, following.unsqueeze(-1).expand_as(around)))
+    shared = (area * (place < last)).sum(2).abs() / 2
+    return shared / ((a[:, 3] * a[:, 4])[:, None] + (b[:, 3] * b[:, 4])[None] - shared).clamp(min=1e-8)
+
+
+def _corners(boxes: torch.Tensor) -> torch.Tensor:
+    steps = boxes.new_tensor([[0.5, 0.5], [-0.5, 0.5], [-0.5, -0.5], [0.5, -0.5]]) * boxes[:, None, 3:5]
+    cos, sin = boxes[:, 6, None].cos(), boxes[:, 6, None].sin()
+    turned = torch.stack([steps[..., 0] * cos - steps[..., 1] * sin, steps[..., 0] * sin + steps[..., 1] * cos], -1)
+    return turned + boxes[:, None, :2]
+
+
+def _inside(corners: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    away = corners - boxes[..., None, :2]
+    cos, sin = boxes[..., 6, None].cos(), boxes[..., 6, None].sin()
+    u, v = away[..., 0] * cos + away[..., 1] * sin, away[..., 1] * cos - away[..., 0] * sin
+    return (u.abs() <= boxes[..., 3, None] / 2) & (v.abs() <= boxes[..., 4, None] / 2)
+
+
+def _cross(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
+
+
+def _dictionary_voxels(points: np.ndarray, size: Iterable[float], limits: tuple, most: int, voxels: int) -> dict:
+    low, high, step = np.float32(limits[:3]), np.float32(limits[3:]), np.float32(tuple(size))
+    grid = np.rint((high - low) / step).astype(int)
+    found: dict[tuple, list] = {}
+    for point in points:
+        place = np.floor((point[:3] - low) / step).astype(int)
+        if (place < 0).any() or (place >= grid).any():
+            continue
+        key = tuple(place)
+        if key not in found:
+            if len(found) >= voxels:
+                continue
+            found[key] = []
+        if len(found[key]) < most:
+            found[key].append(point)
+    return found

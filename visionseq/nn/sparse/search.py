@@ -1,0 +1,63 @@
+"""The neighbour search of submanifold convolutions on a CPU: a hash table of the sites, compiled.
+
+Keys are those of `site_keys`; the table has a power of two of slots, at least three for each site, and is searched
+linearly from a key's own slot.
+"""
+
+import numba
+import numpy as np
+
+EMPTY = -1
+GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: neighbouring keys land far apart
+
+compiled = numba.njit(nogil=True, cache=True)
+
+
+def neighbour_pairs(
+    indices: np.ndarray, keys: np.ndarray, shape: tuple[int, ...], steps: np.ndarray, strides: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each step [S, D] the rows (seen, seeing) int64 of sites that have a site there."""
+    bits = max(int(3 * len(keys)).bit_length(), 4)
+    slots, rows = np.full(1 << bits, EMPTY, np.int64), np.empty(1 << bits, np.int64)
+    fill(keys, slots, rows, np.uint64(64 - bits))
+    seen, seeing = np.empty((2, len(steps), len(keys)), np.int64)
+    counts = np.zeros(len(steps), np.int64)
+    limits = np.array(shape, np.int64)
+    search(indices, keys, limits, steps, steps @ strides, slots, rows, np.uint64(64 - bits), seen, seeing, counts)
+    return [(seen[i, :count], seeing[i, :count]) for i, count in enumerate(counts.tolist())]
+
+
+@compiled
+def fill(keys, slots, rows, shift):
+    """Put every key with its row into the table."""
+    mask = len(slots) - 1
+    for i in range(len(keys)):
+        slot = np.int64((np.uint64(keys[i]) * GOLDEN) >> shift)
+        while slots[slot] != EMPTY:
+            slot = (slot + 1) & mask
+        slots[slot] = keys[i]
+        rows[slot] = i
+
+
+@compiled
+def search(indices, keys, limits, steps, jumps, slots, rows, shift, seen, seeing, counts):
+    """Look every site's neighbours up; beyond the border there are none."""
+    mask, axes = len(slots) - 1, len(limits)
+    for s in range(len(steps)):
+        written = 0
+        for i in range(len(keys)):
+            inside = True
+            for axis in range(axes):
+                place = indices[i, axis + 1] + steps[s, axis]
+                inside &= (place >= 0) & (place < limits[axis])
+            if not inside:
+                continue
+            wanted = keys[i] + jumps[s]
+            slot = np.int64((np.uint64(wanted) * GOLDEN) >> shift)
+            while slots[slot] != EMPTY and slots[slot] != wanted:
+                slot = (slot + 1) & mask
+            if slots[slot] == wanted:
+                seen[s, written] = rows[slot]
+                seeing[s, written] = i
+                written += 1
+        counts[s] = written
