@@ -6,7 +6,7 @@ from typing import Literal
 
 
 def claims(
-    room: Literal["rectified_flow", "mixers"] = "rectified_flow",
+    room: Literal["rectified_flow", "mixers", "lion"] = "rectified_flow",
     data: Literal["digits", "fashion_mnist"] = "digits",
     out: Path = Path("docs/claims"),
     work: Path = Path("runs/claims"),
@@ -17,7 +17,8 @@ def claims(
     An interrupted run of rectified_flow goes on where it stopped.
 
     Args:
-        room: Whose claim to run; the mixers' takes some minutes, that of rectified_flow half an hour on two cores.
+        room: Whose claim to run; those of the mixers and of lion take some minutes, that of rectified_flow half an
+            hour on two cores.
         data: Data set of the experiment.
         out: Folder of the JSON, the page and the plots.
         work: Folder of models and pairs, kept between calls.
@@ -27,8 +28,12 @@ def claims(
         visionseq claims rectified_flow
         visionseq claims rectified_flow --data fashion_mnist --out docs/claims
         visionseq claims mixers
+        visionseq claims lion
     """
-    found, page = _rectified_flow(data, out, work, seeds) if room == "rectified_flow" else _mixers(data, out, seeds)
+    if room == "lion":
+        found, page = _lion(out, seeds)
+    else:
+        found, page = _rectified_flow(data, out, work, seeds) if room == "rectified_flow" else _mixers(data, out, seeds)
     for text, holds in found.items():
         print(f"{'holds' if holds else 'does not hold'}: {text}")
     print(page)
@@ -68,6 +73,16 @@ def _mixers(data: str, out: Path, seeds: list[int] | None) -> tuple[dict[str, bo
     means = average(accuracies)
     _show(table(accuracies, means))
     return verdicts(means, seconds), page
+
+
+def _lion(out: Path, seeds: list[int] | None) -> tuple[dict[str, bool], Path]:
+    from visionseq.benchmarks.harness import machine
+    from visionseq.claims.lion.experiments import Recipe
+    from visionseq.claims.lion.report import evaluation_of_noise, run_seed, write_report
+
+    recipe = Recipe()
+    figures = {seed: run_seed(recipe, seed, print) for seed in seeds or recipe.seeds}
+    return write_report(out, figures, evaluation_of_noise(), asdict(recipe), machine())
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:
