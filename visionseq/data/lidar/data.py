@@ -1,6 +1,7 @@
 """The data module of lidar frames."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,9 @@ class PointCloudData(DataModule):
         seed: int = 0,
     ):
         super().__init__(batch_size, eval_batch_size, loader, limit, samples_per_epoch, False, seed)
-        self.dataset, self.eval_dataset, self.preparation = dataset, eval_dataset, preparation
+        self.dataset, self.eval_dataset = dataset, eval_dataset
+        names = preparation.class_names or dataset.class_names
+        self.preparation = replace(preparation, class_names=list(names))
         self.training, self.cbgs = training or Training(), cbgs
 
     def train_source(self) -> Source:

@@ -21,14 +21,14 @@ class PointPreparation:
     Args:
         features: columns of the points in the model's order, beginning with x, y, z.
         point_cloud_range: x, y, z minima, then maxima, in metres; both bounds belong to it.
-        class_names: classes of the model, the first one has label 1.
+        class_names: classes of the model, the first one has label 1; empty: those of the training set.
         squashed: columns that are replaced by their hyperbolic tangent.
         mask_z: leave out points above and below the range as well; voxels do it anyway.
     """
 
     features: Sequence[str]
     point_cloud_range: Sequence[float]
-    class_names: Sequence[str]
+    class_names: Sequence[str] = field(default_factory=list)
     squashed: Sequence[str] = field(default_factory=list)
     mask_z: bool = False
 
