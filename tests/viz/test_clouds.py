@@ -3,6 +3,9 @@
 import base64
 import json
 import re
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,3 +86,21 @@ def test_the_page_holds_all_points_and_boxes_and_needs_no_network(tmp_path):
 def test_the_page_of_an_empty_cloud(tmp_path):
     viz.save_scene(tmp_path / "scene.html", np.zeros((0, 4), np.float32))
     assert scene_of(tmp_path / "scene.html")["count"] == 0
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="no JavaScript engine")
+def test_the_page_runs_and_can_be_turned(tmp_path):
+    points = np.random.default_rng(0).normal(0, 20, (500, 4)).astype(np.float32)
+    viz.save_scene(tmp_path / "scene.html", points, DETECTED, TRUE, title="page")
+    command = ["node", str(Path(__file__).with_name("scene_page.js")), str(tmp_path / "scene.html")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    found = json.loads(done.stdout)
+    np.testing.assert_allclose(found["first"]["centre"], [0, 0, 60], atol=1e-6)
+    assert found["first"]["above"][1] > 0.05  # z is up
+    assert abs(found["first"]["above"][0]) < 1e-6
+    assert np.abs(np.subtract(found["moved"], found["first"]["centre"])).max() > 0.05
+    np.testing.assert_allclose(found["again"], found["first"]["centre"], atol=1e-6)
+    assert found["points"] == 500
+    assert found["shown"] == 2 * 14 * 2  # two boxes of twelve edges and a crossed front
+    assert found["filtered"] == 14 * 2  # ground truth has no score to fall short
+    assert found["draws"] > 10
