@@ -20,9 +20,9 @@ vm.runInNewContext(script + `
   canvas.pointermove({clientX: 440, clientY: 320, pointerId: 1, buttons: 1});
   canvas.pointermove({clientX: 460, clientY: 320, pointerId: 1, buttons: 2});
   canvas.wheel({deltaY: 100, preventDefault() {}});
-  const moved = at([x, y, z, 1]), shown = vertices;
+  const moved = at([x, y, z, 1]), before = vertices;
   elements.score.input({target: {value: "0.9"}});
   const filtered = vertices;
   handlers.keydown({key: "r"});
-  console.log(JSON.stringify({first, moved, shown, filtered, again: at([x, y, z, 1]), points: places.length / 3, draws: calls.drawArrays}));
+  console.log(JSON.stringify({first, moved, shown: before, filtered, again: at([x, y, z, 1]), points: places.length / 3, draws: calls.drawArrays}));
 `, world);
