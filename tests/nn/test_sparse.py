@@ -2,24 +2,14 @@
 
 import math
 
-import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sparse_grids import grid_of
 
-from visionseq.errors import KernelError
 from visionseq.nn.sparse import SparseConv2d, SparseConv3d, SparseTensor, SubMConv2d, SubMConv3d
 from visionseq.nn.sparse.neighbours import _search_cpu, _search_sorted
-
-
-def grid_of(axes: int, channels: int, seed: int, batch: int = 2, share: float = 0.3) -> SparseTensor:
-    random = torch.Generator().manual_seed(seed)
-    shape = tuple(torch.randint(3, 7, (axes,), generator=random).tolist())
-    indices = (torch.rand((batch, *shape), generator=random) < share).nonzero()
-    indices = indices[torch.randperm(len(indices), generator=random)]
-    features = torch.randn((len(indices), channels), generator=random, dtype=torch.float64)
-    return SparseTensor(features, indices, shape, batch)
 
 
 def dense_of(layer, x: SparseTensor, **options) -> torch.Tensor:
@@ -90,50 +80,35 @@ def test_samples_do_not_see_each_other_and_may_be_empty():
     assert not empty.dense().any()
 
 
+def test_a_submanifold_kernel_of_one_element_is_viewed_whatever_its_padding():
+    x = grid_of(2, 2, 3)
+    layer = SubMConv2d(2, 3, 1, padding=1, bias=False).double()
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(6.0).view(3, 1, 1, 2))
+    first, second = x.features.T
+    expected = torch.stack(
+        [3 * second, first + 4 * second, 2 * first + 5 * second], 1
+    )  # the weight is [[0 1 2], [3 4 5]]
+    torch.testing.assert_close(layer(x).features, expected)
+
+
+def test_half_precision_around_a_convolution_does_not_reach_its_sums():
+    x = grid_of(3, 3, 4)
+    x = x.with_features(x.features.float().requires_grad_())
+    for layer in (SubMConv3d(3, 4, 3), SparseConv3d(3, 4, 3, 2)):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = layer(x).features
+        assert torch.equal(found, layer(x).features)
+        found.square().sum().backward()
+        assert layer.weight.grad.isfinite().all()
+
+
 def test_start_values_are_bounded_by_the_fan_in():
     layer = SubMConv3d(5, 7, 3)
     bound = 1 / math.sqrt(5 * 27)
     assert layer.weight.abs().max() <= bound
     assert layer.weight.abs().max() > 0.9 * bound
     assert layer.bias.abs().max() <= bound
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: SubMConv3d(3, 4, 3, stride=2), "stride 2"),
-        (lambda: SubMConv3d(3, 4, (3, 3)), "expected one number or 3"),
-        (lambda: SubMConv3d(9, 4, 3).double()(grid_of(3, 3, 0)), "3 channels on 3 axes, expected 9"),
-        (lambda: SubMConv2d(3, 4, 3).double()(grid_of(3, 3, 0)), "expected 3 channels on 2 axes"),
-        (lambda: SparseTensor(torch.zeros(4, 2), torch.zeros(4, 3), (2, 2, 2), 1), "indices \\[4, 3\\]"),
-    ],
-)
-def test_what_does_not_fit_is_named(make, message):
-    with pytest.raises(KernelError, match=message):
-        make()
-
-
-def test_spconv_must_be_there_where_it_is_asked_for(monkeypatch):
-    monkeypatch.setenv("VISIONSEQ_SPARSE", "spconv")
-    with pytest.raises(KernelError, match="features are on cpu"):
-        SubMConv3d(3, 4, 3).double()(grid_of(3, 3, 0))
-    monkeypatch.setenv("VISIONSEQ_SPARSE", "other")
-    with pytest.raises(KernelError, match="expected torch or spconv"):
-        SubMConv3d(3, 4, 3).double()(grid_of(3, 3, 0))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="spconv runs on CUDA")
-def test_spconv_agrees(monkeypatch):
-    pytest.importorskip("spconv")
-    x = grid_of(3, 3, 0)
-    x = SparseTensor(x.features.float().cuda(), x.indices.cuda(), x.spatial_shape, 2)
-    for layer in (SubMConv3d(3, 4, 3).cuda(), SparseConv3d(3, 4, 3, 2, 1).cuda()):
-        ours = layer(x)
-        monkeypatch.setenv("VISIONSEQ_SPARSE", "spconv")
-        theirs = layer(x)
-        monkeypatch.delenv("VISIONSEQ_SPARSE")
-        order = theirs.keys().argsort()
-        torch.testing.assert_close(theirs.features[order], ours.features[ours.keys().argsort()], atol=1e-4, rtol=1e-4)
 
 
 @settings(max_examples=20)

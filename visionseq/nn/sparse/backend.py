@@ -8,6 +8,7 @@ import os
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from visionseq.errors import KernelError, import_extra
@@ -42,10 +43,13 @@ def _announce() -> None:
 def convolve(layer: "_SparseConvolution", x: SparseTensor) -> SparseTensor:
     """The layer by spconv, on the layer's own parameters."""
     spconv: Any = import_extra("spconv.pytorch", "gpu")
-    given = spconv.SparseConvTensor(x.features, x.indices.int(), list(x.spatial_shape), x.batch_size)
+    indices = x.indices.int().contiguous()  # spconv reads memory row by row whatever the strides are
+    given = spconv.SparseConvTensor(x.features.contiguous(), indices, list(x.spatial_shape), x.batch_size)
     kind = f"{'SubM' if layer.submanifold else 'Sparse'}Conv{layer.axes}d"
     shape = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-    twin = getattr(spconv, kind)(layer.in_channels, layer.out_channels, *map(list, shape), bias=layer.bias is not None)
+    with torch.device("meta"):  # its own parameters are replaced at once
+        bias = layer.bias is not None
+        twin = getattr(spconv, kind)(layer.in_channels, layer.out_channels, *map(list, shape), bias=bias)
     twin.weight = layer.weight
     if layer.bias is not None:
         twin.bias = layer.bias

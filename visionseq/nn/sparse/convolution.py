@@ -2,7 +2,7 @@
 
 The values are those of a dense cross-correlation of the zero-filled grid, at the output sites. With a kernel of one
 element spconv multiplies by the weight's memory *viewed* as [C_in, C_out], which is not its transpose; trained weights
-depend on it, so it is done here as well.
+depend on it, so it is done here as well. An `nn.Linear` does the same with the weight `weight.reshape(C_in, C_out).T`.
 """
 
 import math
@@ -64,9 +64,9 @@ class _SparseConvolution(nn.Module):
         if x.features.shape[1] != self.in_channels or len(x.spatial_shape) != self.axes:
             found = f"{x.features.shape[1]} channels on {len(x.spatial_shape)} axes"
             raise KernelError(f"x: {found}, expected {self.in_channels} channels on {self.axes} axes")
-        if math.prod(self.kernel_size) == 1 and set(self.stride) == {1} and not any(self.padding):
+        if math.prod(self.kernel_size) == 1 and set(self.stride) == {1} and (self.submanifold or not any(self.padding)):
             return x.with_features(self._with_bias(x.features @ self.weight.view(self.in_channels, self.out_channels)))
-        if backend.uses_spconv(x.features):
+        if backend.uses_spconv(x.features) and len(x.features):
             return backend.convolve(self, x)
         if self.submanifold:
             rules = self._submanifold_rules(x)
@@ -84,7 +84,8 @@ class _SparseConvolution(nn.Module):
 
     def _gathered(self, features: Tensor, rules: RuleBook) -> Tensor:
         weight = self.weight.flatten(1, -2).permute(1, 2, 0)  # [K, C_in, C_out]
-        return _GatherMultiplyAdd.apply(features, weight, rules.pairs, rules.outputs)
+        with torch.autocast(features.device.type, enabled=False):  # sums over many elements stay in the weight's dtype
+            return _GatherMultiplyAdd.apply(features.to(weight.dtype), weight, rules.pairs, rules.outputs)
 
     def _with_bias(self, features: Tensor) -> Tensor:
         return features if self.bias is None else features + self.bias

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionseq.nn.sparse.tensor import site_keys
+from visionseq.nn.sparse.tensor import occurs_twice, site_keys
 
 Pairs = tuple[Tensor, Tensor]
 Axes = tuple[int, ...]
@@ -60,6 +60,9 @@ def _search_sorted(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> l
     keys = site_keys(indices, spatial_shape)
     order = keys.argsort()
     known = keys[order]
+    twice = order[1:][known[1:] == known[:-1]]
+    if len(twice):
+        raise occurs_twice(indices[twice[0]].tolist())
     strides = _strides(spatial_shape)
     return [_shifted(indices, spatial_shape, step, strides, keys, known, order) for step in steps]
 

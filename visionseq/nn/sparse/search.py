@@ -7,6 +7,8 @@ linearly from a key's own slot.
 import numba
 import numpy as np
 
+from visionseq.nn.sparse.tensor import occurs_twice
+
 EMPTY = -1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: neighbouring keys land far apart
 
@@ -16,10 +18,15 @@ compiled = numba.njit(nogil=True, cache=True)
 def neighbour_pairs(
     indices: np.ndarray, keys: np.ndarray, shape: tuple[int, ...], steps: np.ndarray, strides: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each step [S, D] the rows (seen, seeing) int64 of sites that have a site there."""
+    """For each step [S, D] the rows (seen, seeing) int64 of sites that have a site there.
+
+    `KernelError` for a site that occurs twice.
+    """
     bits = max(int(3 * len(keys)).bit_length(), 4)
     slots, rows = np.full(1 << bits, EMPTY, np.int64), np.empty(1 << bits, np.int64)
-    fill(keys, slots, rows, np.uint64(64 - bits))
+    twice = fill(keys, slots, rows, np.uint64(64 - bits))
+    if twice >= 0:
+        raise occurs_twice(indices[twice].tolist())
     seen, seeing = np.empty((2, len(steps), len(keys)), np.int64)
     counts = np.zeros(len(steps), np.int64)
     limits = np.array(shape, np.int64)
@@ -29,14 +36,17 @@ def neighbour_pairs(
 
 @compiled
 def fill(keys, slots, rows, shift):
-    """Put every key with its row into the table."""
+    """Put every key with its row into the table; the first row whose key was there already, or -1."""
     mask = len(slots) - 1
     for i in range(len(keys)):
         slot = np.int64((np.uint64(keys[i]) * GOLDEN) >> shift)
         while slots[slot] != EMPTY:
+            if slots[slot] == keys[i]:
+                return i
             slot = (slot + 1) & mask
         slots[slot] = keys[i]
         rows[slot] = i
+    return -1
 
 
 @compiled

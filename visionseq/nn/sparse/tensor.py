@@ -5,7 +5,8 @@ Legend: V sites, C channels, D axes of the grid.
 
 import math
 from collections.abc import Hashable
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,6 +21,8 @@ class SparseTensor:
 
     Fields: `features` [V, C]; `indices` int64 [V, 1 + D], the sample and then z, y, x (or y, x); `spatial_shape` (Z, Y,
     X) or (Y, X); `batch_size`; `cache`, neighbours that convolutions on the same sites share.
+
+    `KernelError` names what does not fit: shapes, indices that are not whole numbers or beyond the grid or the batch.
     """
 
     features: Tensor
@@ -36,12 +39,28 @@ class SparseTensor:
             raise KernelError(
                 f"sparse tensor: {shapes} and {len(self.spatial_shape)} axes; expected [V, C], [V, 1 + D]"
             )
-        if self.indices.dtype != torch.int64:
-            self.indices = self.indices.long()
+        if self.indices.is_floating_point():
+            raise KernelError(f"indices: {self.indices.dtype}, expected whole numbers (int64)")
+        self.indices = self.indices.long()
+        self._check_places()
+
+    def _check_places(self) -> None:
+        limits = (self.batch_size, *self.spatial_shape)
+        if math.prod(limits) >= 2**63:
+            raise KernelError(f"sparse tensor: {limits} cells (sample first), expected fewer than 2^63 in all")
+        if not len(self.indices):
+            return
+        low, high = torch.stack(self.indices.aminmax(dim=0)).tolist()
+        if min(low) < 0 or any(place >= limit for place, limit in zip(high, limits, strict=True)):
+            raise KernelError(f"indices: from {low} to {high}, expected 0 <= index < {list(limits)} (sample first)")
 
     def with_features(self, features: Tensor) -> "SparseTensor":
-        """Other features on the same sites; what is known of their neighbours stays known."""
-        return replace(self, features=features)
+        """Other features [V, C'] on the same sites; what is known of their neighbours stays known."""
+        if features.ndim != 2 or len(features) != len(self.indices):
+            raise KernelError(f"features: {list(features.shape)}, expected [{len(self.indices)}, C]")
+        found = copy(self)
+        found.features = features
+        return found
 
     def dense(self) -> Tensor:
         """[B, C, *spatial_shape], zero where there is no site."""
@@ -65,3 +84,8 @@ def site_keys(indices: Tensor, spatial_shape: tuple[int, ...]) -> Tensor:
     for axis, size in enumerate(spatial_shape, 1):
         key = key * size + indices[:, axis]
     return key
+
+
+def occurs_twice(site: list[int]) -> KernelError:
+    """What to raise for a site (sample first) that two rows name."""
+    return KernelError(f"indices: site {site} (sample first) occurs twice, expected every site once")
