@@ -2,66 +2,26 @@
 
 import pytest
 import torch
+from head_cases import BOXES, KINDS, RANGE, VOXEL, boxes_for, features_for, heads
 from tiny_detector import NAMES
 
-from visionseq.lion.heads import AnchorHeadSingle, CenterHead, SparseCenterHead, TransFusionHead
-from visionseq.lion.heads.anchor import decode, encode
+from visionseq.lion.heads import CenterHead, SparseCenterHead
 from visionseq.lion.heads.center_targets import center_targets
 from visionseq.nn.sparse import SparseTensor
 
-RANGE, VOXEL = [-8.0, -8.0, -3.0, 8.0, 8.0, 1.0], [0.5, 0.5, 0.125]
-NUSCENES = [str(i) for i in range(10)]
-BOXES = torch.tensor([
-    [1.2, -3.4, -0.5, 4.0, 1.7, 1.5, 0.7, 1],
-    [-5.1, 2.2, -0.8, 0.8, 0.6, 1.7, -2.9, 2],
-    [4.4, 6.3, -0.7, 1.8, 0.6, 1.7, 3.1, 3],
-])  # fmt: skip
-ANCHORS = [{"size": size, "bottom": -1.6, "positive": 0.5, "negative": 0.35} for size in
-           ([3.9, 1.6, 1.56], [0.8, 0.6, 1.73], [1.76, 0.6, 1.73])]  # fmt: skip
 
-
-def heads() -> dict:
-    frame = (NAMES, RANGE, VOXEL)
-    return {
-        "center": CenterHead(6, *frame, shared_conv_channel=8, iou=True),
-        "sparse": SparseCenterHead(6, *frame, class_names_each_head=[["Car"], ["Pedestrian", "Cyclist"]]),
-        "transfusion": TransFusionHead(
-            6, NUSCENES, RANGE, VOXEL, 8, 16, num_heads=2, ffn_channel=8, feature_map_stride=2
-        ),
-        "anchor": AnchorHeadSingle(6, *frame, ANCHORS),
-    }
-
-
-def features_for(name: str):
-    if name == "sparse":
-        indices = torch.cat([torch.full((2, 60, 1), 0), torch.randint(0, 32, (2, 60, 2))], 2)
-        indices[1, :, 0] = 1
-        indices = indices.flatten(0, 1).unique(dim=0)
-        return SparseTensor(torch.randn(len(indices), 6), indices, (32, 32), 2)
-    side = 16 if name == "transfusion" else 32
-    return torch.randn(2, 6, side, side)
-
-
-def boxes_for(name: str, *rows: torch.Tensor) -> torch.Tensor:
-    boxes = torch.stack([row for row in rows])
-    if name == "transfusion":
-        boxes = torch.cat([boxes[..., :7], torch.ones(*boxes.shape[:2], 2), boxes[..., 7:]], -1)
-        boxes[boxes[..., -1] == 0] = 0
-    return boxes
-
-
-@pytest.mark.parametrize("name", ["center", "sparse", "transfusion", "anchor"])
+@pytest.mark.parametrize("name", KINDS)
 def test_scenes_without_objects_have_finite_losses(name):
     torch.manual_seed(0)
     head, features = heads()[name], features_for(name)
-    for rows in ((torch.zeros(3, 8), torch.zeros(3, 8)), (BOXES, torch.zeros(3, 8))):
+    for rows in ((torch.zeros(0, 8),) * 2, (torch.zeros(3, 8),) * 2, (BOXES, torch.zeros(3, 8))):
         losses = head.losses(head(features), boxes_for(name, *rows))
         assert all(value.isfinite() for value in losses.values())
         losses["loss"].backward()
     assert len(head.eval().detections(head(features))) == 2
 
 
-@pytest.mark.parametrize("name", ["center", "sparse", "transfusion", "anchor"])
+@pytest.mark.parametrize("name", KINDS)
 def test_the_order_of_the_boxes_does_not_matter(name):
     torch.manual_seed(0)
     head, features = heads()[name], features_for(name)
@@ -108,25 +68,15 @@ def test_a_sparse_head_gives_perfect_predictions_back():
     same_boxes(head.detections((cells, [values]))[0], BOXES)
 
 
-def test_a_transfusion_head_encodes_what_it_decodes():
-    frame = heads()["transfusion"].frame
-    boxes = torch.cat([BOXES[:, :7], torch.tensor([[1.0, -2.0]] * 3)], 1)
-    found = frame.decode(frame.encode(boxes))
-    torch.testing.assert_close(found[:, [0, 1, 2, 3, 4, 5, 7, 8]], boxes[:, [0, 1, 2, 3, 4, 5, 7, 8]])
-    torch.testing.assert_close((found[:, 6] - boxes[:, 6]).cos(), torch.ones(3))
-
-
-def test_an_anchor_head_encodes_what_it_decodes():
-    anchors = heads()["anchor"].anchors.view(-1, 7)[:3]
-    torch.testing.assert_close(decode(encode(BOXES[:, :7], anchors), anchors), BOXES[:, :7])
-
-
 def test_more_objects_than_slots_and_more_candidates_than_cells(caplog):
     head = CenterHead(6, NAMES, RANGE, VOXEL, shared_conv_channel=8, num_max_objs=2, max_obj_per_sample=100_000)
     features = torch.randn(1, 6, 32, 32)
-    targets = head.targets(BOXES[[0, 0, 0]][None], head.groups[0], 32, 32)
-    assert targets.mask.tolist() == [[True, True]]
-    assert "3 objects" in caplog.text
+    for _ in range(3):
+        targets = head.targets(BOXES[[0, 0, 0]][None].repeat(2, 1, 1), head.groups[0], 32, 32)
+    assert targets.mask.tolist() == [[True, True]] * 2
+    assert [record.getMessage() for record in caplog.records] == [
+        "3 objects of a group in one sample: the last 1 are not learned (said once)"
+    ]
     assert len(head.eval().detections(head(features))) == 1
 
 

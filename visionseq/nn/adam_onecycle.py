@@ -50,8 +50,6 @@ class AdamOneCycle:
             raise ConfigError(f"one-cycle schedule over {total_steps} updates: set trainer.max_steps or max_epochs")
         groups = by_decay(list(parameters), self.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(self.moms[0], 0.99), eps=1e-8)
-        # A fused step would also divide by the loss scale of float16, and Lightning then refuses to clip gradients.
-        optimizer._step_supports_amp_scaling = False
         scheduler = OneCycle(optimizer, self.at(total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -14,11 +14,13 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.geometry import limit_period, nearest_bev_iou
 from visionseq.lion.detections import Detections
+from visionseq.lion.heads.layers import full
 from visionseq.lion.heads.losses import sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
 
 BETA = 1 / 9  # where the smooth L1 loss turns linear
 BACKGROUND, IGNORED = 0, -1
+ROUNDING = 0.01  # metres; more than float32 loses in the place of an anchor
 
 
 class AnchorHeadSingle(nn.Module):
@@ -63,6 +65,10 @@ class AnchorHeadSingle(nn.Module):
         if len(anchors) != len(class_names):
             raise ConfigError(f"dense_head: {len(anchors)} anchors for {len(class_names)} classes")
         self.thresholds = [(float(anchor["positive"]), float(anchor["negative"])) for anchor in anchors]
+        if any(not 0 < negative <= positive for positive, negative in self.thresholds):
+            raise ConfigError(
+                f"dense_head: anchors with (positive, negative) {self.thresholds}, expected 0 < negative <= positive"
+            )
         self.dir_offset, self.num_dir_bins = dir_offset, num_dir_bins
         self.weights = cls_weight, loc_weight, dir_weight
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
@@ -79,14 +85,17 @@ class AnchorHeadSingle(nn.Module):
         nn.init.normal_(self.conv_box.weight, 0, 0.001)
 
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
-        """cls [B, A, classes], box [B, A, 7] residuals, dir [B, A, bins]; anchors by (y, x, class, rotation)."""
+        """cls [B, A, classes], box [B, A, 7] residuals, dir [B, A, bins]; anchors by (y, x, class, rotation).
+
+        All float32 whatever the network computes in.
+        """
         if x_BCHW.shape[2:] != self.anchors.shape[:2]:
             found, expected = tuple(x_BCHW.shape[2:]), tuple(self.anchors.shape[:2])
             raise ConfigError(f"map of {found} cells, the anchors have {expected}")
         widths = {"cls": self.classes, "box": 7, "dir": self.num_dir_bins}
         layers = {"cls": self.conv_cls, "box": self.conv_box, "dir": self.conv_dir_cls}
         return {
-            name: layer(x_BCHW).permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, widths[name])
+            name: full(layer(x_BCHW)).permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, widths[name])
             for name, layer in layers.items()
         }
 
@@ -96,13 +105,14 @@ class AnchorHeadSingle(nn.Module):
         batch = len(labels)
         positive = labels > 0
         share = positive.sum(1, keepdim=True).clamp(min=1).to(residuals.dtype)
+        of_positive = (positive / share)[positive]
         one_hot = F.one_hot(labels.clamp(min=0), self.classes + 1)[..., 1:].to(residuals.dtype)
         focal = sigmoid_focal(predictions["cls"], one_hot) * (labels >= 0).unsqueeze(-1) / share.unsqueeze(-1)
-        error = _with_sine(predictions["box"], residuals) * self.code_weights
+        error = _with_sine(predictions["box"][positive], residuals[positive]) * self.code_weights
         distance = F.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=BETA)
-        located = distance * (positive / share).unsqueeze(-1)
-        bins = self._bins(headings)
-        entropy = F.cross_entropy(predictions["dir"].transpose(1, 2), bins, reduction="none") * positive / share
+        located = distance * of_positive.unsqueeze(-1)
+        bins = self._bins(headings[positive])
+        entropy = F.cross_entropy(predictions["dir"][positive], bins, reduction="none") * of_positive
         cls, loc, direction = self.weights
         found = {
             "rpn_loss_cls": focal.sum() / batch * cls,
@@ -122,25 +132,34 @@ class AnchorHeadSingle(nn.Module):
         return torch.stack(labels), torch.stack(residuals), torch.stack(headings)
 
     def _assign(self, boxes: Tensor, label: int) -> tuple[Tensor, Tensor, Tensor]:
-        height, width, _, rotations, _ = self.anchors.shape
-        anchors = self.anchors[:, :, label].reshape(-1, 7)
-        shape = (height * width, rotations)
-        labels = torch.zeros(len(anchors), dtype=torch.int64, device=anchors.device)
-        if not len(boxes):
-            zeros = anchors.new_zeros((*shape, 7))
-            return labels.view(shape), zeros, zeros[..., 0]
+        """Of one class: labels [H * W, rotations], residuals [H * W, rotations, 7], headings [H * W, rotations]."""
+        every = self.anchors[:, :, label].flatten(0, 1)
+        labels = torch.full(every.shape[:2], BACKGROUND, device=every.device)
+        residuals, headings = torch.zeros_like(every), torch.zeros_like(every[..., 0])
+        near = self._near(boxes, label).flatten().nonzero()[:, 0]
+        if not len(near):
+            return labels, residuals, headings
+        anchors, boxes = every[near].flatten(0, 1), boxes[:, :7].to(every.dtype)
         positive, negative = self.thresholds[label]
-        iou = nearest_bev_iou(anchors, boxes[:, :7].to(anchors.dtype))
+        iou = nearest_bev_iou(anchors, boxes)
         best, which = iou.max(1)
         best_of_box = iou.max(0).values
         found = ((iou == best_of_box) & (best_of_box > 0)).any(1)
-        labels[:] = IGNORED
-        labels[best < negative] = BACKGROUND
-        labels[(best >= positive) | found] = label + 1
-        matched = boxes[which][:, :7].to(anchors.dtype)
-        chosen = (labels > 0).unsqueeze(1)
-        residuals = torch.where(chosen, encode(matched, anchors), 0)
-        return labels.view(shape), residuals.view(*shape, 7), matched[:, 6].view(shape)
+        given = torch.where(best < negative, BACKGROUND, IGNORED)
+        given[(best >= positive) | found] = label + 1
+        matched = boxes[which]
+        coded = torch.where((given > 0).unsqueeze(1), encode(matched, anchors), 0)
+        labels[near], residuals[near] = given.view(-1, every.shape[1]), coded.view(-1, *every.shape[1:])
+        headings[near] = matched[:, 6].view(-1, every.shape[1])
+        return labels, residuals, headings
+
+    def _near(self, boxes: Tensor, label: int) -> Tensor:
+        """[H, W]: cells whose anchors can touch a box; all others overlap nothing, and so are background."""
+        anchors = self.anchors[:, :, label, 0]
+        reach = (boxes[:, 3:5].amax(1) + anchors[0, 0, 3:5].amax()) / 2 + ROUNDING
+        columns = (anchors[0, :, 0] - boxes[:, :1]).abs() <= reach[:, None]
+        rows = (anchors[:, 0, 1] - boxes[:, 1:2]).abs() <= reach[:, None]
+        return (rows[:, :, None] & columns[:, None]).any(0)
 
     @torch.no_grad()
     def detections(self, predictions: dict[str, Tensor]) -> list[Detections]:

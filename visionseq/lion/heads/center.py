@@ -13,7 +13,7 @@ from visionseq.errors import ConfigError
 from visionseq.geometry import iou3d
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, center_targets
-from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution
+from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution, full
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
 
@@ -98,9 +98,9 @@ class CenterHead(nn.Module):
         self._initialise()
 
     def forward(self, x_BCHW: Tensor) -> list[dict[str, Tensor]]:
-        """The maps of each group, by branch."""
+        """The maps of each group by branch, float32 whatever the network computes in."""
         shared = self.shared_conv(x_BCHW)
-        return [{name: layers(shared) for name, layers in head.items()} for head in self.heads_list]
+        return [{name: full(layers(shared)) for name, layers in head.items()} for head in self.heads_list]
 
     def losses(self, predictions: list[dict[str, Tensor]], gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0[, iou_loss_head_0]."""

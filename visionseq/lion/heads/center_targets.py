@@ -5,7 +5,7 @@ Legend: B samples, M boxes of a sample, K slots, C classes of a group, D values 
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -39,6 +39,17 @@ class Grid:
     overlap: float = 0.1
     min_radius: int = 2
     slots: int = 500
+    told: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def fitting(self, boxes: np.ndarray) -> np.ndarray:
+        """The first boxes, as many as there are slots; the log counts the others, once."""
+        if len(boxes) > self.slots and not self.told:
+            self.told = True
+            left = len(boxes) - self.slots
+            _log.warning(
+                "%d objects of a group in one sample: the last %d are not learned (said once)", len(boxes), left
+            )
+        return boxes[: self.slots]
 
     def cells(self, values: np.ndarray, axis: int) -> np.ndarray:
         """Coordinates in cells, float32."""
@@ -54,15 +65,13 @@ class Grid:
         return np.maximum(radius.astype(np.int64), self.min_radius)
 
 
-def of_group(gt_boxes: np.ndarray, group: Sequence[int], slots: int) -> np.ndarray:
-    """The boxes [m, X] of one sample whose class is in the group, with the class's number in it, at most `slots`."""
+def of_group(gt_boxes: np.ndarray, group: Sequence[int], grid: Grid) -> np.ndarray:
+    """The boxes [m, X] of one sample whose class is in the group, with the class's number in it, as many as fit."""
     number = {label: i + 1 for i, label in enumerate(group)}
     labels = gt_boxes[:, -1].astype(np.int64)
     chosen = gt_boxes[np.isin(labels, list(group))].copy()
     chosen[:, -1] = [number[int(label)] for label in chosen[:, -1]]
-    if len(chosen) > slots:
-        _log.warning("%d objects of a group in one sample: the first %d are learned", len(chosen), slots)
-    return chosen[:slots]
+    return grid.fitting(chosen)
 
 
 def code_of(boxes: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -85,7 +94,7 @@ def center_targets(gt_boxes: Tensor, group: Sequence[int], grid: Grid, height: i
     cells, mask = np.zeros((batch, grid.slots), np.int64), np.zeros((batch, grid.slots), np.bool_)
     source = np.zeros((batch, grid.slots, values), np.float32)
     for sample in range(batch):
-        boxes = of_group(given[sample], group, grid.slots)
+        boxes = of_group(given[sample], group, grid)
         if not len(boxes):
             continue
         source[sample, : len(boxes)] = boxes

@@ -16,7 +16,7 @@ from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center import CODE, decoded, groups_of, within
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, code_of, of_group
-from visionseq.lion.heads.layers import HEAT_BIAS
+from visionseq.lion.heads.layers import HEAT_BIAS, full
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.lion.normalisation import RowBatchNorm
@@ -77,8 +77,8 @@ class SparseCenterHead(nn.Module):
             self.heads_list.append(nn.ModuleDict(parts))
 
     def forward(self, x: SparseTensor) -> Predictions:
-        """The cells, and for each group [V, channels] by branch."""
-        return x, [{name: layers(x) for name, layers in head.items()} for head in self.heads_list]
+        """The cells, and for each group [V, channels] by branch, float32 whatever the network computes in."""
+        return x, [{name: full(layers(x)) for name, layers in head.items()} for head in self.heads_list]
 
     def losses(self, predictions: Predictions, gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0."""
@@ -104,24 +104,24 @@ class SparseCenterHead(nn.Module):
         for sample in range(batch):
             of_sample = (indices[:, 0] == sample).nonzero()[0]
             known = given[sample][(given[sample][:, 3] > 0) & (given[sample][:, 4] > 0)]
-            boxes = of_group(known, group, slots)
+            boxes = of_group(known, group, self.grid)
             source[sample, : len(boxes)] = boxes
             if not len(of_sample) or not len(boxes):
                 continue
-            place = indices[of_sample][:, [2, 1]]
+            columns, lines = indices[of_sample, 2], indices[of_sample, 1]
             # The limits of x and y are exchanged in the official code, which needs square maps.
             x = self.grid.cells(boxes[:, 0], 0).clip(0, height - 0.5)
             y = self.grid.cells(boxes[:, 1], 1).clip(0, width - 0.5)
-            centre = np.stack([x, y], 1)
-            distance = ((place[None] - centre.astype(np.int64)[:, None]) ** 2).sum(2).astype(np.float32)
-            nearest = distance.argmin(1)
             count = len(boxes)
-            rows[sample, :count], mask[sample, :count] = nearest, True
-            codes[sample, :count] = code_of(boxes, centre - place[nearest])[:, :8]
             for i, radius in enumerate(self.grid.radii(boxes)):
-                bell = _bell(distance[i], int(radius))
-                column = heat[:, int(boxes[i, -1]) - 1]
-                column[of_sample] = np.maximum(column[of_sample], bell)
+                distance = (columns - int(x[i])) ** 2 + (lines - int(y[i])) ** 2
+                nearest = rows[sample, i] = distance.argmin()
+                around, bell = _bell(distance, distance[nearest], int(radius))
+                cells_around, number = of_sample[around], int(boxes[i, -1]) - 1
+                heat[cells_around, number] = np.maximum(heat[cells_around, number], bell)
+            mask[sample, :count] = True
+            place = np.stack([columns, lines], 1)[rows[sample, :count]]
+            codes[sample, :count] = code_of(boxes, np.stack([x, y], 1) - place)[:, :8]
         tensors = (torch.from_numpy(array).to(gt_boxes.device) for array in (heat, codes, rows, mask, source))
         return CenterTargets(*tensors)
 
@@ -165,14 +165,12 @@ class _Branch(nn.Sequential):
         return last(x.with_features(hidden)).features
 
 
-def _bell(distance: np.ndarray, radius: int) -> np.ndarray:
-    """Heat of the cells [n] at squared distances from a centre; 1 at the nearest one."""
-    with np.errstate(under="ignore", invalid="ignore"):
-        heat = np.exp(-distance / np.float32(2 * ((2 * radius + 1) / 6) ** 2))
-        heat = np.nan_to_num(heat / heat.max())
-    heat[heat < np.finfo(np.float32).eps * heat.max()] = 0
-    heat[distance > 2 * radius**2] = 0
-    return heat
+def _bell(distance: np.ndarray, least: int, radius: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the cells [n] at squared distances from a centre are warm, and their heat; 1 at the nearest one."""
+    around = (distance <= 2 * radius**2).nonzero()[0]
+    width = np.float32(2 * ((2 * radius + 1) / 6) ** 2)
+    heat = np.exp(-distance[around].astype(np.float32) / width)
+    return around, heat / np.exp(-np.float32(least) / width)
 
 
 def _global_rows(cells: SparseTensor, rows_BK: Tensor, mask_BK: Tensor) -> Tensor:

@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center import within
-from visionseq.lion.heads.layers import HEAT_BIAS
+from visionseq.lion.heads.layers import HEAT_BIAS, full
 from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
+from visionseq.lion.heads.transfusion_decoder import DecoderLayer
 from visionseq.lion.heads.transfusion_targets import Assignment, Costs, MapFrame, assign, bottom_iou, heat_targets
 
-REACH = 20  # cells that a proposal sees in each direction
 BRANCHES = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}
 BRANCH_CHANNELS = 64
 NO_HEAT = 1e-12
@@ -94,7 +95,7 @@ class TransFusionHead(nn.Module):
             _ConvNormReLU(hidden_channel, bn_momentum), nn.Conv2d(hidden_channel, self.classes, 3, padding=1)
         )
         self.class_encoding = nn.Conv1d(self.classes, hidden_channel, 1)
-        self.decoder = _DecoderLayer(hidden_channel, num_heads, ffn_channel, dropout, bn_momentum)
+        self.decoder = DecoderLayer(hidden_channel, num_heads, ffn_channel, dropout, bn_momentum)
         branches = {**BRANCHES, "heatmap": self.classes}
         self.prediction_head = nn.ModuleDict({
             name: nn.Sequential(
@@ -115,9 +116,15 @@ class TransFusionHead(nn.Module):
     def forward(self, x_BCYX: Tensor) -> dict[str, Tensor]:
         """Of each proposal [B, channels, P] by branch, its class `query_labels` [B, P], the heat of the classes at its
         cell `query_heatmap_score` [B, C, P]; and the logits `dense_heatmap` [B, C, X, Y].
+
+        All float32 whatever the network computes in. `ConfigError` where the map is not square.
         """
+        if x_BCYX.shape[2] != x_BCYX.shape[3]:
+            raise ConfigError(
+                f"dense_head: a map of {tuple(x_BCYX.shape[2:])} cells, TransFusionHead needs a square one"
+            )
         features = self.shared_conv(x_BCYX.transpose(2, 3))
-        logits = self.heatmap_head(features)
+        logits = full(self.heatmap_head(features))
         heat = self._peaks(logits.detach().sigmoid()).flatten(2)
         count = min(self.num_proposals, heat[0].numel())
         chosen = heat.flatten(1).topk(count).indices
@@ -128,8 +135,8 @@ class TransFusionHead(nn.Module):
         query = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)) + self.class_encoding(one_hot)
         place = torch.stack([cells.div(columns, rounding_mode="floor"), cells % columns], -1)
         decoded = self.decoder(query.transpose(1, 2), flat.transpose(1, 2), place, features.shape[2:]).transpose(1, 2)
-        found = {name: layers(decoded) for name, layers in self.prediction_head.items()}
-        found["center"] = found["center"] + (place.to(features.dtype) + 0.5).transpose(1, 2)
+        found = {name: full(layers(decoded)) for name, layers in self.prediction_head.items()}
+        found["center"] = found["center"] + (place + 0.5).transpose(1, 2)
         found["query_heatmap_score"] = heat.gather(2, cells.unsqueeze(1).expand(-1, self.classes, -1))
         return {**found, "query_labels": labels, "dense_heatmap": logits}
 
@@ -141,7 +148,7 @@ class TransFusionHead(nn.Module):
         positives = assigned.matched.sum().clamp(min=1)
         code = torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1).transpose(1, 2)
         one_hot = nn.functional.one_hot(assigned.labels, self.classes + 1)[..., : self.classes].to(code.dtype)
-        weight = assigned.matched.unsqueeze(-1) * ~assigned.codes.isnan() * self.code_weights
+        weight = assigned.matched.unsqueeze(-1) * self.code_weights
         error = (code - torch.where(assigned.codes.isnan(), code.detach(), assigned.codes)).abs() * weight
         found = {
             "heatmap": heatmap_loss(dense, target, NO_HEAT),
@@ -209,63 +216,3 @@ class _ConvNormReLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.bn(self.conv(x)).relu()
-
-
-class _PlaceEmbedding(nn.Module):
-    def __init__(self, channels: int, momentum: float):
-        super().__init__()
-        norm = nn.BatchNorm1d(channels, momentum=momentum)
-        self.position_embedding_head = nn.Sequential(
-            nn.Conv1d(2, channels, 1), norm, nn.ReLU(inplace=True), nn.Conv1d(channels, channels, 1)
-        )
-
-    def forward(self, place_NL2: Tensor) -> Tensor:
-        """[N, L, 2] -> [N, L, D]."""
-        return self.position_embedding_head(place_NL2.transpose(1, 2)).transpose(1, 2)
-
-
-class _DecoderLayer(nn.Module):
-    """One transformer decoder layer, post-norm, in which every query is alone with its neighbourhood."""
-
-    def __init__(self, channels: int, heads: int, hidden: int, dropout: float, momentum: float):
-        super().__init__()
-        self.self_attn = nn.MultiheadAttention(channels, heads, dropout, batch_first=True)
-        self.multihead_attn = nn.MultiheadAttention(channels, heads, dropout, batch_first=True)
-        self.linear1, self.linear2 = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
-        self.norm1, self.norm2, self.norm3 = nn.LayerNorm(channels), nn.LayerNorm(channels), nn.LayerNorm(channels)
-        self.dropout = nn.Dropout(dropout)
-        self.self_posembed = _PlaceEmbedding(channels, momentum)
-        self.cross_posembed = _PlaceEmbedding(channels, momentum)
-
-    def forward(self, query_BPD: Tensor, cells_BND: Tensor, place_BP2: Tensor, shape: Sequence[int]) -> Tensor:
-        """[B, P, D]: queries at integer places (ix, iy) of a map whose cells are [B, X * Y, D]."""
-        index, outside = neighbourhood(place_BP2, shape)
-        batch, proposals, _ = index.shape
-        samples = torch.arange(batch, device=index.device)[:, None, None]
-        keys = cells_BND[samples, index].flatten(0, 1)
-        columns = shape[1]
-        where = torch.stack([index.div(columns, rounding_mode="floor"), index % columns], -1).to(keys.dtype) + 0.5
-        keys = keys + self.cross_posembed(where.flatten(0, 1))
-        query = query_BPD.reshape(-1, 1, query_BPD.shape[2])
-        place = self.self_posembed((place_BP2.to(keys.dtype) + 0.5).reshape(-1, 1, 2))
-        alone = query + place
-        query = self.norm1(query + self.dropout(self.self_attn(alone, alone, alone, need_weights=False)[0]))
-        asked = query + place
-        mask = outside.flatten(0, 1)
-        seen = self.multihead_attn(asked, keys, keys, key_padding_mask=mask, need_weights=False)[0]
-        query = self.norm2(query + self.dropout(seen))
-        query = self.norm3(query + self.dropout(self.linear2(self.dropout(self.linear1(query).relu()))))
-        return query.view(batch, proposals, -1)
-
-
-def neighbourhood(place_BP2: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Numbers of the cells around each place int64 [B, P, L], and whether each is beyond the map.
-
-    The arithmetic is on the flat map, as in the official code: beyond the border in y a row goes on in the next one.
-    """
-    rows, columns = shape
-    steps = torch.arange(-REACH, REACH + 1, device=place_BP2.device)
-    x, y = place_BP2[..., 0, None, None] + steps[:, None], place_BP2[..., 1, None, None] + steps[None]
-    index = (x * rows + y).flatten(2)
-    outside = (index < 0) | (index >= rows * columns)
-    return index.clamp(0, rows * columns - 1), outside
