@@ -3,6 +3,7 @@
 (arXiv 2407.18232, section 3.1; the sparse one is that of the Argoverse 2 detectors.)
 """
 
+import math
 from collections.abc import Sequence
 
 from torch import nn
@@ -34,6 +35,8 @@ class LION3DBackboneOneStride(nn.Module):
         diff_scale: share of the voxels that generate.
         shift: whether every second layer has shifted windows.
         direction: the order within windows, for the two operator blocks of a layer.
+
+    `ConfigError` for a grid that merging would not divide; the official one has Z a multiple of 32, X and Y of 4.
     """
 
     bev_layers = 0
@@ -75,6 +78,7 @@ class LION3DBackboneOneStride(nn.Module):
             self.add_module(f"linear_{stage + 1}", block)
             self.add_module(f"dow{stage + 1}", PatchMerging3D(feature_dim, HALVE_HEIGHT, diffusion, diff_scale))
             layer_id += 2 * depth * per_layer
+        self.divisors = _divisors(layer_down_scales)
         options = {"shift": True, "n_layer": n_layer, "direction": direction}
         self.linear_out = LIONLayer(feature_dim, build, OUT_WINDOW, OUT_GROUP, layer_id=layer_id, **options)
         if self.bev_layers:
@@ -85,6 +89,8 @@ class LION3DBackboneOneStride(nn.Module):
                 self.add_module(f"linear_bev{number}", layer)
 
     def forward(self, x: SparseTensor) -> SparseTensor:
+        if any(size % divisor for size, divisor in zip(x.spatial_shape, self.divisors, strict=True)):
+            raise ConfigError(f"grid {x.spatial_shape} (z, y, x): expected multiples of {self.divisors}")
         for stage in range(1, 5):
             x = getattr(self, f"linear_{stage}")(x)
             x = getattr(self, f"dow{stage}")(x).tensor
@@ -106,3 +112,13 @@ class LION3DBackboneOneStride_Sparse(LION3DBackboneOneStride):
         if x.spatial_shape[0] != 1:
             raise ConfigError(f"grid: {x.spatial_shape[0]} cells of height are left, expected 1 (32 at the start)")
         return SparseTensor(x.features, x.indices[:, [0, 2, 3]], x.spatial_shape[1:], x.batch_size)
+
+
+def _divisors(layer_down_scales: Sequence[Sequence[Sequence[int]]]) -> tuple[int, ...]:
+    """What Z, Y, X of the first grid must be multiples of, so that every merging divides its own."""
+    found = [1, 1, 1]
+    for stage, scales in enumerate(layer_down_scales):
+        inside = [math.prod(steps) for steps in zip(*scales, strict=True)]
+        for axis, halved in enumerate(HALVE_HEIGHT):
+            found[axis] = math.lcm(found[axis], halved**stage * math.lcm(inside[axis], halved))
+    return tuple(reversed(found))

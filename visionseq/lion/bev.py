@@ -41,6 +41,8 @@ class BaseBEVBackbone(nn.Module):
         lists = (layer_nums, layer_strides, num_filters, upsample_strides, num_upsample_filters)
         if len({len(values) for values in lists}) != 1:
             raise ConfigError("backbone_2d: layer_nums, strides and filters must have one entry for each level")
+        if any(stride <= 0 or (stride > 1 and stride != int(stride)) for stride in upsample_strides):
+            raise ConfigError(f"backbone_2d: upsample_strides {list(upsample_strides)}, expected whole numbers, or < 1")
         inputs = [input_channels, *num_filters[:-1]]
         levels = zip(inputs, num_filters, layer_strides, layer_nums, strict=True)
         self.blocks = nn.ModuleList(self.level(*level) for level in levels)

@@ -52,7 +52,9 @@ class LIONLayer(nn.Module):
         group_size: voxels of a group.
         shift: move the windows by half of their size.
         layer_id: number of the first block in the network of `n_layer` blocks.
-        direction: the order within windows, for each block.
+        direction: the order within windows, x or y for each block.
+
+    Raises `ConfigError` for sizes below one and other directions.
     """
 
     def __init__(
@@ -67,6 +69,10 @@ class LIONLayer(nn.Module):
         direction: Sequence[str] = ("x", "y"),
     ):
         super().__init__()
+        if min(*window_shape, group_size) < 1 or len(window_shape) != 3:
+            raise ConfigError(f"window {list(window_shape)}, group {group_size}: expected x, y, z and a number, from 1")
+        if not set(direction) <= {"x", "y"}:
+            raise ConfigError(f"direction {list(direction)}, expected x or y for each operator block")
         x, y, z = window_shape
         self.window_shape: Window = (x, y, z)
         self.group_size, self.shift, self.direction = group_size, shift, tuple(direction)

@@ -30,10 +30,16 @@ class PatchMerging3D(nn.Module):
         down_scale: by how much the grid gets coarser along x, y, z; it must divide the grid.
         diffusion: generate voxels.
         diff_scale: share of the voxels of a sample, those of the largest mean response, that generate four each.
+
+    Raises `ConfigError` for a share beyond [0, 1], and for a grid that the down scale does not divide.
     """
 
     def __init__(self, dim: int, down_scale: Sequence[int], diffusion: bool = False, diff_scale: float = 0.2):
         super().__init__()
+        if len(down_scale) != 3 or min(down_scale) < 1 or not 0 <= diff_scale <= 1:
+            raise ConfigError(
+                f"down scale {list(down_scale)}, share {diff_scale}: expected x, y, z from 1, and from 0 to 1"
+            )
         self.down_scale = tuple(down_scale)
         self.diffusion, self.diff_scale = diffusion, diff_scale
         self.sub_conv = nn.Sequential(

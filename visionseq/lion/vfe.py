@@ -45,6 +45,8 @@ class DynamicVoxelVFE(nn.Module):
             raise ConfigError(
                 f"vfe: {point_features} point features, filters {list(num_filters)}; expected at least x, y, z"
             )
+        if any(outputs % 2 for outputs in num_filters[:-1]):
+            raise ConfigError(f"vfe: filters {list(num_filters)}, expected even numbers but for the last")
         self.use_absolute_xyz, self.with_distance = use_absolute_xyz, with_distance
         # Float32 whatever the dtype of the points, as the range of trained detectors is; only double precision tells.
         low, half = np.float32(point_cloud_range[:3]), np.float32(np.array(voxel_size) / 2)
@@ -130,11 +132,12 @@ class _PointLayer(nn.Module):
 
 
 def voxel_maximum(x_ND: Tensor, voxel_of_point: Tensor, voxels: int) -> Tensor:
-    """[V, D]; of equal maxima the first point alone gets the gradient."""
+    """[V, D]; of equal maxima the first point alone gets the gradient. A voxel with a NaN has NaN."""
     where = voxel_of_point[:, None].expand_as(x_ND)
     with torch.no_grad():
         highest = x_ND.new_empty((voxels, x_ND.shape[1])).scatter_reduce_(0, where, x_ND, "amax", include_self=False)
         rows = torch.arange(len(x_ND), device=x_ND.device)[:, None].expand_as(x_ND)
-        candidates = torch.where(x_ND == highest.index_select(0, voxel_of_point), rows, len(x_ND))
+        chosen = (x_ND == highest.index_select(0, voxel_of_point)) | x_ND.isnan()
+        candidates = torch.where(chosen, rows, len(x_ND))
         first = torch.full_like(highest, len(x_ND), dtype=torch.int64).scatter_reduce_(0, where, candidates, "amin")
     return x_ND.gather(0, first)
