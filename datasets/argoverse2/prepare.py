@@ -1,21 +1,39 @@
-"""The ground-truth database of Argoverse 2: python datasets/argoverse2/prepare.py"""
+"""Argoverse 2 as downloaded to what `Argoverse2` reads: python datasets/argoverse2/prepare.py --downloads FOLDER"""
 
 from pathlib import Path
 
+from visionseq.cli.progress import counted
 from visionseq.data.lidar import Argoverse2
-from visionseq.data.lidar.prepare import write_database
+from visionseq.data.lidar.prepare import archives_in, unpack, write_database
 from visionseq.data.prepare import run_script
 from visionseq.geometry import NEAREST
 
+FILES = (
+    r"(?:^|/)((?:train|val|test)/[\w-]+/"
+    r"(?:sensors/lidar/\d+|annotations|city_SE3_egovehicle|calibration/\w+)\.feather)$"
+)
 
-def prepare(root: Path = Path("datasets/argoverse2"), split: str = "train") -> str:
-    """Read the sweeps of a split, and write `root`/database for ground-truth sampling.
+
+def prepare(
+    root: Path = Path("datasets/argoverse2"), downloads: Path | None = None, split: str = "train", database: bool = True
+) -> str:
+    """Unpack the archives, and write the object database for ground-truth sampling.
 
     Args:
-        root: Folder with train/ and val/, see the README beside this file.
-        split: Folder of the logs to cut objects out of.
+        root: Folder to write to; see the README beside this file. What is there already is kept.
+        downloads: Folder with the .tar archives (train-000.tar ...); default: nothing is unpacked.
+        split: Part whose objects to cut out.
+        database: Write `root`/database, which reads every frame of the split.
     """
-    return write_database(Argoverse2(str(root), split), root / "database", NEAREST)
+    done = []
+    if downloads is not None:
+        with counted("unpacking archives", len(archives_in(downloads))) as advance:
+            done.append(unpack(downloads, root, FILES, advance))
+    if database:
+        frames = Argoverse2(str(root), split)
+        with counted("cutting out objects", len(frames)) as advance:
+            done.append(write_database(frames, root / "database", NEAREST, progress=advance))
+    return "\n".join(done) or "nothing to do"
 
 
 if __name__ == "__main__":

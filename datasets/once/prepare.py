@@ -1,20 +1,35 @@
-"""The ground-truth database of ONCE: python datasets/once/prepare.py"""
+"""ONCE as it was downloaded to what `Once` reads: python datasets/once/prepare.py --downloads FOLDER"""
 
 from pathlib import Path
 
+from visionseq.cli.progress import counted
 from visionseq.data.lidar import Once
-from visionseq.data.lidar.prepare import write_database
+from visionseq.data.lidar.prepare import archives_in, unpack, write_database
 from visionseq.data.prepare import run_script
 
+FILES = r"(?:^|/)(data/\d{6}/(?:\d{6}\.json|lidar_roof/\d+\.bin))$"
 
-def prepare(root: Path = Path("datasets/once"), split: str = "train") -> str:
-    """Read the annotated frames of a split, and write `root`/database for ground-truth sampling.
+
+def prepare(
+    root: Path = Path("datasets/once"), downloads: Path | None = None, split: str = "train", database: bool = True
+) -> str:
+    """Unpack the archives, and write the object database for ground-truth sampling.
 
     Args:
-        root: Folder with data/, see the README beside this file.
-        split: train or val.
+        root: Folder to write to; see the README beside this file. What is there already is kept.
+        downloads: Folder with the .tar archives of annotations and lidar; default: nothing is unpacked.
+        split: Part whose objects to cut out.
+        database: Write `root`/database, which reads every frame of the split.
     """
-    return write_database(Once(str(root), split), root / "database")
+    done = []
+    if downloads is not None:
+        with counted("unpacking archives", len(archives_in(downloads))) as advance:
+            done.append(unpack(downloads, root, FILES, advance))
+    if database:
+        frames = Once(str(root), split)
+        with counted("cutting out objects", len(frames)) as advance:
+            done.append(write_database(frames, root / "database", progress=advance))
+    return "\n".join(done) or "nothing to do"
 
 
 if __name__ == "__main__":

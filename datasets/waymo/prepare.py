@@ -1,23 +1,52 @@
-"""The ground-truth database of Waymo's prepared segments: python datasets/waymo/prepare.py"""
+"""Waymo's recordings to what `Waymo` reads: python datasets/waymo/prepare.py --recordings FOLDER"""
 
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from visionseq.cli.progress import counted
 from visionseq.data.lidar import Waymo
 from visionseq.data.lidar.prepare import write_database
+from visionseq.data.lidar.waymo_writer import write_segment
 from visionseq.data.prepare import run_script
+from visionseq.errors import DataError
 from visionseq.geometry import NEAREST
 
 EVERY = {"Vehicle": 4, "Pedestrian": 2}  # common classes from every so many-th frame alone
 
 
-def prepare(root: Path = Path("datasets/waymo"), split: str = "train") -> str:
-    """Read the frames of prepared segments, and write `root`/database for ground-truth sampling.
+def prepare(
+    root: Path = Path("datasets/waymo"),
+    split: str = "train",
+    recordings: Path | None = None,
+    processes: int = 1,
+    interval: int = 1,
+    database: bool = True,
+) -> str:
+    """Convert recordings, and write the database for ground-truth sampling.
 
     Args:
-        root: Folder with train/ and val/ in the layout of the README beside this file.
-        split: Folder of the segments to cut objects out of.
+        root: Folder to write to; see the README beside this file. Segments that are there already are kept.
+        split: Folder below `root`: train, val or test.
+        recordings: Folder with the .tfrecord files of the split; default: nothing is converted.
+        processes: How many recordings to convert at a time.
+        interval: Take every so many-th frame for the database.
+        database: Write `root`/database; of the split train alone.
     """
-    return write_database(Waymo(str(root / split)), root / "database", NEAREST, EVERY)
+    done = []
+    if recordings is not None:
+        files = sorted(recordings.glob("*.tfrecord"))
+        if not files:
+            raise DataError(f"{recordings}: no .tfrecord files")
+        with counted("converting recordings", len(files)) as advance, ProcessPoolExecutor(processes) as pool:
+            for task in as_completed([pool.submit(write_segment, file, root / split) for file in files]):
+                task.result()
+                advance(1)
+        done.append(f"{len(files)} segments in {root / split}")
+    if database and split == "train":
+        frames = Waymo(str(root / split), interval, min_points=1)
+        with counted("cutting out objects", len(frames)) as advance:
+            done.append(write_database(frames, root / "database", NEAREST, EVERY, advance))
+    return "\n".join(done) or "nothing to do"
 
 
 if __name__ == "__main__":

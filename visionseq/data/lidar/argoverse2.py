@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
+from visionseq.data.lidar.text import fits_float32
 from visionseq.data.point_files import read_points
 from visionseq.errors import ConfigError, DataError, import_extra
 
@@ -41,7 +42,8 @@ class Argoverse2:
 
     def __init__(self, root: str, split: str = "train"):
         self.folder = Path(root) / split
-        self.sweeps = sorted(self.folder.glob("*/sensors/lidar/*.feather"))
+        found = self.folder.glob("*/sensors/lidar/*.feather")
+        self.sweeps = sorted(path for path in found if path.stem.isdecimal())  # nanoseconds
         self.frame_ids = [f"{path.parents[2].name}_{path.stem}" for path in self.sweeps]
         if not self.sweeps:
             raise ConfigError(f"{self.folder}: no LOG/sensors/lidar/*.feather; see datasets/argoverse2/README.md")
@@ -77,9 +79,13 @@ def read_annotations(path: Path) -> dict[str, np.ndarray]:
     try:
         table = feather.read_table(path, memory_map=False)
         table.validate(full=True)
-        return {name: table[name].to_numpy() for name in COLUMNS}
+        columns = {name: table[name].to_numpy() for name in COLUMNS}
     except Exception as error:  # pyarrow raises its own family and many of Python's
         raise DataError(f"{path}: no annotations of Argoverse 2: {error or type(error).__name__}") from error
+    for name, values in columns.items():
+        if name != "category" and (values.dtype.kind not in "fiu" or not fits_float32(values)):
+            raise DataError(f"{path}: {name} holds {values.dtype}, or what is missing or not finite")
+    return columns
 
 
 def boxes_of(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

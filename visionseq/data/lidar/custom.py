@@ -24,6 +24,7 @@ class CustomFrames:
         class_names: of the labels.
         split: name of a list in ImageSets; None: all files in points/.
         features: columns to use; a .bin file of 4 columns has x, y, z, intensity.
+        columns: values of a point in .bin files; None: as many as `features`.
     """
 
     def __init__(
@@ -32,10 +33,17 @@ class CustomFrames:
         class_names: Sequence[str],
         split: str | None = None,
         features: Sequence[str] = ("x", "y", "z", "intensity"),
+        columns: int | None = None,
     ):
+        self.columns = columns or len(features)
         self.root, self.class_names, self.features = Path(root), tuple(class_names), tuple(features)
         files = (path for path in (self.root / "points").glob("*") if path.suffix.lower() in EXTENSIONS)
-        self.files = {path.name.split(".")[0]: path for path in sorted(files)}
+        self.files: dict[str, Path] = {}
+        for path in sorted(files):
+            name = path.stem.removesuffix(".pcd")  # of a .pcd.bin as nuScenes has them
+            if name in self.files:
+                raise DataError(f"{path}: {self.files[name].name} is a frame of the same name")
+            self.files[name] = path
         names = list(self.files) if split is None else read_text(self.root / "ImageSets" / f"{split}.txt").split()
         missing = [name for name in names if name not in self.files]
         if missing or not names:
@@ -48,8 +56,9 @@ class CustomFrames:
     def frame(self, index: int) -> LidarFrame:
         path = self.files[self.frame_ids[index]]
         frame = self.labels(index)
-        columns = len(self.features) if path.suffix == ".bin" else None
-        frame.points = read_points(path, columns).select(self.features, str(path))
+        frame.points = read_points(path, self.columns if path.suffix.lower() == ".bin" else None).select(
+            self.features, str(path)
+        )
         return frame
 
     def labels(self, index: int) -> LidarFrame:

@@ -1,5 +1,7 @@
 """KITTI's object benchmark (www.cvlibs.net/datasets/kitti), read from its own files."""
 
+import logging
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from visionseq.data.lidar.text import numbers_of, read_bin_rows, read_text
 from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import HULL, Calibration, count_points
 
+_log = logging.getLogger("visionseq.data")
+
 
 class Kitti:
     """Frames of KITTI: `root`/training/{velodyne, calib, label_2, image_2[, planes]} and `root`/ImageSets.
@@ -18,7 +22,8 @@ class Kitti:
         root: folder of the data set.
         split: name of a list in ImageSets (train, val, trainval, test); None: all frames of the folder.
         folder: training, or testing (without labels).
-        fov_points_only: keep the points that the camera sees, as training on KITTI does.
+        fov_points_only: keep the points that the camera sees, as training on KITTI does; without a picture, whose
+            size it takes, all points stay, which is said once.
         min_points: count the points of each object (hull, points in view), and leave out those with fewer.
     """
 
@@ -49,8 +54,8 @@ class Kitti:
         name = self.frame_ids[index]
         frame = self.labels(index)
         points = read_bin_rows(self.folder / "velodyne" / f"{name}.bin", 4)
-        if (self.fov_points_only or self.min_points) and frame.image_shape is not None:
-            seen = points[frame.calibration.in_view(points, frame.image_shape)]
+        if self.fov_points_only or self.min_points:
+            seen = self._in_view(frame, points)
             if self.min_points and frame.boxes is not None:
                 frame.num_points = count_points(seen, frame.boxes.astype(np.float64), HULL)
                 frame = _with_points(frame, self.min_points)
@@ -73,6 +78,16 @@ class Kitti:
         objects = {"difficulty": labels["difficulty"][known], "num_points": np.full(known.sum(), -1)}
         return LidarFrame(name, nothing, boxes, labels["name"][known], **objects, annotations=labels, **facts)
 
+    def _in_view(self, frame: LidarFrame, points: np.ndarray) -> np.ndarray:
+        """The points that the camera sees, and those that are not finite: whoever drops them counts them."""
+        if frame.image_shape is None:
+            _say_no_picture(self.folder / "image_2")
+            return points
+        finite = np.isfinite(points[:, :3]).all(1)
+        kept = ~finite
+        kept[finite] = frame.calibration.in_view(points[finite], frame.image_shape)
+        return points[kept]
+
     def _road_plane(self, name: str) -> np.ndarray | None:
         path = self.folder / "planes" / f"{name}.txt"
         if not path.is_file():
@@ -81,10 +96,15 @@ class Kitti:
         if len(lines) < 4:
             raise DataError(f"{path}: {len(lines)} lines, expected a header of three and a plane")
         plane = np.array(numbers_of(path, 4, lines[3].split()))
-        if plane.shape != (4,) or not np.linalg.norm(plane[:3]):
-            raise DataError(f"{path}, line 4: {lines[3]!r}, expected a b c d of a plane")
+        if plane.shape != (4,) or not plane[1]:
+            raise DataError(f"{path}, line 4: {lines[3]!r}, expected a b c d of a plane that is not upright")
         plane = -plane if plane[1] > 0 else plane
         return plane / np.linalg.norm(plane[:3])
+
+
+@lru_cache
+def _say_no_picture(folder: Path) -> None:
+    _log.warning("%s: no pictures, so that points out of the camera's view are kept", folder)
 
 
 def _with_points(frame: LidarFrame, least: int) -> LidarFrame:
@@ -102,8 +122,8 @@ def _image_shape(folder: Path, name: str) -> tuple[int, int] | None:
         path = folder / f"{name}{ending}"
         if path.is_file():
             try:
-                with Image.open(path) as picture:
+                with Image.open(path, formats=("PNG", "JPEG")) as picture:
                     return picture.height, picture.width
-            except (OSError, SyntaxError, ValueError) as error:
+            except Exception as error:  # decoders fail in many ways
                 raise DataError(f"{path}: no picture: {error}") from error
     return None

@@ -1,6 +1,6 @@
 """Any lidar data set as a folder in KITTI's layout."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,23 +24,38 @@ def write_kitti(
     calibration: Calibration = CAMERA,
     progress: Callable[[int], object] = lambda frames: None,
 ) -> None:
-    """Write velodyne, calib, label_2 and ImageSets/`split`.txt below `root`; columns are x, y, z, intensity.
+    """Write velodyne, calib, label_2 and ImageSets/`split`.txt below `root`.
 
-    Boxes lose what the text's two decimals cannot hold. Objects behind the camera have an image box of one pixel.
+    Points become x, y, z, intensity, with zeros where a set has no intensity. Boxes lose what the text's two decimals
+    cannot hold. Objects behind the camera have an image box of one pixel. A frame without labels gets no label file.
+
+    Args:
+        frames: any data set; its names of frames become names of files.
+        root: where to write.
+        split: name of the list of these frames.
+        calibration: of frames that have none of their own.
+        progress: called with the number of frames done since the last call.
     """
-    root = Path(root)
+    folder = Path(root) / "training"
     for index in range(len(frames)):
         frame = frames.frame(index)
-        folder = root / "training"
+        own = frame.calibration or calibration
         with atomic_write(folder / "velodyne" / f"{frame.frame_id}.bin") as file:
-            file.write(np.ascontiguousarray(frame.points[:, :4], "<f4").tobytes())
+            file.write(_four_columns(frame.points, frames.features).astype("<f4").tobytes())
         with atomic_write(folder / "calib" / f"{frame.frame_id}.txt", "w") as file:
-            file.write(_calibration_text(calibration))
-        with atomic_write(folder / "label_2" / f"{frame.frame_id}.txt", "w") as file:
-            file.write(_label_text(frame.boxes, frame.names, calibration))
+            file.write(_calibration_text(own))
+        if frame.boxes is not None:
+            with atomic_write(folder / "label_2" / f"{frame.frame_id}.txt", "w") as file:
+                file.write(_label_text(frame.boxes, frame.names, own, frame.image_shape or (HEIGHT, WIDTH)))
         progress(1)
-    with atomic_write(root / "ImageSets" / f"{split}.txt", "w") as file:
+    with atomic_write(Path(root) / "ImageSets" / f"{split}.txt", "w") as file:
         file.write("".join(f"{frame_id}\n" for frame_id in frames.frame_ids))
+
+
+def _four_columns(points: np.ndarray, features: Sequence[str]) -> np.ndarray:
+    if "intensity" in features:
+        return points[:, [0, 1, 2, list(features).index("intensity")]]
+    return np.concatenate([points[:, :3], np.zeros((len(points), 1), points.dtype)], 1)
 
 
 def _calibration_text(calibration: Calibration) -> str:
@@ -49,14 +64,14 @@ def _calibration_text(calibration: Calibration) -> str:
     return "".join(f"{name}: {' '.join(f'{v:.12e}' for v in matrix.ravel())}\n" for name, matrix in rows.items()) + "\n"
 
 
-def _label_text(boxes: np.ndarray | None, names: np.ndarray | None, calibration: Calibration) -> str:
-    if boxes is None or not len(boxes):
+def _label_text(boxes: np.ndarray, names: np.ndarray, calibration: Calibration, image_shape: tuple[int, int]) -> str:
+    if not len(boxes):
         return ""
     boxes = boxes[:, :7].astype(np.float64)
     camera = lidar_to_camera(boxes, calibration)
     camera[:, 6] = limit_period(camera[:, 6], 0.5, 2 * np.pi)
     alpha = limit_period(observation_angle(boxes, camera), 0.5, 2 * np.pi)
-    images = image_boxes(camera, calibration, (HEIGHT, WIDTH))
+    images = image_boxes(camera, calibration, image_shape)
     images[camera[:, 2] < 0.5] = (0, 0, 1, 1)
     lines = []
     for name, angle, image, (x, y, z, length, height, width, ry) in zip(names, alpha, images, camera, strict=True):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
-from visionseq.data.lidar.text import read_bin_rows, read_json
+from visionseq.data.lidar.text import fits_float32, read_bin_rows, read_json
 from visionseq.errors import ConfigError, DataError
 
 SPLITS = {
@@ -68,7 +68,7 @@ class Once:
                 names, frame_id = [str(name) for name in annotations["names"]], str(row["frame_id"])
             except (KeyError, TypeError, ValueError) as error:
                 raise DataError(f"{path}, frame {number}: annotations do not fit: {error}") from error
-            if len(boxes) != len(names) or not np.isfinite(boxes).all():
+            if len(boxes) != len(names) or not fits_float32(boxes):
                 raise DataError(f"{path}, frame {number}: {len(names)} names, {len(boxes)} finite boxes expected")
             if len(boxes):
                 found.append({"frame_id": frame_id, "boxes": boxes.tolist(), "names": names, "pose": row.get("pose")})

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from visionseq.errors import DataError
+
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def read_text(path: Path) -> str:
@@ -26,14 +29,20 @@ def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def numbers_of(path: Path, line: int, words: list[str]) -> list[float]:
-    """Words as finite numbers."""
+    """Words as numbers that float32 can hold."""
     try:
         values = [float(word) for word in words]
     except ValueError:
         raise DataError(f"{path}, line {line}: {' '.join(words)[:80]!r}, expected numbers") from None
-    if not np.isfinite(values).all():
+    if not fits_float32(values):
         raise DataError(f"{path}, line {line}: {' '.join(words)[:80]!r}, expected finite numbers")
     return values
+
+
+def fits_float32(values: ArrayLike) -> bool:
+    """Whether all values are finite, in float32 too."""
+    with np.errstate(invalid="ignore"):
+        return bool((np.abs(np.asarray(values, np.float64)) <= LARGEST).all())
 
 
 def read_json(path: Path, kind: type = list) -> Any:

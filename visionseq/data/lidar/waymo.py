@@ -1,19 +1,35 @@
 """Waymo's open data set (arXiv 1912.04838) as `datasets/waymo/prepare.py` lays it out; the vehicle frame, x ahead.
 
 root/SEGMENT/0000.npy          float32 [N, 6]: x, y, z, intensity, elongation, no-label-zone flag (-1: labelled)
-root/SEGMENT/labels.npz        boxes, names, frames and more, of all frames of the segment
+root/SEGMENT/labels.npz        boxes, names, frames and more, of all frames of the segment; absent in the test set
+root/SEGMENT/frames.npz        when and where each frame was recorded; may be absent
 """
 
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from visionseq.data.lidar.frame import LidarFrame
+from visionseq.data.lidar.infos import Column, read_infos
+from visionseq.data.lidar.text import fits_float32
 from visionseq.errors import ConfigError, DataError
 
-SEGMENTS_KEPT = 8  # label files in memory
-LABELS = {"frame": 1, "boxes": 9, "num_points": 1, "difficulty": 1}
+SEGMENTS_KEPT = 8  # files in memory
+LABELS = {
+    "frame": Column("object", "iu"),
+    "boxes": Column("object", "f", (9,)),  # x, y, z, dx, dy, dz, heading, vx, vy
+    "names": Column("object", "U"),
+    "num_points": Column("object", "iu"),
+    "difficulty": Column("object", "iu"),  # 0: not set
+}
+FRAMES = {
+    "frame": Column("frame", "iu"),
+    "timestamp": Column("frame", "iu"),  # microseconds
+    "pose": Column("frame", "f", (4, 4)),  # vehicle to global
+    "context": Column("segment", "U"),  # the segment's own name
+}
 
 
 class Waymo:
@@ -24,18 +40,19 @@ class Waymo:
         root: folder of the prepared segments.
         interval: take every so many-th frame of a segment.
         labelled_points_only: leave out points where nothing was labelled.
+        min_points: objects that fewer points hit are left out; training leaves out those without any.
     """
 
     class_names = ("Vehicle", "Pedestrian", "Cyclist", "Sign")
     features = ("x", "y", "z", "intensity", "elongation")
 
-    def __init__(self, root: str, interval: int = 1, labelled_points_only: bool = False):
+    def __init__(self, root: str, interval: int = 1, labelled_points_only: bool = False, min_points: int = 0):
         if interval < 1:
             raise ConfigError(f"waymo: interval {interval}, expected at least 1")
-        self.root, self.labelled_points_only = Path(root), labelled_points_only
+        self.root, self.labelled_points_only, self.min_points = Path(root), labelled_points_only, min_points
         self.files: list[Path] = []
         for segment in sorted(path for path in self.root.glob("*") if path.is_dir()):
-            self.files += sorted(segment.glob("[0-9]*.npy"))[::interval]
+            self.files += sorted(path for path in segment.glob("*.npy") if path.stem.isdecimal())[::interval]
         self.frame_ids = [f"{path.parent.name}_{int(path.stem):03d}" for path in self.files]
         if not self.files:
             raise ConfigError(f"{self.root}: no SEGMENT/0000.npy; see datasets/waymo/README.md")
@@ -47,10 +64,10 @@ class Waymo:
         path = self.files[index]
         try:
             points = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # the header is Python's syntax, whose parsers fail in many ways
             raise DataError(f"{path}: no numpy array: {error}") from error
-        if points.ndim != 2 or points.shape[1] != 6 or points.dtype != np.float32:
-            raise DataError(f"{path}: {points.dtype} {points.shape}, expected float32 [N, 6]")
+        if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape[1] != 6 or points.dtype != np.float32:
+            raise DataError(f"{path}: {getattr(points, 'dtype', '')} {np.shape(points)}, expected float32 [N, 6]")
         if self.labelled_points_only:
             points = points[points[:, 5] == -1]
         frame = self.labels(index)
@@ -59,27 +76,40 @@ class Waymo:
 
     def labels(self, index: int) -> LidarFrame:
         path = self.files[index]
-        nothing, labels = np.zeros((0, 5), np.float32), path.parent / "labels.npz"
-        if not labels.is_file():
-            return LidarFrame(self.frame_ids[index], nothing)
-        arrays = read_segment(labels)
-        rows = arrays["frame"] == int(path.stem)
-        boxes, names = arrays["boxes"][rows].astype(np.float32), arrays["names"][rows]
-        facts = {"num_points": arrays["num_points"][rows], "difficulty": arrays["difficulty"][rows]}
-        return LidarFrame(self.frame_ids[index], nothing, boxes, names, **facts)
+        segment, number = path.parent, int(path.stem)
+        frame = LidarFrame(self.frame_ids[index], np.zeros((0, 5), np.float32), origin=_origin(segment, number))
+        if not (segment / "labels.npz").is_file():
+            return frame
+        arrays = read_segment(segment / "labels.npz")
+        rows = (arrays["frame"] == number) & (arrays["num_points"] >= self.min_points)
+        frame.boxes, frame.names = arrays["boxes"][rows].astype(np.float32), arrays["names"][rows]
+        frame.num_points = arrays["num_points"][rows].astype(np.int64)
+        frame.difficulty = arrays["difficulty"][rows].astype(np.int64)
+        return frame
 
 
 @lru_cache(SEGMENTS_KEPT)
 def read_segment(path: Path) -> dict[str, np.ndarray]:
     """Labels of all frames of a segment."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in (*LABELS, "names")}
-    except Exception as error:  # zipfile, zlib and numpy each have errors of their own
-        raise DataError(f"{path}: not readable: {error}") from error
-    shapes = {name: array.shape[1:] for name, array in arrays.items()}
-    if len({len(array) if array.ndim else -1 for array in arrays.values()}) != 1 or shapes["boxes"] != (9,):
-        raise DataError(f"{path}: {', '.join(f'{n} {a.shape}' for n, a in arrays.items())} do not fit")
-    if arrays["names"].dtype.kind != "U" or any(arrays[name].dtype.kind not in "if" for name in LABELS):
-        raise DataError(f"{path}: expected names as text and numbers")
+    arrays = read_infos(path, LABELS)
+    if not fits_float32(arrays["boxes"]):
+        raise DataError(f"{path}: boxes that are not finite")
     return arrays
+
+
+@lru_cache(SEGMENTS_KEPT)
+def read_origins(path: Path) -> dict[str, np.ndarray]:
+    """When and where the frames of a segment were recorded."""
+    return read_infos(path, FRAMES)
+
+
+def _origin(segment: Path, number: int) -> dict[str, Any]:
+    """Context, time and pose of a frame, where they are known, as a submission names frames."""
+    path = segment / "frames.npz"
+    facts = read_origins(path) if path.is_file() else None
+    rows = [] if facts is None else (facts["frame"] == number).nonzero()[0]
+    if not len(rows) or not len(facts["context"]):
+        return {"context_name": segment.name}
+    row = rows[0]
+    context, time = str(facts["context"][0]), int(facts["timestamp"][row])
+    return {"context_name": context, "timestamp_micros": time, "pose": facts["pose"][row].tolist()}

@@ -1,0 +1,56 @@
+"""Facts about a data set that are slow to collect, kept as one .npz file of plain arrays; it appears complete or not.
+
+A layout says which arrays a file holds: name -> (group, kinds of dtype, shape of a row). Arrays of a group have as many
+rows as each other.
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from visionseq.errors import DataError
+from visionseq.files import atomic_write
+
+
+class Column(NamedTuple):
+    """An array of a layout: whose rows it has, the kinds of its dtype ("f", "iu", "US" ...), the shape of a row."""
+
+    group: str
+    kinds: str
+    row: tuple[int, ...] = ()
+
+
+Layout = Mapping[str, Column]
+
+
+def write_infos(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as .npz."""
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+
+
+def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]:
+    """The arrays of a layout; `DataError` names the file and the array that is missing, damaged or does not fit."""
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: np.asarray(file[name]) for name in layout}
+    except Exception as error:  # zipfile, zlib and numpy each have errors of their own
+        raise DataError(f"{path}: not readable: {error}") from error
+    rows: dict[str, int] = {}
+    for name, (group, kinds, row) in layout.items():
+        array = arrays[name]
+        if array.dtype.kind not in kinds or array.ndim < 1 or array.shape[1:] != row:
+            raise DataError(f"{path}: {name} {array.dtype} {array.shape}, expected rows {row} of {kinds}")
+        if len(array) != rows.setdefault(group, len(array)):
+            raise DataError(f"{path}: {len(array)} rows of {name}, expected {rows[group]}")
+    return arrays
+
+
+def check_numbers(path: str | os.PathLike, name: str, numbers: np.ndarray, count: int, least: int = 0) -> None:
+    """Refuse row numbers of an array beyond [least, count)."""
+    if len(numbers) and (numbers.min() < least or numbers.max() >= count):
+        raise DataError(f"{path}: {name} {numbers.min()} to {numbers.max()}, expected {least} to {count - 1}")

@@ -1,0 +1,102 @@
+"""Large JSON tables, lists of flat objects, read row by row: a table of a gigabyte needs no more than one row."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from visionseq.errors import DataError
+
+CHUNK = 1 << 20  # characters read at a time
+LONGEST_ROW = 1 << 22
+_GAP = re.compile(r"[\s,]*")
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a table; its methods raise `DataError` naming file and row where a value is missing or of another kind.
+
+    Fields: `path` of the table, `number` of the row from 0, `values` by name.
+    """
+
+    path: Path
+    number: int
+    values: dict[str, Any]
+
+    def text(self, key: str) -> str:
+        """A string."""
+        value = self.values.get(key)
+        if not isinstance(value, str):
+            raise self.misfit(key, "a text")
+        return value
+
+    def integer(self, key: str) -> int:
+        """A whole number that int64 can hold."""
+        value = self.values.get(key)
+        if type(value) is not int or abs(value) >= 1 << 63:
+            raise self.misfit(key, "a whole number")
+        return value
+
+    def numbers(self, key: str, count: int) -> list[float]:
+        """A list of so many finite numbers."""
+        value = self.values.get(key)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.misfit(key, f"{count} numbers")
+        try:
+            fit = bool(np.isfinite(np.array(value, np.float64)).all())
+        except (TypeError, ValueError, OverflowError):
+            fit = False
+        if not fit:
+            raise self.misfit(key, f"{count} finite numbers")
+        return value
+
+    def link(self, key: str, numbers: Mapping[str, int]) -> int:
+        """The row of another table that a token stands for."""
+        token = self.text(key)
+        if token not in numbers:
+            raise self.misfit(key, "the token of a row")
+        return numbers[token]
+
+    def misfit(self, key: str, expected: str) -> DataError:
+        """What to raise where a value does not fit."""
+        found = str(self.values.get(key, "nothing"))[:80]
+        return DataError(f"{self.path}, row {self.number}: {key} {found!r}, expected {expected}")
+
+
+def table_rows(path: Path) -> Iterator[Row]:
+    """The rows of a table; `DataError` names the file and the row where it is damaged or ends early."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            for number, values in enumerate(_objects(file, path)):
+                yield Row(path, number, values)
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not readable as JSON: {error}") from error
+
+
+def _objects(file: IO[str], path: Path) -> Iterator[dict[str, Any]]:
+    text, number = file.read(CHUNK), 0
+    start = _GAP.match(text).end()
+    if text[start : start + 1] != "[":
+        raise DataError(f"{path}: begins with {text[:20]!r}, expected a list of rows")
+    place = start + 1
+    while True:
+        place = _GAP.match(text, place).end()
+        if text[place : place + 1] == "]":
+            return
+        try:
+            row, place = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            more = file.read(CHUNK) if len(text) - place < LONGEST_ROW else ""
+            if not more:
+                raise DataError(f"{path}, row {number}: no JSON, or the file ends early: {error}") from None
+            text, place = text[place:] + more, 0  # the row was not there as a whole
+            continue
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number}: a {type(row).__name__}, expected an object")
+        yield row
+        number += 1

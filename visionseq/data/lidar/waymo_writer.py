@@ -1,0 +1,69 @@
+"""Waymo's recordings in the layout that `Waymo` reads: a folder per segment, with an array of points per frame."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from visionseq.data.lidar.infos import write_infos
+from visionseq.data.lidar.waymo_records import Recorded, read_frames
+from visionseq.errors import DataError
+from visionseq.geometry import HULL, count_points
+
+ENDING = "_with_camera_labels"  # of the recordings' names
+MANY, ENOUGH = 20, 3  # points of a label, and such labels, for the labels to check the points
+
+
+def write_segment(recording: Path, out: Path) -> Path:
+    """Convert a .tfrecord file to a folder in `out`; one that is there is left as it is. Returns the folder.
+
+    Raises `DataError` for a damaged recording, and where the points do not lie in the boxes that claim them.
+    """
+    folder = out / recording.stem.removesuffix(ENDING)
+    if folder.is_dir():
+        return folder
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{folder.name}."))
+    try:
+        _write(recording, temporary)
+        temporary.chmod(0o755)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _write(recording: Path, folder: Path) -> None:
+    rows, frames, names, context = [], [], [], ""
+    checked = False
+    for number, frame in enumerate(read_frames(recording)):
+        checked = checked or _check(frame, f"{recording}, frame {number}")
+        np.save(folder / f"{number:04d}.npy", frame.points)
+        names += frame.names
+        rows.append((np.full(len(frame.names), number), frame.boxes, frame.num_points, frame.difficulty))
+        frames.append((number, frame.timestamp, frame.pose))
+        context = frame.context
+    if not frames:
+        raise DataError(f"{recording}: no frames in it")
+    numbers, times, poses = zip(*frames, strict=True)
+    facts = {"frame": np.array(numbers), "timestamp": np.array(times), "pose": np.array(poses)}
+    write_infos(folder / "frames.npz", {**facts, "context": np.array([context])})
+    if names:  # the test set has none
+        columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
+        labels = dict(zip(("frame", "boxes", "num_points", "difficulty"), columns, strict=True))
+        write_infos(folder / "labels.npz", {**labels, "names": np.array(names, dtype=np.str_)})
+
+
+def _check(frame: Recorded, where: str) -> bool:
+    """Whether a frame has enough labels to tell that its points lie where they should; raises where they do not."""
+    rows = frame.num_points >= MANY
+    if rows.sum() < ENOUGH:
+        return False
+    counts, stated = count_points(frame.points, frame.boxes[rows], HULL), frame.num_points[rows]
+    fit = (counts >= stated / 2) & (counts <= stated * 2)
+    if fit.mean() < 0.5:
+        told = f"{counts[~fit][:3].tolist()} points instead of {stated[~fit][:3].tolist()}"
+        raise DataError(f"{where}: boxes hold {told}: this recording's geometry is not understood")
+    return True

@@ -1,0 +1,141 @@
+"""Protocol buffers and TFRecord files, as far as reading Waymo's recordings needs them, without either library.
+
+A message is a sequence of fields: a varint (number << 3 | kind), then a varint (kind 0), 8 bytes (1), a length and so
+many bytes (2) or 4 bytes (5). A TFRecord is a length in 8 bytes, its checksum, the data, their checksum.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visionseq.errors import DataError
+
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_WIDTH = {_FIXED64: 8, _FIXED32: 4}
+_MASK = 0xA282EAD8  # added to a checksum after its rotation
+_POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
+
+
+def read_records(path: Path) -> Iterator[bytes]:
+    """The records of a TFRecord file in their order; checks the lengths' checksums, and that the file is whole.
+
+    Raises `DataError` naming the file and the offset of what is damaged.
+    """
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            while header := file.read(12):
+                place = file.tell() - len(header)
+                if len(header) < 12 or _checksum(header[:8]) != int.from_bytes(header[8:], "little"):
+                    raise DataError(f"{path}, offset {place}: no TFRecord header, or a damaged one")
+                length = int.from_bytes(header[:8], "little")
+                if length + 4 > size - file.tell():
+                    raise DataError(f"{path}, offset {place}: the file ends within a record of {length} bytes")
+                data = file.read(length)
+                file.seek(4, 1)  # the checksum of the data; what is compressed in them has its own
+                yield data
+    except OSError as error:
+        raise DataError(f"{path}: not readable: {error.strerror}") from error
+
+
+class Message:
+    """The fields of a message; values are read when asked for, and what is absent has protobuf's default.
+
+    Raises `DataError`, with `where` in it, for bytes that are no message and for a field of another kind.
+    """
+
+    def __init__(self, data: bytes, where: str):
+        self.where = where
+        self.fields: dict[int, list[tuple[int, Any]]] = {}
+        place = 0
+        while place < len(data):
+            tag, place = _varint(data, place, where)
+            kind, field = tag & 7, tag >> 3
+            if kind == _VARINT:
+                value, place = _varint(data, place, where)
+            elif kind in (_BYTES, _FIXED32, _FIXED64):
+                length, place = _varint(data, place, where) if kind == _BYTES else (_WIDTH[kind], place)
+                value, place = data[place : place + length], place + length
+                if place > len(data):
+                    raise DataError(f"{where}: the message ends within field {field}")
+            else:
+                raise DataError(f"{where}: a field of kind {kind}, expected a protobuf message")
+            self.fields.setdefault(field, []).append((kind, value))
+
+    def integer(self, field: int) -> int:
+        """The last value, as int64."""
+        values = self._of(field, _VARINT)
+        number = values[-1] if values else 0
+        return number - (1 << 64) if number >> 63 else number
+
+    def text(self, field: int) -> str:
+        values = self._of(field, _BYTES)
+        return values[-1].decode("utf-8", "replace") if values else ""
+
+    def data(self, field: int) -> bytes:
+        values = self._of(field, _BYTES)
+        return values[-1] if values else b""
+
+    def message(self, field: int) -> "Message":
+        return Message(self.data(field), self.where)
+
+    def messages(self, field: int) -> list["Message"]:
+        return [Message(data, self.where) for data in self._of(field, _BYTES)]
+
+    def number(self, field: int) -> float:
+        """The last value of a double or float."""
+        values = self.numbers(field)
+        return float(values[-1]) if len(values) else 0.0
+
+    def numbers(self, field: int, single: bool = False) -> np.ndarray:
+        """All doubles (floats with `single`) of a repeated field, packed or not."""
+        kind, dtype = (_FIXED32, "<f4") if single else (_FIXED64, "<f8")
+        joined = b"".join(self._of(field, kind, _BYTES))
+        if len(joined) % _WIDTH[kind]:
+            raise DataError(f"{self.where}: field {field} has {len(joined)} bytes, expected {dtype}")
+        return np.frombuffer(joined, dtype)
+
+    def integers(self, field: int) -> list[int]:
+        """All varints of a repeated field, packed or not."""
+        found: list[int] = []
+        for kind, value in self.fields.get(field, []):
+            if kind == _VARINT:
+                found.append(value)
+                continue
+            place = 0
+            while kind == _BYTES and place < len(value):
+                number, place = _varint(value, place, self.where)
+                found.append(number)
+        return found
+
+    def _of(self, field: int, *kinds: int) -> list[Any]:
+        values = self.fields.get(field, [])
+        if any(kind not in kinds for kind, _ in values):
+            raise DataError(f"{self.where}: field {field} is of another kind")
+        return [value for _, value in values]
+
+
+def _varint(data: bytes, place: int, where: str) -> tuple[int, int]:
+    number = 0
+    for shift in range(0, 70, 7):
+        if place >= len(data):
+            break
+        byte = data[place]
+        place += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number & (1 << 64) - 1, place
+    raise DataError(f"{where}: a number without an end at offset {place}, expected a protobuf message")
+
+
+def _checksum(data: bytes) -> int:
+    """CRC-32C, rotated and masked as TFRecords have it; bit by bit, for a few bytes."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF
