@@ -179,3 +179,61 @@ def test_push_needs_a_repository_and_a_network(tiny_model, tmp_path, monkeypatch
     monkeypatch.setenv("VISIONSEQ_OFFLINE", "1")
     with pytest.raises(ZooError, match="org/repo cannot be pushed: the network is switched off"):
         push(tmp_path, "org/repo")
+
+
+CONVERSION = {
+    "room": "lion",
+    "preset": "some_preset",
+    "page": "https://example.org/weights",
+    "description": "Someone's weights.",
+    "licence": "MIT",
+    "parameters": 12,
+}
+
+
+def index_with(tmp_path, value) -> str:
+    path = tmp_path / "index.yaml"
+    path.write_text(yaml.safe_dump({"format": 1, "models": {"tiny": MODEL}, "conversions": {"official": value}}))
+    return str(path)
+
+
+def test_official_weights_are_told_how_to_get(tmp_path):
+    index = read_index(index_with(tmp_path, CONVERSION))
+    assert index.names() == ["tiny"]
+    with pytest.raises(
+        ZooError, match="https://example.org/weights.*visionseq convert lion FILE.pth official --preset"
+    ):
+        index["official"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("page", "http://example.org", "expected https://"),
+        ("preset", None, "preset is None"),
+        ("parameters", "12", "parameters is '12'"),
+    ],
+)
+def test_a_wrong_conversion_is_refused(tmp_path, key, value, message):
+    with pytest.raises(ZooError, match=f"conversion 'official'.*{message}"):
+        read_index(index_with(tmp_path, {**CONVERSION, key: value}))
+
+
+def test_adding_a_model_keeps_the_conversions(tmp_path):
+    folder = tmp_path / "folder"
+    visionseq.load("features-digits").save_pretrained(folder)
+    index = index_with(tmp_path, CONVERSION)
+    add(folder, "features", index, description="Scores digits.", licence="MIT")
+    assert list(read_index(index).conversions) == ["official"]
+
+
+def test_the_shipped_conversions_name_presets_of_ours_with_their_parameters():
+    from visionseq.lion.model import LionDetector
+    from visionseq.lion.presets import preset
+
+    conversions = read_index().conversions
+    assert len(conversions) == 5
+    for own in conversions.values():
+        with torch.device("meta"):
+            network = LionDetector.from_config(preset(own.preset))
+        assert sum(p.numel() for p in network.parameters()) == own.parameters

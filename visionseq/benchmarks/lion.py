@@ -96,9 +96,9 @@ def sparse_conv(device: str, rounds: int) -> dict[str, Any]:
 
 
 def geometry(device: str, rounds: int) -> dict[str, Any]:
-    """An IoU matrix of 200 x 200 boxes, and suppression of 4,096."""
+    """An IoU matrix of 500 x 500 boxes, and suppression of 4,096."""
     random = np.random.default_rng(0)
-    boxes = torch.from_numpy(_boxes(random, 200, 40.0))
+    boxes = torch.from_numpy(_boxes(random, 500, 40.0))
     alternatives = {
         "visionseq": lambda: bev_iou(boxes, boxes),
         "torch, all corners": lambda: _vectorised_iou(boxes, boxes),

@@ -1,6 +1,7 @@
 """`visionseq zoo`: list, describe, fetch, check, enter and publish models."""
 
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from visionseq.errors import ZooError
@@ -18,20 +19,16 @@ def list_(pattern: str = "*", *, index: Path | None = None) -> None:
         visionseq zoo list
         visionseq zoo list 'rf-*'
     """
-    entries = _read(index)
-    rows = [
-        (
-            name,
-            entries[name].room,
-            f"{entries[name].parameters:,}",
-            _megabytes(entries[name].size),
-            entries[name].licence,
-        )
-        for name in entries.names(pattern)
-    ]
-    if not rows and pattern != "*":
+    found = _read(index)
+    entries = [found[name] for name in found.names(pattern)]
+    others = [own for name, own in sorted(found.conversions.items()) if fnmatchcase(name, pattern)]
+    if not entries and not others and pattern != "*":
         raise ZooError(f"no model fits {pattern!r} in {', '.join(map(str, [index] if index else index_files()))}")
+    rows = [(e.name, e.room, f"{e.parameters:,}", _megabytes(e.size), e.licence) for e in entries]
+    rows += [(own.name, own.room, f"{own.parameters:,}", "convert", own.licence) for own in others]
     _print_table([("name", "room", "parameters", "size", "licence"), *rows])
+    if others:
+        print("convert: official weights, which `visionseq zoo info NAME` tells how to get")
 
 
 def info(name: str, *, index: Path | None = None) -> None:
@@ -46,7 +43,22 @@ def info(name: str, *, index: Path | None = None) -> None:
     """
     from visionseq.zoo.store import local_model_folder
 
-    entry = _read(index)[name]
+    found = _read(index)
+    if name in found.conversions:
+        own = found.conversions[name]
+        _print_table(
+            [
+                ("name", own.name),
+                ("what", own.description),
+                ("parameters", f"{own.parameters:,}"),
+                ("licence", own.licence),
+                *((f"  {what}", str(number)) for what, number in own.numbers.items()),
+                ("from", own.page),
+                ("then", own.command),
+            ]
+        )
+        return
+    entry = found[name]
     rows = [
         ("name", entry.name),
         ("what", entry.description),

@@ -11,6 +11,11 @@
         files:
           model.safetensors: {sha256, size, sources: [a path beside the index, https://..., file://..., hf://org/repo@rev/file]}
           config.json, README.md: likewise
+    conversions:           official weights that nobody else may or does hand out: the user fetches and converts them
+      <name>:
+        room, preset       arguments of `visionseq convert`
+        page               where the authors offer the file, https://...
+        description, licence, parameters, numbers  as above
 
 The shipped index lies in model_zoo/; VISIONSEQ_ZOO_INDEX (a path list) puts others before it.
 """
@@ -18,7 +23,7 @@ The shipped index lies in model_zoo/; VISIONSEQ_ZOO_INDEX (a path list) puts oth
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -70,13 +75,36 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Conversion:
+    """Official weights that the user fetches from the authors' `page` and converts."""
+
+    name: str
+    room: str
+    preset: str
+    page: str
+    description: str
+    licence: str
+    parameters: int
+    numbers: Mapping[str, float | int | str]
+
+    @property
+    def command(self) -> str:
+        """What makes a model folder of the file."""
+        return f"visionseq convert {self.room} FILE.pth {self.name} --preset {self.preset}"
+
+
+@dataclass(frozen=True)
 class Index:
-    """The models of one or several index files, by name."""
+    """The models of one or several index files, and the official weights to convert, by name."""
 
     entries: Mapping[str, Entry]
     paths: tuple[Path, ...] = ()
+    conversions: Mapping[str, Conversion] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Entry:
+        if name in self.conversions:
+            own = self.conversions[name]
+            raise ZooError(f"{name} is not handed out here: download it from {own.page}, then `{own.command}`")
         if name not in self.entries:
             close = get_close_matches(name, self.entries, n=3, cutoff=0.4) or sorted(self.entries)[:8]
             hint = f"; nearest: {', '.join(close)}" if close else "; the index is empty"
@@ -111,33 +139,51 @@ def read_index(*paths: str | os.PathLike) -> Index:
     """Read the given index files, by default the shipped one and those of VISIONSEQ_ZOO_INDEX; raises `ZooError`."""
     files = tuple(map(Path, paths or index_files()))
     entries: dict[str, Entry] = {}
+    conversions: dict[str, Conversion] = {}
     for path in files:
-        entries = {**_parse(path), **entries}
-    return Index(entries, files)
+        content = _parse(path)
+        entries = {**{name: _entry(path, name, value) for name, value in content["models"].items()}, **entries}
+        found = {name: _conversion(path, name, value) for name, value in content["conversions"].items()}
+        conversions = {**found, **conversions}
+    return Index(entries, files, conversions)
 
 
-def _parse(path: Path) -> dict[str, Entry]:
+def _parse(path: Path) -> dict[str, dict[Any, Any]]:
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ZooError(f"{path} has {path.stat().st_size} bytes, expected at most {_MAX_BYTES}")
         content = yaml.safe_load(path.read_bytes())
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise ZooError(f"{path} is no readable index: {' '.join(str(error).split())}") from error
-    if (
-        not isinstance(content, dict)
-        or content.get("format") != FORMAT
-        or not isinstance(content.get("models", {}), dict)
-    ):
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ZooError(f"{path}: expected `format: {FORMAT}` and a table `models`")
-    return {name: _entry(path, name, value) for name, value in (content.get("models") or {}).items()}
+    tables = {key: {} if content.get(key) is None else content[key] for key in ("models", "conversions")}
+    for key, table in tables.items():
+        if not isinstance(table, dict):
+            raise ZooError(f"{path}: {key} is a {type(table).__name__}, expected a table")
+    return tables
 
 
-def _entry(path: Path, name: Any, value: Any) -> Entry:
-    where = f"{path}, model {name!r}"
+def _conversion(path: Path, name: Any, value: Any) -> Conversion:
+    where = f"{path}, conversion {name!r}"
+    _check_names(where, name, value)
+    texts = {key: _field(where, value, key, str) for key in ("room", "preset", "page", "description", "licence")}
+    if not texts["page"].startswith("https://"):
+        raise ZooError(f"{where}: page {texts['page']!r}, expected https://...")
+    parameters, numbers = _field(where, value, "parameters", int), _numbers(where, value.get("numbers", {}))
+    return Conversion(name, **texts, parameters=parameters, numbers=numbers)
+
+
+def _check_names(where: str, name: Any, value: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ZooError(f"{where}: a name consists of lower-case letters, digits, '.', '_' and '-'")
     if not isinstance(value, dict):
         raise ZooError(f"{where}: expected a table, found {type(value).__name__}")
+
+
+def _entry(path: Path, name: Any, value: Any) -> Entry:
+    where = f"{path}, model {name!r}"
+    _check_names(where, name, value)
     fields = {key: _field(where, value, key, str) for key in ("room", "model", "description", "licence")}
     files = _field(where, value, "files", dict)
     missing, strange = set(REQUIRED_FILES) - set(files), set(files) - set(FILE_NAMES)

@@ -60,7 +60,7 @@ def add(
         "numbers": old.get("numbers", {}) if numbers is None else numbers,
         "files": files,
     }
-    _write(index, {**models, name: entry})
+    _write(index, {**content, "models": dict(sorted({**models, name: entry}.items()))})
     return read_index(index)[name]
 
 
@@ -119,8 +119,7 @@ def _given(key: str, value: str | None, old: dict[str, Any]) -> str:
     return old[key] if value is None else value
 
 
-def _write(index: Path, models: dict[str, Any]) -> None:
-    content = {"format": FORMAT, "models": dict(sorted(models.items()))}
+def _write(index: Path, content: dict[str, Any]) -> None:
     text = _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
     with atomic_write(index, "w") as file:
         file.write(text)
