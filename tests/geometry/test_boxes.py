@@ -96,7 +96,8 @@ def test_both_frames_have_the_same_corners(box):
     camera = geometry.camera_corners(geometry.lidar_to_camera(box, CALIBRATION))[0]
     lidar = CALIBRATION.lidar_to_rect(geometry.boxes_to_corners(box)[0])
     apart = np.linalg.norm(camera[:, None] - lidar[None], axis=2)
-    assert (apart.min(0) < 1e-3).all() and (apart.min(1) < 1e-3).all()  # in whatever order
+    assert (apart.min(0) < 1e-3).all()  # in whatever order
+    assert (apart.min(1) < 1e-3).all()
 
 
 def test_the_image_box_encloses_the_nearer_face():

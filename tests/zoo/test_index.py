@@ -200,9 +200,7 @@ def index_with(tmp_path, value) -> str:
 def test_official_weights_are_told_how_to_get(tmp_path):
     index = read_index(index_with(tmp_path, CONVERSION))
     assert index.names() == ["tiny"]
-    with pytest.raises(
-        ZooError, match="https://example.org/weights.*visionseq convert lion FILE.pth official --preset"
-    ):
+    with pytest.raises(ZooError, match=r"https://example\.org/weights.*convert lion FILE\.pth official --preset"):
         index["official"]
 
 
