@@ -40,13 +40,19 @@ def detector(vector: ReadVector) -> None:
         for sample, boxes in enumerate(found):
             check_boxes(boxes, vector, f"out/det_b{sample}", tolerance)
     losses = network.train().losses(points, batch_size, gt_boxes)
+    # The official overlap of boxes writes float32 into the memory of its float64 result: pairs of overlaps become one
+    # wrong number. Doing so reproduces the IoU loss of detector_mamba to 4e-8 (exactly computed it is 2.1e-3 lower), so
+    # that the float64 files are compared without it.
+    overlaps = [name for name in losses if "iou" in name] if double else []
     allowed = 1e-6 if double else 1e-3
-    # The official overlap takes corners within a centimetre for inside: exact clipping gives up to 1e-3 less IoU a box.
-    rough = 1e-4 if double else 1e-3
-    close(losses["loss"].view(1), vector["out/loss"], rough)
-    for name, expected in vector.tensors("out/tb_").items():
+    parts = {name: value for name, value in vector.tensors("out/tb_").items() if name not in overlaps}
+    for name, expected in {**parts, "loss": vector["out/loss"]}.items():
         own = {"rpn_loss": "loss", "loss_rpn": "loss"}.get(name, name)
-        close(losses[own].view(1), expected, 4e-3 if "iou" in name else rough if own == "loss" else allowed)
+        found = losses[own].view(1)
+        if own == "loss":
+            found = found - sum(losses[name] for name in overlaps)
+            expected = expected - sum(vector[f"out/tb_{name}"] for name in overlaps)
+        close(found, expected, allowed)
     losses["loss"].backward()
     check_gradients(vector, network, 1e-4 if double else 1e-2, {})
 
@@ -67,7 +73,7 @@ def unsuppressed(network: nn.Module, points: torch.Tensor) -> list[Detections]:
     """The candidates of a centre head, class after class.
 
     The float64 files hold all of them as detections: boxes of one class with an exact IoU of 0.6 are side by side where
-    the threshold is 0.3 (in float32 the same suppression agrees). Whatever suppressed them there did not read doubles.
+    the threshold is 0.3 (in float32 the same suppression agrees): the official kernel reads the doubles as float32.
     """
     with torch.no_grad():
         (maps,) = network(points, int(points[:, 0].max()) + 1)
@@ -113,7 +119,7 @@ def official_shapes(vector: ReadVector) -> None:
 
 
 # A bias before BatchNorm has the gradient zero; Adam makes steps of full length of what rounding leaves of it, which no
-# two implementations share (in float64 it is 1e-17). What it shifts is the running mean.
+# two implementations share (in float64 it is 1e-17). It shifts the running mean; steps of opposite sign bound both.
 AFTER_ROUNDING = ("lin.bias", "bn.running_mean")
 
 
@@ -147,10 +153,9 @@ def one_cycle(vector: ReadVector) -> None:
         optimizer.step()
         scheduler.step()
         for name, expected in vector.tensors(f"out/step{step + 1}/").items():
-            if name in AFTER_ROUNDING:
-                continue
             found = network.state_dict()[name]
-            close(found.view(expected.shape).float(), expected.float(), 1e-5)
+            apart = 2 * vector["out/lr"][: step + 1].sum().item() if name in AFTER_ROUNDING else 0.0
+            close(found.view(expected.shape).float(), expected.float(), 1e-5 + apart)
 
 
 HANDLERS = {"detector": detector, "official_state_shapes": official_shapes, "adam_onecycle": one_cycle}
