@@ -1,4 +1,4 @@
-"""The backward of spiking neurons in numba: a block runs forward again into the cache, then back through its segment.
+"""The backward of spiking neurons in numba: a block runs forward again into the cache, then back, stretch by stretch.
 
 With S the gradient that passes through the spike z_t, and G that of v_t (carries are what later tokens have left):
 
@@ -18,6 +18,7 @@ from visionseq.kernels.lif_scan.neurons import BLOCK, run_block
 from visionseq.kernels.lif_scan.slopes import slopes
 
 ONE = np.float32(1)
+STEPS = 128  # tokens of a stretch; what a block makes of them stays in the cache
 
 
 @compiled
@@ -49,82 +50,115 @@ def run_backward(
     given, blocks, longest = thresholds.size > 0, (x.shape[1] + BLOCK - 1) // BLOCK, 1
     for n in range(offsets.shape[0] - 1):
         longest = max(longest, offsets[n + 1] - offsets[n])
-    z, v = np.empty((longest, BLOCK), np.float32), np.empty((longest, BLOCK), np.float32)
-    traces = np.empty((longest if adaptive else 1, BLOCK), np.float32)
-    nothing, buffers = np.zeros(BLOCK, np.float32), np.empty((4, BLOCK), np.float32)
+    steps, widest = min(longest, STEPS), min(BLOCK, x.shape[1])
+    z, v = np.empty((steps, widest), np.float32), np.empty((steps, widest), np.float32)
+    traces = np.empty((steps if adaptive else 1, widest), np.float32)
+    states = np.empty((state.shape[0], (longest + STEPS - 1) // STEPS, x.shape[1]), np.float32)  # before each stretch
+    nothing, buffers = np.zeros(widest, np.float32), np.empty((4, widest), np.float32)
+    options = (reverse, hard, scale_input, adaptive)
     for item in range(first, last):
         n, low = item // blocks, item % blocks * BLOCK
         high = min(low + BLOCK, x.shape[1])
         size, start, stop = high - low, offsets[n], offsets[n + 1]
         if start == stop:
             continue
-        options = (reverse, hard, scale_input, adaptive)
-        run_block(x, channels, thresholds, state, n, low, high, start, stop, *options, z, v, traces, start, 0)
+        stretches = (stop - start + STEPS - 1) // STEPS
+        states[:, 0, low:high] = state[:, n, low:high]
+        for c in range(stretches - 1):
+            begin, end = _stretch(c, start, stop, reverse)
+            run_block(x, channels, thresholds, states, c, low, high, begin, end, *options, z, v, traces, begin, 0)
+            t = begin if reverse else end - 1
+            states[0, c + 1, low:high] = v[t - begin, :size]
+            states[1, c + 1, low:high] = z[t - begin, :size]
+            if given:
+                states[2, c + 1, low:high] = thresholds[t, low:high]
+            elif adaptive:
+                states[2, c + 1, low:high] = traces[end - begin - 1, :size]
         leak, scale, resting = channels[0, low:high], channels[1, low:high], channels[2, low:high]
         trace_leak, trace_scale = channels[3, low:high], channels[4, low:high]
         sum_leak, sum_threshold = sums[0, n, low:high], sums[1, n, low:high]
         sum_trace_leak, sum_trace_scale = sums[2, n, low:high], sums[3, n, low:high]
-        third = state[state.shape[0] - 1, n, low:high]
         carry_v, carry_z = adjoint[0, n, low:high], adjoint[1, n, low:high]
         carry_third = adjoint[adjoint.shape[0] - 1, n, low:high]
         S, carry_th = buffers[0, :size], buffers[1, :size]
         level, level_before = buffers[2, :size], buffers[3, :size]
         carry_th[:] = carry_third if given else nothing[:size]
         threshold = threshold_before = resting
-        for i in range(stop - start - 1, -1, -1):
-            t, t_before = (stop - 1 - i, stop - i) if reverse else (start + i, start + i - 1)
-            x_t, v_t, G = x[t, low:high], v[t - start, :size], dx[t, low:high]
-            dz_t = dz[t, low:high] if dz.size else nothing[:size]
-            dv_t = dv[t, low:high] if dv.size else nothing[:size]
-            v_before = v[t_before - start, :size] if i else state[0, n, low:high]
-            z_before = z[t_before - start, :size] if i else state[1, n, low:high]
-            if given:
-                threshold = thresholds[t, low:high]
-                threshold_before = thresholds[t_before, low:high] if i else third
-            elif adaptive:
-                trace, trace_before = traces[i, :size], traces[i - 1, :size] if i else third
-                _levels(resting, trace_scale, trace, level)
-                _levels(resting, trace_scale, trace_before, level_before)
-                threshold, threshold_before = level, level_before
-            slopes(family, width, height, v_t, threshold, S)
-            for j in range(size):
-                S[j] *= dz_t[j] + carry_z[j]
-            for j in range(size):
-                G[j] = carry_v[j] + dv_t[j] + S[j]
-            if fixed_hard:
-                _subtract(sum_threshold, S)
-            else:
-                _subtract(carry_th, S)
+        for c in range(stretches - 1, -1, -1):
+            begin, end = _stretch(c, start, stop, reverse)
+            run_block(x, channels, thresholds, states, c, low, high, begin, end, *options, z, v, traces, begin, 0)
+            third = states[state.shape[0] - 1, c, low:high]
+            for i in range(end - begin - 1, -1, -1):
+                t, t_before = (end - 1 - i, end - i) if reverse else (begin + i, begin + i - 1)
+                x_t, v_t, G = x[t, low:high], v[t - begin, :size], dx[t, low:high]
+                dz_t = dz[t, low:high] if dz.size else nothing[:size]
+                dv_t = dv[t, low:high] if dv.size else nothing[:size]
+                v_before = v[t_before - begin, :size] if i else states[0, c, low:high]
+                z_before = z[t_before - begin, :size] if i else states[1, c, low:high]
                 if given:
-                    dth[t, low:high] = carry_th
+                    threshold = thresholds[t, low:high]
+                    threshold_before = thresholds[t_before, low:high] if i else third
+                elif adaptive:
+                    trace, trace_before = traces[i, :size], traces[i - 1, :size] if i else third
+                    _levels(resting, trace_scale, trace, level)
+                    _levels(resting, trace_scale, trace_before, level_before)
+                    threshold, threshold_before = level, level_before
+                slopes(family, width, height, v_t, threshold, S)
+                for j in range(size):
+                    S[j] *= dz_t[j] + carry_z[j]
+                for j in range(size):
+                    G[j] = carry_v[j] + dv_t[j] + S[j]
+                if fixed_hard:
+                    _subtract(sum_threshold, S)
                 else:
-                    _add(sum_threshold, carry_th)
-            if adaptive:
-                _through_threshold(carry_th, trace_scale, trace, sum_trace_scale, carry_third)
-                for j in range(size):
-                    sum_trace_leak[j] += carry_third[j] * (trace_before[j] - z_before[j])
-            if hard:
-                _through_hard_reset(detach_reset, G, leak, v_before, z_before, sum_leak, carry_v, carry_z, carry_th)
-            else:
-                _through_soft_reset(
-                    detach_reset, G, leak, v_before, z_before, threshold_before, sum_leak, carry_v, carry_z, carry_th
-                )
-            if scale_input:
-                for j in range(size):
-                    sum_leak[j] -= G[j] * x_t[j]
-                for j in range(size):
-                    G[j] *= scale[j]
-            if adaptive:
-                for j in range(size):
-                    carry_z[j] += (ONE - trace_leak[j]) * carry_third[j]
-                for j in range(size):
-                    carry_third[j] *= trace_leak[j]
+                    _subtract(carry_th, S)
+                    if given:
+                        dth[t, low:high] = carry_th
+                    else:
+                        _add(sum_threshold, carry_th)
+                if adaptive:
+                    _through_threshold(carry_th, trace_scale, trace, sum_trace_scale, carry_third)
+                    for j in range(size):
+                        sum_trace_leak[j] += carry_third[j] * (trace_before[j] - z_before[j])
+                if hard:
+                    _through_hard_reset(detach_reset, G, leak, v_before, z_before, sum_leak, carry_v, carry_z, carry_th)
+                else:
+                    _through_soft_reset(
+                        detach_reset,
+                        G,
+                        leak,
+                        v_before,
+                        z_before,
+                        threshold_before,
+                        sum_leak,
+                        carry_v,
+                        carry_z,
+                        carry_th,
+                    )
+                if scale_input:
+                    for j in range(size):
+                        sum_leak[j] -= G[j] * x_t[j]
+                    for j in range(size):
+                        G[j] *= scale[j]
+                if adaptive:
+                    for j in range(size):
+                        carry_z[j] += (ONE - trace_leak[j]) * carry_third[j]
+                    for j in range(size):
+                        carry_third[j] *= trace_leak[j]
         if given:
             carry_third[:] = carry_th
         else:
             _add(sum_threshold, carry_th)
         if adaptive:
             _through_threshold(carry_th, trace_scale, third, sum_trace_scale, carry_third)
+
+
+@inlined
+def _stretch(c, start, stop, reverse):
+    """First token, and the one after the last, of the c-th stretch in the order of time."""
+    if reverse:
+        return max(start, stop - (c + 1) * STEPS), stop - c * STEPS
+    return start + c * STEPS, min(stop, start + (c + 1) * STEPS)
 
 
 @inlined
