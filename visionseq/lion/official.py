@@ -1,6 +1,7 @@
 """The official configurations (OpenPCDet's YAML, as dicts) as the plain values of our detectors.
 
-What a section says of things that have no effect is left out; what we do not know raises `ConfigError`.
+`ConfigError` names a section or key that is missing, and a value that would make another network, loss or assignment
+than ours; keys that nothing here reads are passed over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,15 +11,30 @@ from visionseq.errors import ConfigError
 
 Section = Mapping[str, Any]
 
-HEAD_CODE = {"center", "center_z", "height", "dim", "rot", "vel", "iou"}
+BRANCHES = {"center": 2, "center_z": 1, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}  # channels
+# What is implemented of a key, in whichever section it stands.
+FIXED = {
+    "USE_NORM": (True,),
+    "CLASS_AGNOSTIC": (False,),
+    "IOU_REG_LOSS": (False,),
+    "USE_DIRECTION_CLASSIFIER": (True,),
+    "DIR_LIMIT_OFFSET": (0,),
+    "HEAD_CONV_TYPE": ("subm",),
+    "ACTIVATION": ("relu",),
+    "MATCH_HEIGHT": (False,),
+    "NORM_BY_NUM_EXAMPLES": (False,),
+    "POS_FRACTION": (-1,),
+    "BOX_CODER": ("ResidualCoder",),
+    "DATASET": ("nuScenes", "Waymo"),
+    "use_sigmoid": (True,),
+}
+FOCAL = {"gamma": 2.0, "alpha": 0.25}
 SUPPRESSIONS = {"nms_gpu": "class_agnostic", "multi_class_nms": "multi_class"}
 
 
 def detector_config(model: Section, class_names: Sequence[str], data: Section, point_features: int) -> dict[str, Any]:
     """Values of a `LionDetector` of the official MODEL section and `POINT_CLOUD_RANGE`, `VOXEL_SIZE` of the data."""
-    agnostic = model["DENSE_HEAD"].get("CLASS_AGNOSTIC", False)
-    if agnostic:
-        raise ConfigError("DENSE_HEAD: CLASS_AGNOSTIC is not supported")
+    model, data = _Checked(model, "MODEL"), _Checked(data, "DATA_CONFIG")
     config = {
         "class_names": list(class_names),
         "point_cloud_range": list(data["POINT_CLOUD_RANGE"]),
@@ -30,6 +46,26 @@ def detector_config(model: Section, class_names: Sequence[str], data: Section, p
     if "BACKBONE_2D" in model:
         config["backbone_2d"] = bev_config(model["BACKBONE_2D"])
     return {**config, "dense_head": head_config(model["DENSE_HEAD"], model.get("POST_PROCESSING", {}))}
+
+
+class _Checked(dict):
+    """A section and those in it, checked against `FIXED`; a missing key raises `ConfigError`."""
+
+    def __init__(self, values: Section, name: str):
+        self.name = name
+        super().__init__({key: self._value(key, value) for key, value in values.items()})
+
+    def __missing__(self, key: str) -> Any:
+        raise ConfigError(f"{self.name}: {key} is missing")
+
+    def _value(self, key: str, value: Any) -> Any:
+        if key in FIXED and value not in FIXED[key]:
+            raise ConfigError(f"{self.name}: {key} {value!r}, expected {' or '.join(map(str, FIXED[key]))}")
+        if isinstance(value, Mapping):
+            return _Checked(value, f"{self.name}.{key}")
+        if isinstance(value, list | tuple):
+            return [_Checked(item, f"{self.name}.{key}") if isinstance(item, Mapping) else item for item in value]
+        return value
 
 
 def vfe_config(section: Section) -> dict[str, Any]:
@@ -68,6 +104,7 @@ def bev_config(section: Section) -> dict[str, Any]:
 
 def head_config(section: Section, post_processing: Section) -> dict[str, Any]:
     """Values of a head of the official DENSE_HEAD section; an anchor head's thresholds are in POST_PROCESSING."""
+    section, post_processing = _Checked(section, "DENSE_HEAD"), _Checked(post_processing, "POST_PROCESSING")
     name = section.get("NAME", "CenterHead")
     makers = {
         "CenterHead": _center,
@@ -81,9 +118,7 @@ def head_config(section: Section, post_processing: Section) -> dict[str, Any]:
 
 
 def _center(section: Section) -> dict[str, Any]:
-    branches, post = section["SEPARATE_HEAD_CFG"]["HEAD_DICT"], section["POST_PROCESSING"]
-    if section.get("IOU_REG_LOSS", False):
-        raise ConfigError("DENSE_HEAD: IOU_REG_LOSS is not supported")
+    branches, post = _branches(section, "center_z"), section["POST_PROCESSING"]
     config = {
         **_centre_based(section),
         "shared_conv_channel": section["SHARED_CONV_CHANNEL"],
@@ -99,7 +134,22 @@ def _center(section: Section) -> dict[str, Any]:
     return config
 
 
+def _branches(section: Section, height: str) -> set[str]:
+    """The names of the branches, which must have our channels and depth, and be coded in our order."""
+    heads, depth = section["SEPARATE_HEAD_CFG"], section.get("NUM_HM_CONV", 2)
+    for name, branch in heads["HEAD_DICT"].items():
+        if name not in BRANCHES:
+            raise ConfigError(f"HEAD_DICT: {name}, expected some of {', '.join(BRANCHES)}")
+        if (branch["out_channels"], branch["num_conv"]) != (BRANCHES[name], depth):
+            raise ConfigError(f"HEAD_DICT: {name} {dict(branch)}, expected {BRANCHES[name]} channels, {depth} layers")
+    order = ["center", height, "dim", "rot"]
+    if [name for name in heads["HEAD_ORDER"] if name != "vel"] != order or "vel" in heads["HEAD_ORDER"][:-1]:
+        raise ConfigError(f"HEAD_ORDER {heads['HEAD_ORDER']}, expected {order}, and vel after them if at all")
+    return set(heads["HEAD_DICT"])
+
+
 def _sparse_center(section: Section) -> dict[str, Any]:
+    _branches(section, "center_z")
     return {
         **_centre_based(section),
         "bn_eps": section.get("BN_EPS", 1e-3),
@@ -144,6 +194,10 @@ def _suppression(section: Section) -> dict[str, Any]:
 def _transfusion(section: Section) -> dict[str, Any]:
     target, post, loss = section["TARGET_ASSIGNER_CONFIG"], section["POST_PROCESSING"], section["LOSS_CONFIG"]
     weights, costs = loss["LOSS_WEIGHTS"], target["HUNGARIAN_ASSIGNER"]
+    _branches(section, "height")
+    focal = {key: loss.get("LOSS_CLS", {}).get(key, value) for key, value in FOCAL.items()}
+    if focal != FOCAL:
+        raise ConfigError(f"LOSS_CLS: {focal}, expected {FOCAL}")
     names = {
         "NUM_PROPOSALS": "num_proposals",
         "HIDDEN_CHANNEL": "hidden_channel",
@@ -173,7 +227,7 @@ def _transfusion(section: Section) -> dict[str, Any]:
         "code_weights": list(weights["code_weights"]),
         "score_thresh": post["SCORE_THRESH"],
         "post_center_range": list(post["POST_CENTER_RANGE"]),
-        "iou_rectifier": _each(post["IOU_RECTIFIER"])[0],
+        "iou_rectifier": _each(post["IOU_RECTIFIER"])[0] if post.get("USE_IOU_TO_RECTIFY_SCORE", False) else 0.0,
     }
 
 
@@ -182,8 +236,9 @@ def _anchor(section: Section, post: Section) -> dict[str, Any]:
     shared = [(g["anchor_rotations"], g["align_center"], g["feature_map_stride"]) for g in generators]
     if any(other != shared[0] for other in shared) or any(len(g["anchor_sizes"]) != 1 for g in generators):
         raise ConfigError("ANCHOR_GENERATOR_CONFIG: expected one size for each class, the same rotations and strides")
-    if section.get("DIR_LIMIT_OFFSET", 0.0):
-        raise ConfigError("DENSE_HEAD: DIR_LIMIT_OFFSET other than 0 is not supported")
+    assigner = section.get("TARGET_ASSIGNER_CONFIG", {}).get("NAME", "AxisAlignedTargetAssigner")
+    if assigner != "AxisAlignedTargetAssigner":
+        raise ConfigError(f"TARGET_ASSIGNER_CONFIG: NAME {assigner}, expected AxisAlignedTargetAssigner")
     rotations, align_center, stride = shared[0]
     return {
         "anchors": [
