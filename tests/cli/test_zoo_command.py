@@ -51,6 +51,21 @@ def test_list_and_info(index, capsys):
         assert part in out
 
 
+def test_official_weights_are_listed_apart_and_told_how_to_convert(capsys):
+    code, out, _ = run(capsys, "zoo", "list", "lion-rwkv-*")
+    assert code == 0
+    assert out.splitlines()[1].split() == ["lion-rwkv-argoverse2", "lion", "21,917,258", "convert", "Apache-2.0"]
+    command = "visionseq convert lion FILE.pth lion-rwkv-argoverse2 --preset lion_rwkv_1f_1x_argo_128dim_sparse_v2"
+    code, out, _ = run(capsys, "zoo", "info", "lion-rwkv-argoverse2")
+    assert code == 0
+    for part in ("https://github.com/happinesslz/LION", "Apache-2.0", "41.1", command):
+        assert part in out
+    for words in (("download",), ("path",), ("verify",)):
+        code, _, error = run(capsys, "zoo", *words, "lion-rwkv-argoverse2")
+        assert code == 1
+        assert command in error
+
+
 def test_download_path_verify(index, tmp_path, capsys):
     code, _, error = run(capsys, "zoo", "path", "tiny-flow", "--index", index)
     assert code == 1

@@ -144,6 +144,9 @@ def test_more_objects_than_proposals_and_more_proposals_than_peaks():
 def test_what_a_head_cannot_take_is_refused():
     with pytest.raises(ConfigError, match=r"\(12, 16\) cells, TransFusionHead needs a square one"):
         heads()["transfusion"](torch.randn(1, 6, 12, 16))
+    with pytest.raises(ConfigError, match=r"\(2, 2\) cells, TransFusionHead needs a square one of at least 3 a side"):
+        heads()["transfusion"](torch.randn(1, 6, 2, 2))
+    assert heads()["transfusion"].eval()(torch.randn(1, 6, 3, 3))["query_labels"].shape == (1, 8)
     with pytest.raises(ConfigError, match=r"map of \(16, 16\) cells, the anchors have \(32, 32\)"):
         heads()["anchor"](torch.randn(1, 6, 16, 16))
     with pytest.raises(ConfigError, match="expected 0 < negative <= positive"):

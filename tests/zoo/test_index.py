@@ -210,6 +210,7 @@ def test_official_weights_are_told_how_to_get(tmp_path):
         ("page", "http://example.org", "expected https://"),
         ("preset", None, "preset is None"),
         ("parameters", "12", "parameters is '12'"),
+        ("sha256", "a" * 64, "unknown sha256, expected room, preset"),
     ],
 )
 def test_a_wrong_conversion_is_refused(tmp_path, key, value, message):

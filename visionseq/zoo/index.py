@@ -167,7 +167,11 @@ def _parse(path: Path) -> dict[str, dict[Any, Any]]:
 def _conversion(path: Path, name: Any, value: Any) -> Conversion:
     where = f"{path}, conversion {name!r}"
     _check_names(where, name, value)
-    texts = {key: _field(where, value, key, str) for key in ("room", "preset", "page", "description", "licence")}
+    keys = ("room", "preset", "page", "description", "licence")
+    strange = sorted(map(str, set(value) - {*keys, "parameters", "numbers"}))
+    if strange:
+        raise ZooError(f"{where}: unknown {', '.join(strange)}, expected {', '.join(keys)}, parameters, numbers")
+    texts = {key: _field(where, value, key, str) for key in keys}
     if not texts["page"].startswith("https://"):
         raise ZooError(f"{where}: page {texts['page']!r}, expected https://...")
     parameters, numbers = _field(where, value, "parameters", int), _numbers(where, value.get("numbers", {}))

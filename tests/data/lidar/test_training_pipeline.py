@@ -186,6 +186,24 @@ def test_odd_scenes_are_counted_not_lost():
     assert -np.pi <= heading < np.pi
 
 
+class FlatBoxes(Frames):
+    """Two of three boxes have no volume."""
+
+    def frame(self, index: int) -> LidarFrame:
+        boxes = np.float32([[1, 1, 0, 4, 2, 2, 0], [2, 2, 0, 4, 2, 0, 0], [3, 3, 0, np.nan, 2, 2, 0]])
+        return LidarFrame(self.frame_ids[index], np.float32([[1, 1, 0, 0.5]]), boxes, np.array(["Car"] * 3))
+
+
+@pytest.mark.parametrize("training", [None, Training()], ids=["evaluated", "trained"])
+def test_boxes_without_a_volume_are_told_once_and_not_learned(training, caplog):
+    source = PointCloudSource(FlatBoxes(), PREPARATION, 0, training)
+    for _ in range(2):
+        batch = source.fetch(keys((0, 1), (0, 2)))
+        assert batch.gt_boxes[..., :6].tolist() == [[[1, 1, 0, 4, 2, 2]]] * 2
+    message = "bad: 2 boxes without a volume are not learned (said once)"
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
 def test_what_a_model_needs_and_points_lack_is_named():
     with pytest.raises(DataError, match="no column intensity, found x, y, z"):
         prepare_points(np.zeros((3, 3), np.float32), ("x", "y", "z"), PREPARATION)

@@ -75,13 +75,19 @@ def encode_boxes(
 ) -> np.ndarray:
     """float32 [m, 8 or 10]: the boxes of the model's classes with the class last; velocities that are unknown are 0.
 
-    With `in_range` boxes whose centre is beyond the range are left out.
+    Boxes without a volume are left out: heads learn the logarithms of the sizes. With `in_range` those whose centre is
+    beyond the range are left out as well.
     """
     label = {name: number for number, name in enumerate(preparation.class_names, 1)}
-    kept = np.isin(names, list(label))
+    kept = np.isin(names, list(label)) & have_volume(boxes)
     if in_range and len(boxes):
         kept &= boxes_in_range(boxes, preparation.point_cloud_range)
     labels = np.array([label[name] for name in names[kept].tolist()], np.float32).reshape(-1, 1)
     chosen = boxes[kept].astype(np.float32)
     chosen[:, 7:] = np.nan_to_num(chosen[:, 7:])
     return np.concatenate([chosen, labels], 1)
+
+
+def have_volume(boxes: np.ndarray) -> np.ndarray:
+    """bool [M]: length, width and height are more than zero (NaN is not)."""
+    return (boxes[:, 3:6] > 0).all(1)

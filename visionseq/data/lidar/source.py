@@ -1,5 +1,6 @@
 """What a loader of point clouds reads from: batches as a function of keys (epoch, index), and of nothing else."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -10,8 +11,10 @@ from visionseq.data.lidar.augment import Augmentation, wrap_headings
 from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.data.lidar.frame import LidarFrame, LidarFrames
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling
-from visionseq.data.lidar.preparation import PointPreparation, encode_boxes, prepare_points
+from visionseq.data.lidar.preparation import PointPreparation, encode_boxes, have_volume, prepare_points
 from visionseq.data.seeding import seed_of
+
+_log = logging.getLogger("visionseq.data")
 
 _AUGMENT, _SHUFFLE, _ANOTHER = 5, 6, 7  # keys that keep the draws of a sample apart
 ATTEMPTS = 10  # at a sample with boxes, before one without is taken
@@ -59,6 +62,7 @@ class PointCloudSource:
         self, frames: LidarFrames, preparation: PointPreparation, seed: int = 0, training: Training | None = None
     ):
         self.frames, self.preparation, self.seed, self.training = frames, preparation, seed, training
+        self._told = False
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -82,7 +86,7 @@ class PointCloudSource:
     def _evaluation_sample(self, _: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray | None, int]:
         frame = self.frames.frame(index)
         prepared = prepare_points(frame.points, self.frames.features, self.preparation)
-        boxes = None if frame.boxes is None else encode_boxes(frame.boxes, frame.names, self.preparation, False)
+        boxes = None if frame.boxes is None else self._encoded(frame, frame.boxes, frame.names, in_range=False)
         return frame, prepared.points, boxes, prepared.dropped
 
     def _training_sample(self, epoch: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
@@ -104,10 +108,18 @@ class PointCloudSource:
             points, boxes, names = training.gt_sampling.apply(points, boxes, names, random, **place)
         for augmentation in training.augmentations:
             points, boxes = augmentation.apply(points, boxes, random)
-        encoded = encode_boxes(wrap_headings(boxes), names, self.preparation)
+        encoded = self._encoded(frame, wrap_headings(boxes), names)
         prepared = prepare_points(points, self.frames.features, self.preparation)
         order = np.random.default_rng(seed_of(self.seed, _SHUFFLE, epoch, index)).permutation(len(prepared.points))
         return frame, prepared.points[order], encoded, prepared.dropped
+
+    def _encoded(self, frame: LidarFrame, boxes: np.ndarray, names: np.ndarray, in_range: bool = True) -> np.ndarray:
+        """The boxes as they are learned; the log counts those of the first frame that has some without a volume."""
+        flat = len(boxes) - int(have_volume(boxes).sum())
+        if flat and not self._told:
+            self._told = True
+            _log.warning("%s: %d boxes without a volume are not learned (said once)", frame.frame_id, flat)
+        return encode_boxes(boxes, names, self.preparation, in_range)
 
 
 def _padded(boxes: list[np.ndarray | None]) -> torch.Tensor | None:

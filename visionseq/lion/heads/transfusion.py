@@ -117,11 +117,14 @@ class TransFusionHead(nn.Module):
         """Of each proposal [B, channels, P] by branch, its class `query_labels` [B, P], the heat of the classes at its
         cell `query_heatmap_score` [B, C, P]; and the logits `dense_heatmap` [B, C, X, Y].
 
-        All float32 whatever the network computes in. `ConfigError` where the map is not square.
+        All float32 whatever the network computes in. `ConfigError` where the map is not square, or smaller than the
+        window of a peak.
         """
-        if x_BCYX.shape[2] != x_BCYX.shape[3]:
+        least = self.nms_kernel_size
+        if x_BCYX.shape[2] != x_BCYX.shape[3] or x_BCYX.shape[2] < least:
             raise ConfigError(
-                f"dense_head: a map of {tuple(x_BCYX.shape[2:])} cells, TransFusionHead needs a square one"
+                f"dense_head: a map of {tuple(x_BCYX.shape[2:])} cells, "
+                f"TransFusionHead needs a square one of at least {least} a side"
             )
         features = self.shared_conv(x_BCYX.transpose(2, 3))
         logits = full(self.heatmap_head(features))
