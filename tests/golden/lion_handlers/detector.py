@@ -73,7 +73,7 @@ def unsuppressed(network: nn.Module, points: torch.Tensor) -> list[Detections]:
     """The candidates of a centre head, class after class.
 
     The float64 files hold all of them as detections: boxes of one class with an exact IoU of 0.6 are side by side where
-    the threshold is 0.3 (in float32 the same suppression agrees): the official kernel reads the doubles as float32.
+    the threshold is 0.3 (in float32 the same suppression agrees), as if its doubles had been read as float32.
     """
     with torch.no_grad():
         (maps,) = network(points, int(points[:, 0].max()) + 1)
