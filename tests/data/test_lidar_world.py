@@ -70,6 +70,22 @@ def test_points_of_an_object_lie_in_its_box(seed):
     assert ((frame.points[:, 3] >= 0) & (frame.points[:, 3] <= 1)).all()
 
 
+@pytest.mark.parametrize("name", ["Car", "Cyclist"])
+def test_the_scan_tells_front_from_back(name):
+    """What is high sits behind the middle: else nothing could learn a heading from the points."""
+    sensor = LidarSensor(beams=48, columns=720, range_noise=0.0, drop_out=0.0)
+    middles = []
+    for seed in range(6):
+        frame = frame_of(seed, sensor)
+        for index, (x, y, z, dx, _, dz, heading) in enumerate(frame.boxes):
+            own = frame.points[(frame.owner == index) & (frame.points[:, 2] > z + 0.15 * dz)]
+            if frame.names[index] == name and len(own) >= 20:
+                along = np.cos(heading) * (own[:, 0] - x) + np.sin(heading) * (own[:, 1] - y)
+                middles.append((along.min() + along.max()) / (2 * dx))
+    assert len(middles) >= 10
+    assert np.mean(middles) < -0.08
+
+
 @settings(max_examples=15)
 @given(st.integers(0, 10_000))
 def test_objects_stand_on_the_ground_and_apart(seed):

@@ -44,9 +44,9 @@ class ShapeTable:
 
 
 def car(box: np.ndarray, owner: int, reflectance: float) -> Iterator[Shape]:
-    """A body above the wheels' gap and a shorter cabin on it."""
+    """A body above the wheels' gap, and a cabin from the tail to the bonnet: where a car heads can be seen."""
     yield _part(box, owner, reflectance, (0.0, 1.0), 1.0, (0.12, 0.62))
-    yield _part(box, owner, 0.6 * reflectance, (-0.06, 0.56), 0.9, (0.62, 1.0))
+    yield _part(box, owner, 0.6 * reflectance, (-0.16, 0.64), 0.9, (0.62, 1.0))
 
 
 def pedestrian(box: np.ndarray, owner: int, reflectance: float) -> Iterator[Shape]:
@@ -58,12 +58,12 @@ def pedestrian(box: np.ndarray, owner: int, reflectance: float) -> Iterator[Shap
 
 
 def cyclist(box: np.ndarray, owner: int, reflectance: float) -> Iterator[Shape]:
-    """A thin bicycle, a handlebar across, and a rider on it."""
+    """A thin bicycle, a handlebar across, and a rider behind it."""
     radius = box[4] / 2
     yield _part(box, owner, 0.7 * reflectance, (0.0, 1.0), 0.15, (0.0, 0.45))
     yield _part(box, owner, 0.5, (0.3, 0.05), 1.0, (0.52, 0.57))
-    yield _column(box, owner, reflectance, 0.75 * radius, (0.4, 0.84))
-    yield _column(box, owner, 0.4, 0.4 * radius, (0.86, 1.0))
+    yield _column(box, owner, reflectance, 0.75 * radius, (0.4, 0.84), -0.12)
+    yield _column(box, owner, 0.4, 0.4 * radius, (0.86, 1.0), -0.12)
 
 
 OBJECTS = {"Car": car, "Pedestrian": pedestrian, "Cyclist": cyclist}
@@ -85,7 +85,12 @@ def _part(
     return Shape((*centre, along[1] * dx, across * dy, (high - low) * dz, heading), reflectance, owner)
 
 
-def _column(box: np.ndarray, owner: int, reflectance: float, radius: float, up: tuple[float, float]) -> Shape:
-    x, y, z, _, _, dz, _ = box
+def _column(
+    box: np.ndarray, owner: int, reflectance: float, radius: float, up: tuple[float, float], along: float = 0.0
+) -> Shape:
+    """An upright cylinder within a box: its place along the heading, bottom and top in shares of the box."""
+    x, y, z, dx, _, dz, heading = box
     low, high = up
-    return Shape((x, y, z + ((low + high) / 2 - 0.5) * dz, radius, (high - low) * dz), reflectance, owner)
+    shift = along * dx
+    centre = (x + shift * np.cos(heading), y + shift * np.sin(heading), z + ((low + high) / 2 - 0.5) * dz)
+    return Shape((*centre, radius, (high - low) * dz), reflectance, owner)
