@@ -90,6 +90,27 @@ def test_camera_and_fakelidar_boxes_return(box):
     assert np.allclose(geometry.fakelidar_to_lidar(geometry.lidar_to_fakelidar(box)), box)
 
 
+def test_boxes_of_other_projects_by_hand():
+    standing = np.array([[5, 1, 0.75, 4, 2, 1.5, math.pi / 2, 3.0]])  # its front to +y, on the ground; a velocity
+    assert np.allclose(geometry.lidar_to_mmdet3d(standing), [[5, 1, 0, 4, 2, 1.5, math.pi / 2, 3]])
+    root = math.sqrt(0.5)
+    assert np.allclose(geometry.lidar_to_nuscenes(standing), [[5, 1, 0.75, 2, 4, 1.5, root, 0, 0, root]])
+    tilted = np.array([[0, 0, 0, 2, 4, 1.5, math.cos(0.1), math.sin(0.1), 0, 0]])  # rolled about its own length
+    assert np.allclose(geometry.nuscenes_to_lidar(tilted), [[0, 0, 0, 4, 2, 1.5, 0]])
+
+
+@given(boxes, st.floats(0.1, 10))
+def test_boxes_of_other_projects_return_with_the_heading_wrapped(box, length):
+    own = box.copy()
+    mmdet3d = geometry.mmdet3d_to_lidar(geometry.lidar_to_mmdet3d(box))
+    nuscenes = geometry.nuscenes_to_lidar(geometry.lidar_to_nuscenes(box) * [*[1] * 6, *[length] * 4])
+    for there_and_back in (mmdet3d, nuscenes):
+        assert np.allclose(there_and_back[:, :6], box[:, :6])
+        assert -math.pi <= there_and_back[0, 6] < math.pi
+        assert math.isclose(math.cos(there_and_back[0, 6] - box[0, 6]), 1, abs_tol=1e-9)
+    assert (box == own).all()
+
+
 @given(boxes)
 @example(np.array([[0.0, 0, 0, 1, 0.25, 1, 0]]))
 def test_both_frames_have_the_same_corners(box):
@@ -117,6 +138,10 @@ def test_no_boxes():
 
 
 def test_what_does_not_fit_is_named():
+    with pytest.raises(ConfigError, match=r"boxes of shape \(1, 7\), expected \[N, 10\]"):
+        geometry.nuscenes_to_lidar(BOX)
+    with pytest.raises(ConfigError, match="box 1: its quaternion is no rotation"):
+        geometry.nuscenes_to_lidar(geometry.lidar_to_nuscenes(np.repeat(BOX, 2, 0)) * [[1], [0]])
     with pytest.raises(ConfigError, match=r"boxes of shape \(7,\)"):
         geometry.boxes_to_corners(np.zeros(7))
     with pytest.raises(ConfigError, match="expected six values"):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from tiny_detector import NAMES, RANGE, cloud, tiny_config, tiny_detector
@@ -15,6 +16,8 @@ from tiny_detector import NAMES, RANGE, cloud, tiny_config, tiny_detector
 from visionseq.cli.console import run
 from visionseq.data.lidar.kitti_writer import write_kitti
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
+from visionseq.lion import Detections
+from visionseq.lion.results import write_detections
 
 WORLD = LidarWorld(3, seed=2, sensor=LidarSensor(beams=16, columns=180))
 
@@ -44,6 +47,17 @@ def test_a_bin_file_becomes_json_kitti_lines_a_picture_and_a_page(model, tmp_pat
     assert all(len(line.split()) == 16 for line in lines)
     with Image.open(tmp_path / "out" / "scan.png") as picture:
         assert picture.width == 1200
+
+
+def test_headings_in_files_are_wrapped(tmp_path):
+    turns = torch.tensor([-3.0, 0.5, 3.5, 7.0])  # the anchor head's reach beyond a turn
+    boxes = torch.cat([torch.rand(4, 6), turns[:, None]], 1)
+    found = Detections(boxes, torch.tensor([0.9, 0.8, 0.7, 0.6]), torch.ones(4, dtype=torch.int64))
+    write_detections(tmp_path / "a.json", found, NAMES, {})
+    headings = [box["box"][6] for box in boxes_in(tmp_path, "a")]
+    assert headings[:2] == [-3.0, 0.5]
+    np.testing.assert_allclose(headings[2:], [3.5 - 2 * np.pi, 7 - 2 * np.pi], rtol=1e-6)
+    assert found.boxes[3, 6] == 7
 
 
 def boxes_in(folder: Path, name: str) -> list:

@@ -16,7 +16,7 @@ from visionseq.lion.detections import Detections
 from visionseq.viz import DrawnBoxes
 
 CONVENTION = (
-    "x, y, z of the centre, dx along the heading, dy, dz in metres, heading in radians from +x to +y; "
+    "x, y, z of the centre, dx along the heading, dy, dz in metres, heading in radians from +x to +y, in [-pi, pi); "
     "x forward, y left, z up"
 )
 NO_IMAGE = (-1.0, -1.0, -1.0, -1.0)  # left, top, right, bottom of a box without a camera
@@ -30,7 +30,8 @@ def write_detections(
 ) -> None:
     """Write a JSON object: `facts` (frame, model ...), the convention, and `boxes` by falling score."""
     order = detections.scores.argsort(descending=True, stable=True).tolist()
-    boxes = detections.boxes.float().cpu().numpy()
+    boxes = detections.boxes.float().cpu().numpy().copy()
+    boxes[:, 6] = limit_period(boxes[:, 6])  # heads count from where the official code does
     scores = detections.scores.float().cpu().numpy()
     found = []
     for row in order:
