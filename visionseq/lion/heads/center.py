@@ -21,7 +21,7 @@ CODE = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}  # branches th
 
 
 class CenterHead(nn.Module):
-    """A heat map for each class, and at each cell a box: offset, height, sizes, heading[, velocity][, IoU].
+    """A heat map for each class; at each cell offset, height, sizes, heading and, as wanted, velocity and IoU.
 
     Args:
         input_channels: of the map.
