@@ -42,6 +42,14 @@ def test_boxes_are_where_they_are():
     np.testing.assert_allclose([column.min(), column.max(), row.min(), row.max()], [300, 420, 390, 450], atol=3)
 
 
+def test_labels_alone_have_the_colours_of_their_classes():
+    alone = DrawnBoxes(TRUE.boxes, TRUE.labels, NAMES, by_class=True)
+    pixels = np.asarray(viz.bev_picture(np.zeros((0, 3)), (-10, -10, 10, 10), alone))
+    assert (pixels == PALETTE[0]).all(-1).any()
+    assert not (pixels == TRUTH).all(-1).any()
+    assert alone.text(0) == "Car"
+
+
 @pytest.mark.parametrize("view", [(0, 0, 1), (0, 0, 0, 1), (0, 0, np.inf, 1)])
 def test_a_view_that_is_none_is_refused(view):
     with pytest.raises(DataError, match="view"):

@@ -108,7 +108,7 @@ def _draw(frames: "LidarFrames", index: int, out: Path) -> None:
     if frame.boxes is not None and len(frame.boxes):
         names = tuple(sorted(set(frame.names.tolist())))
         labels = np.array([names.index(name) for name in frame.names.tolist()])
-        drawn.append(DrawnBoxes(frame.boxes, labels, names, np.ones(len(labels))))
+        drawn.append(DrawnBoxes(frame.boxes, labels, names, by_class=True))
     save_png(bev_picture(finite, (-reach, -reach, reach, reach), *drawn, title=frame.frame_id), out)
     print(f"picture: {out}")
     image = _image_of(frames, frame.frame_id)

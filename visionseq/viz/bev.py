@@ -99,7 +99,7 @@ def _put_boxes(draw, boxes: DrawnBoxes, place, low: np.ndarray, high: np.ndarray
         colour = boxes.colour(row)
         draw.line([*place(outline), *place(outline[:1])], fill=colour, width=2)
         draw.line(place(np.stack([outline.mean(0), outline[:2].mean(0)])), fill=colour, width=2)
-        if boxes.scores is not None:
+        if boxes.scores is not None or boxes.by_class:
             draw.text(place(outline.max(0)[None])[0], boxes.text(row), fill=colour, font=_font(11))
 
 

@@ -22,13 +22,15 @@ FRONT = 4, 5, 1, 0  # corners of the face that the heading points out of
 class DrawnBoxes:
     """Boxes to draw.
 
-    Fields: `boxes` [M, >= 7], `labels` int [M], indices into `names`, `scores` [M] or None for ground truth.
+    Fields: `boxes` [M, >= 7], `labels` int [M], indices into `names`, `scores` [M] or None for ground truth;
+    `by_class`, whether ground truth has its names and the colours of its classes, not white as beside detections.
     """
 
     boxes: np.ndarray
     labels: np.ndarray
     names: tuple[str, ...]
     scores: np.ndarray | None = None
+    by_class: bool = False
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -39,7 +41,7 @@ class DrawnBoxes:
         return boxes_to_corners(np.asarray(self.boxes, np.float64)[:, :7].reshape(-1, 7))
 
     def colour(self, row: int) -> tuple[int, int, int]:
-        return TRUTH if self.scores is None else PALETTE[int(self.labels[row]) % len(PALETTE)]
+        return TRUTH if self.scores is None and not self.by_class else PALETTE[int(self.labels[row]) % len(PALETTE)]
 
     def text(self, row: int) -> str:
         """Name and score of a box."""

@@ -15,7 +15,8 @@ from waymo_messages import recording
 
 from visionseq.data.lidar import Kitti, NuScenes, Waymo
 from visionseq.data.lidar.database import GroundTruthDatabase
-from visionseq.errors import DataError
+from visionseq.data.lidar_world import LidarSensor, LidarWorld
+from visionseq.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -110,6 +111,17 @@ def test_waymo_from_its_recordings(tmp_path):
     assert "9 objects of 10 frames" in told  # vehicles from frames 0, 4 and 8
     with pytest.raises(DataError, match=r"no \.tfrecord files"):
         script("waymo")(tmp_path / "waymo", "val", tmp_path)
+
+
+def test_simulated_streets_in_kitti_s_layout(tmp_path):
+    told = script("lidar_world")(tmp_path, train=2, val=1, seed=3, beams=16, columns=180)
+    assert "3 frames in" in told
+    assert "objects of 2 frames" in told
+    world, written = LidarWorld(3, 3, LidarSensor(beams=16, columns=180)), Kitti(str(tmp_path), "val")
+    assert written.frame_ids == ["000002"]
+    np.testing.assert_allclose(written.labels(0).boxes, world.labels(2).boxes, atol=0.02)
+    with pytest.raises(ConfigError, match="val 0"):
+        script("lidar_world")(tmp_path, val=0)
 
 
 def test_downloads_that_are_none_are_named(tmp_path):

@@ -74,7 +74,7 @@ class KittiAP(FrameMetric):
         """All figures by name; 0 where nothing was found or there was nothing to find."""
         curves, found = self.curves(), {}
         for kind, values in curves.items():
-            for (number, difficulty, loose), curve in np.ndenumerate(np.empty(values.shape[:3])):
+            for number, difficulty, loose in np.ndindex(values.shape[:3]):
                 curve = values[number, difficulty, loose]
                 name = f"{self.evaluated[number]}_{kind}{'_loose' if loose else ''}/{DIFFICULTIES[difficulty]}"
                 found[f"{name}_R11"] = curve[::4].mean() * 100

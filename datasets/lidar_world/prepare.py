@@ -1,0 +1,56 @@
+"""Simulated streets as a folder in KITTI's layout: python datasets/lidar_world/prepare.py --root FOLDER"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from visionseq.cli.progress import counted
+from visionseq.data.lidar import Kitti, write_kitti
+from visionseq.data.lidar.prepare import write_database
+from visionseq.data.lidar_world import LidarSensor, LidarWorld
+from visionseq.data.prepare import run_script
+from visionseq.errors import ConfigError
+from visionseq.files import atomic_write
+
+
+def prepare(
+    root: Path = Path("datasets/lidar_world"),
+    train: int = 400,
+    val: int = 100,
+    seed: int = 0,
+    beams: int = 64,
+    columns: int = 1024,
+    database: bool = True,
+) -> str:
+    """Write simulated frames, their labels, the lists train, val and trainval, and the object database.
+
+    Args:
+        root: Folder to write to; frames that are there already are written again.
+        train: Frames in ImageSets/train.txt.
+        val: Frames in ImageSets/val.txt.
+        seed: Of the streets.
+        beams: Of the sensor.
+        columns: Directions of one turn of the sensor.
+        database: Write `root`/database, for ground-truth sampling.
+    """
+    if train < 1 or val < 1:
+        raise ConfigError(f"train {train}, val {val}: expected at least one frame each")
+    world = LidarWorld(train + val, seed, LidarSensor(beams=beams, columns=columns))
+    with counted("simulating frames", len(world)) as advance:
+        write_kitti(world, root, "trainval", progress=advance)
+    _write_list(root, "train", world.frame_ids[:train])
+    _write_list(root, "val", world.frame_ids[train:])
+    done = [f"{len(world)} frames in {root}"]
+    if database:
+        frames = Kitti(str(root), "train", fov_points_only=False)
+        with counted("cutting out objects", len(frames)) as advance:
+            done.append(write_database(frames, root / "database", progress=advance))
+    return "\n".join(done)
+
+
+def _write_list(root: Path, name: str, frame_ids: Iterable[str]) -> None:
+    with atomic_write(root / "ImageSets" / f"{name}.txt", "w") as file:
+        file.write("".join(f"{frame_id}\n" for frame_id in frame_ids))
+
+
+if __name__ == "__main__":
+    run_script(prepare)
