@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from visionseq.errors import ConfigError
+from visionseq.lion import Detections
 from visionseq.lion.heads.anchor import decode, encode
 from visionseq.lion.heads.center import decoded
 from visionseq.lion.heads.center_targets import center_targets, code_of
+from visionseq.lion.heads.suppression import Suppression
 
 sizes, metres = st.floats(0.125, 12, width=32), st.floats(-7.75, 7.75, width=32)
 box = st.tuples(metres, metres, metres, sizes, sizes, sizes, st.floats(-7, 7, width=32))
@@ -99,3 +102,12 @@ def test_an_anchor_head_gives_perfect_predictions_back(turn):
     same(found.boxes[found.labels.argsort()], boxes[:, :7])
     losses = head.losses(predictions, boxes[None])
     assert all(value < 1e-5 for value in losses.values())
+
+
+def test_one_threshold_serves_all_classes():
+    apart = torch.tensor([[0.0, 0, 0, 2, 2, 2, 0], [9.0, 0, 0, 2, 2, 2, 0], [0.1, 0, 0, 2, 2, 2, 0]])
+    found = Detections(apart, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([1, 3, 1]))
+    kept = Suppression(kind="multi_class", thresholds=(0.5,))(found)
+    assert kept.labels.tolist() == [1, 3]
+    with pytest.raises(ConfigError, match="2 thresholds, expected one, or one for each of 3"):
+        Suppression(kind="multi_class", thresholds=(0.5, 0.5))(found)

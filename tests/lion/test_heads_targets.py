@@ -155,3 +155,31 @@ def test_what_a_head_cannot_take_is_refused():
         AnchorHeadSingle(6, NAMES, RANGE, VOXEL, ANCHORS[:2])
     with pytest.raises(ConfigError, match="9 code_weights, expected 8"):
         CenterHead(6, NAMES, RANGE, VOXEL, code_weights=(1.0,) * 9)
+
+
+def moving(boxes: torch.Tensor) -> torch.Tensor:
+    """The same boxes with a velocity."""
+    return torch.cat([boxes[..., :7], torch.ones(*boxes.shape[:-1], 2), boxes[..., 7:]], -1)
+
+
+@pytest.mark.parametrize("name", ["center", "sparse", "anchor"])
+def test_a_head_without_velocity_passes_over_it(name):
+    head, boxes = heads()[name].train(), boxes_for(name, BOXES, BOXES)
+    predictions = head(features_for(name))
+    expected = head.losses(predictions, boxes)
+    for part, value in head.losses(predictions, moving(boxes)).items():
+        torch.testing.assert_close(value, expected[part])
+
+
+def test_a_head_with_velocity_needs_it():
+    wanted = [CenterHead(6, NAMES, RANGE, VOXEL, shared_conv_channel=8, velocity=True, code_weights=[1.0] * 10)]
+    for head in [*wanted, heads()["transfusion"]]:
+        kind = "transfusion" if head is not wanted[0] else "center"
+        with pytest.raises(ConfigError, match="predicts velocity"):
+            head.losses(head(features_for(kind)), BOXES[None].repeat(2, 1, 1))
+
+
+def test_boxes_of_another_width_are_refused():
+    head = heads()["center"]
+    with pytest.raises(ConfigError, match=r"gt_boxes \[2, 3, 7\]"):
+        head.losses(head(features_for("center")), BOXES[None, :, :7].repeat(2, 1, 1))

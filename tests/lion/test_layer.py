@@ -90,6 +90,12 @@ def test_positions_go_from_minus_pi_to_pi():
     assert math.pi - PI < 1e-4
 
 
+def test_positions_keep_all_columns_apart_in_half_precision():
+    corners = torch.stack([torch.tensor([0, 0, 0, column]) for column in range(352)])
+    x = SparseTensor(torch.zeros(352, 4, dtype=torch.bfloat16), corners, (32, 400, 352), 1)
+    assert len(PositionEmbedding.location(x)[:, 0].unique()) == 352
+
+
 def test_a_single_voxel_goes_by_the_running_statistics():
     embedding = PositionEmbedding(4).double().train()
     x = scattered([1], SHAPE)

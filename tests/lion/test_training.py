@@ -15,6 +15,7 @@ from visionseq.data.lidar import (
 )
 from visionseq.data.lidar.source import Training
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
+from visionseq.errors import ConfigError
 from visionseq.lion import KittiMetric, LionTask
 from visionseq.nn.adam_onecycle import AdamOneCycle
 from visionseq.training import fit
@@ -91,3 +92,19 @@ def test_validation_reaches_the_metric(database):
     figures = task.metric.compute()
     assert set(figures) >= {"Car_3d_loose/moderate_R40", "mAP"}
     assert all(0 <= value <= 100 for value in figures.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("class_names", NAMES[::-1], "class_names: the detector has"),
+        ("point_cloud_range", [2 * value for value in RANGE], "point_cloud_range: the detector has"),
+        ("features", ["x", "y", "z"], "point_features: the detector has 4, data.preparation 3"),
+    ],
+)
+def test_data_for_another_detector_is_refused(name, value, told, tmp_path):
+    options = {"features": ["x", "y", "z", "intensity"], "point_cloud_range": RANGE, "class_names": NAMES}
+    data = PointCloudData(WORLD, PointPreparation(**(options | {name: value})), 2)
+    task = LionTask(tiny_config(), AdamOneCycle(lr=0.01))
+    with pytest.raises(ConfigError, match=told):
+        fit(task, data, run_dir=tmp_path, max_steps=1, progress=False)

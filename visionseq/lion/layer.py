@@ -109,7 +109,7 @@ class PositionEmbedding(nn.Module):
     @staticmethod
     def location(x: SparseTensor) -> Tensor:
         """[V, 3]: x, y, z from -pi to pi over the tensor's own grid."""
-        dtype = x.features.dtype
+        dtype = torch.promote_types(x.features.dtype, torch.float32)  # half precision cannot tell 350 columns apart
         shape = torch.tensor(x.spatial_shape[::-1], device=x.features.device, dtype=dtype)
         place = x.indices[:, [3, 2, 1]].to(dtype)
         return (place - shape / 2) / shape * 2 * PI

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from visionseq.data.lidar.preparation import PointPreparation
 from visionseq.errors import ConfigError
 from visionseq.lion import backbone, bev, heads, vfe
 from visionseq.lion.detections import Detections
@@ -67,7 +68,7 @@ class LionDetector(PretrainedModel):
         self.point_features = point_features
         grid = (self.voxel_size, self.point_cloud_range)
         self.vfe = _part("vfe", VFES, vfe, point_features, voxel_size=grid[0], point_cloud_range=grid[1])
-        options = {**backbone_3d, "build": operator(**backbone_3d.get("operator", {"name": "Mamba"}))}
+        options = {**backbone_3d, "build": operator(**{"name": "Mamba", **backbone_3d.get("operator", {})})}
         options.pop("operator", None)
         self.backbone_3d = _part("backbone_3d", BACKBONES_3D, options)
         channels = options["feature_dim"]
@@ -82,6 +83,17 @@ class LionDetector(PretrainedModel):
             raise ConfigError(
                 "dense_head: SparseCenterHead takes a sparse map (no backbone_2d), all others a dense one"
             )
+
+    def check_preparation(self, preparation: PointPreparation) -> None:
+        """`ConfigError` unless the data's classes, range and columns are those of the detector."""
+        pairs = {
+            "class_names": (self.class_names, list(preparation.class_names)),
+            "point_cloud_range": (self.point_cloud_range, list(preparation.point_cloud_range)),
+            "point_features": (self.point_features, len(preparation.features)),
+        }
+        for name, (own, given) in pairs.items():
+            if own != given:
+                raise ConfigError(f"{name}: the detector has {own}, data.preparation {given}; expected the same")
 
     def forward(self, points: Tensor, batch_size: int) -> Any:
         """Predictions of the head for points [N, 1 + point_features], the sample in column 0."""

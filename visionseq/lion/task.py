@@ -44,6 +44,11 @@ class LionTask(LightningModule):
         if metric is not None:
             metric.begin(self.model.class_names)
 
+    def setup(self, stage: str) -> None:
+        preparation = getattr(self.trainer.datamodule, "preparation", None)
+        if preparation is not None:
+            self.model.check_preparation(preparation)
+
     def training_step(self, batch: PointCloudBatch, batch_idx: int) -> dict[str, Tensor]:
         return self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
 

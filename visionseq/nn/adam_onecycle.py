@@ -47,7 +47,7 @@ class AdamOneCycle:
     def build(self, parameters: Iterable[nn.Parameter], total_steps: int) -> dict[str, Any]:
         """Optimiser and per-update schedule over `total_steps` updates."""
         if total_steps < 1:
-            raise ConfigError(f"one-cycle schedule over {total_steps} updates: set trainer.max_steps or max_epochs")
+            raise ConfigError(f"one-cycle schedule over {total_steps} updates: set trainer.max_steps")
         groups = by_decay(list(parameters), self.weight_decay)
         optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(self.moms[0], 0.99), eps=1e-8)
         scheduler = OneCycle(optimizer, self.at(total_steps))

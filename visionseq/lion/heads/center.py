@@ -13,6 +13,7 @@ from visionseq.errors import ConfigError
 from visionseq.geometry import iou3d
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, center_targets
+from visionseq.lion.heads.given import given_boxes
 from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution, full
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
@@ -116,7 +117,7 @@ class CenterHead(nn.Module):
         return {"loss": torch.stack(list(found.values())).sum(), **found}
 
     def targets(self, gt_boxes: Tensor, group: Sequence[int], height: int, width: int) -> CenterTargets:
-        return center_targets(gt_boxes, group, self.grid, height, width)
+        return center_targets(given_boxes(gt_boxes, "vel" in self.code), group, self.grid, height, width)
 
     @torch.no_grad()
     def detections(self, predictions: list[dict[str, Tensor]]) -> list[Detections]:

@@ -16,6 +16,7 @@ from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center import CODE, decoded, groups_of, within
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, code_of, of_group
+from visionseq.lion.heads.given import given_boxes
 from visionseq.lion.heads.layers import HEAT_BIAS, full
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
@@ -95,7 +96,8 @@ class SparseCenterHead(nn.Module):
 
     def targets(self, gt_boxes: Tensor, group: Sequence[int], cells: SparseTensor) -> CenterTargets:
         """Targets of a group; `cells` are rows within the sample, `heatmaps` [V, C]."""
-        given, indices = gt_boxes.detach().cpu().numpy(), cells.indices.cpu().numpy()
+        given = given_boxes(gt_boxes, velocity=False).detach().cpu().numpy()
+        indices = cells.indices.cpu().numpy()
         batch, values, slots = len(given), given.shape[2], self.grid.slots
         heat = np.zeros((len(indices), len(group)), np.float32)
         codes, source = np.zeros((batch, slots, 8), np.float32), np.zeros((batch, slots, values), np.float32)
@@ -121,7 +123,7 @@ class SparseCenterHead(nn.Module):
                 heat[cells_around, number] = np.maximum(heat[cells_around, number], bell)
             mask[sample, :count] = True
             place = np.stack([columns, lines], 1)[rows[sample, :count]]
-            codes[sample, :count] = code_of(boxes, np.stack([x, y], 1) - place)[:, :8]
+            codes[sample, :count] = code_of(boxes, np.stack([x, y], 1) - place)
         tensors = (torch.from_numpy(array).to(gt_boxes.device) for array in (heat, codes, rows, mask, source))
         return CenterTargets(*tensors)
 

@@ -44,5 +44,9 @@ class Suppression:
             return torch.zeros(0, dtype=torch.int64, device=boxes.device)
         if self.kind == "class_agnostic":
             return nms(boxes, scores, self.thresholds[0], self.pre, self.post, swap_dims=self.swap_dims)
-        arguments = (self.thresholds, self.pre, self.post)
-        return multi_class_nms(boxes, scores, classes, *arguments, swap_dims=self.swap_dims)
+        count, thresholds = int(classes.max()) + 1, self.thresholds
+        if len(thresholds) == 1:
+            thresholds *= count
+        elif len(thresholds) < count:
+            raise ConfigError(f"nms: {len(thresholds)} thresholds, expected one, or one for each of {count} classes")
+        return multi_class_nms(boxes, scores, classes, thresholds, self.pre, self.post, swap_dims=self.swap_dims)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center import within
+from visionseq.lion.heads.given import given_boxes
 from visionseq.lion.heads.layers import HEAT_BIAS, full
 from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
@@ -165,6 +166,7 @@ class TransFusionHead(nn.Module):
     def assignment(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> Assignment:
         """Which proposal learns which box, by the Hungarian method."""
         boxes = self.decode(predictions)
+        gt_boxes = given_boxes(gt_boxes, velocity=True)
         return assign(boxes, predictions["heatmap"].transpose(1, 2), gt_boxes, self.frame, self.costs)
 
     @torch.no_grad()
