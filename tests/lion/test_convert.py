@@ -40,6 +40,9 @@ def test_what_does_not_fit_is_told(detector):
     state["other"] = torch.zeros(1)
     with pytest.raises(CheckpointError, match=r"(?s)vfe.pfn_layers.0.linear.weight.*other"):
         from_official("lion", state, tiny_config())
+    counter = next(name for name in state if name.endswith("num_batches_tracked"))
+    with pytest.raises(CheckpointError, match=rf"(?s)1 of another shape.*{counter} +found \[3\] int64"):
+        from_official("lion", state | {counter: torch.zeros(3, dtype=torch.int64)}, tiny_config())
     with pytest.raises(ConfigError, match="lacks 'DATA_CONFIG'"):
         from_official("lion", official_state(detector), {"MODEL": {}, "CLASS_NAMES": []})
 

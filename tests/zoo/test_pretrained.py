@@ -136,6 +136,12 @@ def test_long_tables_are_cut(tiny_model):
         load_state(tiny_model, state, "file")
 
 
+def test_what_is_missing_does_not_hide_what_is_there_instead(tiny_model):
+    state = {f"module.{name}.{i}": tensor for name, tensor in tiny_model.state_dict().items() for i in range(20)}
+    with pytest.raises(CheckpointError, match=r"(?s)missing, \d+ unexpected.*unexpected +module\..*more unexpected"):
+        load_state(tiny_model, state, "file")
+
+
 def test_nothing_is_copied_where_something_does_not_fit(tiny_model):
     before = {name: value.clone() for name, value in tiny_model.state_dict().items()}
     state = {name: value + 1 for name, value in list(before.items())[1:]}

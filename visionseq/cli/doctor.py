@@ -14,7 +14,7 @@ _CORE = ("torch", "numpy", "scipy", "safetensors", "huggingface_hub", "lightning
 _EXTRAS = {
     "train": "training from YAML files, metrics, TensorBoard",
     "images": "image data sets and transforms",
-    "lidar": "point clouds in LAS, LAZ and parquet",
+    "lidar": "point clouds in LAS, LAZ and Feather",
     "events": "event recordings in HDF5",
     "diffusers": "adapters for diffusers",
     "gpu": "sparse convolutions on CUDA",

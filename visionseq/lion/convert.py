@@ -88,7 +88,7 @@ def _weights(state: Mapping[str, Any], detector: LionDetector) -> dict[str, Tens
         shape = expected.get(name, tensor.shape)
         if tensor.shape != shape and tensor.ndim == 5 and tensor.permute(OLD_KERNEL).shape == shape:
             tensor = tensor.permute(OLD_KERNEL).contiguous()
-        if name.endswith("num_batches_tracked"):
+        if name.endswith("num_batches_tracked") and tensor.numel() == 1:
             tensor = tensor.reshape(())
         found[name] = tensor
     for name, tensor in detector.state_dict().items():  # counters that older files lack

@@ -146,10 +146,15 @@ def _kind_differs(found: Tensor, expected: Tensor) -> bool:
 
 
 def _table(rows: list[tuple[str, str, str]]) -> str:
-    counts = {kind: sum(row[0] == kind for row in rows) for kind in ("missing", "unexpected", "shape", "dtype")}
-    summary = ", ".join(f"{count} {_KINDS[kind]}" for kind, count in counts.items() if count)
-    width = max(len(name) for _, name, _ in rows[:_TABLE_ROWS])
-    lines = [f"  {kind:<10}  {name:<{width}}  {detail}" for kind, name, detail in rows[:_TABLE_ROWS]]
-    if len(rows) > _TABLE_ROWS:
-        lines.append(f"  ... and {len(rows) - _TABLE_ROWS} more")
+    """Counts, then the first entries of every kind: many missing ones do not hide what is there instead."""
+    of_kind = {kind: [row for row in rows if row[0] == kind] for kind in _KINDS}
+    of_kind = {kind: own for kind, own in of_kind.items() if own}
+    summary = ", ".join(f"{len(own)} {_KINDS[kind]}" for kind, own in of_kind.items())
+    shown = {kind: own[: _TABLE_ROWS // len(of_kind)] for kind, own in of_kind.items()}
+    width = max(len(name) for own in shown.values() for _, name, _ in own)
+    lines = []
+    for kind, own in shown.items():
+        lines += [f"  {kind:<10}  {name:<{width}}  {detail}" for _, name, detail in own]
+        if len(of_kind[kind]) > len(own):
+            lines.append(f"  ... and {len(of_kind[kind]) - len(own)} more {_KINDS[kind]}")
     return "\n".join([summary, *lines])
