@@ -6,7 +6,7 @@ The base knows tensors and nothing of images. Lightning moves a batch through `t
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ Self = TypeVar("Self", bound="Batch")
 @dataclass
 class Batch:
     """Base of all batches: a dataclass whose tensor fields have the batch as their first axis."""
+
+    unit: ClassVar[str] = "samples"  # what `len` counts, for displays
 
     def map(self: Self, fn: Callable[[Tensor], Tensor]) -> Self:
         """The same batch with `fn` applied to each tensor field."""
@@ -46,6 +48,8 @@ class ImageBatch(Batch):
     each sample in its data set.
     """
 
+    unit = "images"
+
     image: Tensor
     label: Tensor | None = None
     index: Tensor | None = None
@@ -58,6 +62,8 @@ class PairBatch(Batch):
     Fields: `image` float32 [B, C, H, W] in [-1, 1]; `noise` float32 [B, C, H, W], unit variance; `label` int64 [B] or
     None; `index` int64 [B].
     """
+
+    unit = "images"
 
     image: Tensor
     noise: Tensor

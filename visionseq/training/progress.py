@@ -11,6 +11,8 @@ from lightning.pytorch.callbacks import ProgressBar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from visionseq.data.batch import Batch
+
 SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_BETWEEN_FRAMES = 0.2
 
@@ -21,7 +23,7 @@ def training_progress() -> ProgressBar:
 
 
 class _Progress(ProgressBar):
-    """Counts updates, images and seconds of this call of the trainer; a subclass shows them."""
+    """Counts updates, samples and seconds of this call of the trainer; a subclass shows them."""
 
     interval = SECONDS_BETWEEN_LINES
 
@@ -29,7 +31,8 @@ class _Progress(ProgressBar):
         super().__init__()
         self._enabled = True
         self._shown = self._start = time.monotonic()
-        self._first_step = self._images = 0
+        self._first_step = self._samples = 0
+        self._unit = Batch.unit
 
     def disable(self) -> None:
         self._enabled = False
@@ -39,12 +42,13 @@ class _Progress(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._shown = self._start = time.monotonic()
-        self._first_step, self._images = trainer.global_step, 0
+        self._first_step, self._samples = trainer.global_step, 0
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._images += (len(batch) if isinstance(batch, Sized) else 1) * trainer.world_size
+        self._samples += (len(batch) if isinstance(batch, Sized) else 1) * trainer.world_size
+        self._unit = getattr(batch, "unit", Batch.unit)
         last = trainer.global_step == trainer.max_steps
         if self._is_time(last):
             self.show_training(trainer, _loss(outputs) * trainer.accumulate_grad_batches)
@@ -75,8 +79,9 @@ class _Progress(ProgressBar):
         self._shown = now
         return True
 
-    def _rate(self) -> float:
-        return self._images / max(time.monotonic() - self._start, 1e-9)
+    def _rate(self) -> str:
+        rate = self._samples / max(time.monotonic() - self._start, 1e-9)
+        return f"{rate:.{0 if rate >= 10 else 2}f} {self._unit}/s"
 
     def _seconds_left(self, trainer: Trainer) -> float | None:
         done = trainer.global_step - self._first_step
@@ -86,14 +91,14 @@ class _Progress(ProgressBar):
 
 
 class LineProgress(_Progress):
-    """At most one line in ten seconds, and one at the end: step, loss, learning rate, images per second, ETA."""
+    """At most one line in ten seconds, and one at the end: step, loss, learning rate, samples per second, ETA."""
 
     def show_training(self, trainer: Trainer, loss: float) -> None:
         left = self._seconds_left(trainer)
         total = f"/{trainer.max_steps}" if trainer.max_steps >= 0 else ""
         _write_line(
             f"step {trainer.global_step}{total}  loss {loss:.5g}  lr {_learning_rate(trainer):.3g}  "
-            f"{self._rate():.0f} images/s  ETA {'unknown' if left is None else _clock(left)}"
+            f"{self._rate()}  ETA {'unknown' if left is None else _clock(left)}"
         )
 
     def show_evaluation(self, stage: str, done: int, total: int | float) -> None:
@@ -101,7 +106,7 @@ class LineProgress(_Progress):
 
 
 class TerminalProgress(_Progress):
-    """A rich bar with loss, learning rate, images per second, elapsed and remaining time."""
+    """A rich bar with loss, learning rate, samples per second, elapsed and remaining time."""
 
     interval = _SECONDS_BETWEEN_FRAMES
 
@@ -115,7 +120,7 @@ class TerminalProgress(_Progress):
         self._open("step", total, trainer.global_step)
 
     def show_training(self, trainer: Trainer, loss: float) -> None:
-        facts = f"loss {loss:.5g}  lr {_learning_rate(trainer):.3g}  {self._rate():.0f} images/s"
+        facts = f"loss {loss:.5g}  lr {_learning_rate(trainer):.3g}  {self._rate()}"
         self._bar.update(self._task, completed=trainer.global_step, facts=facts)
 
     def show_evaluation(self, stage: str, done: int, total: int | float) -> None:

@@ -18,6 +18,8 @@ class PointCloudBatch(Batch):
     many points of the samples were not finite.
     """
 
+    unit = "frames"
+
     points: Tensor
     gt_boxes: Tensor | None
     index: Tensor
