@@ -14,6 +14,7 @@ _CORE = ("torch", "numpy", "scipy", "safetensors", "huggingface_hub", "lightning
 _EXTRAS = {
     "train": "training from YAML files, metrics, TensorBoard",
     "images": "image data sets and transforms",
+    "huggingface": "image data sets of the Hugging Face Hub",
     "lidar": "point clouds in LAS, LAZ and Feather",
     "events": "event recordings in HDF5",
     "diffusers": "adapters for diffusers",
