@@ -28,7 +28,7 @@ def inspect(
     split: str | None = None,
     limit: PositiveInt | None = None,
     skip_corrupt: bool = False,
-    frame: int = 0,
+    frame: int | None = None,
 ) -> None:
     """Read a data set through and say what it holds: counts, shapes, ranges, classes, the first bad file.
 
@@ -42,10 +42,11 @@ def inspect(
             frame from above with its boxes, and the camera's image beside it where there is one.
         size: Height and width that image files are cropped to.
         channels: 1 for grey images, 3 for colour.
-        split: Part of a set: all, train or test of a built-in one, a list in ImageSets/ of KITTI.
+        split: Part of a set: all, train or test of a built-in one; of lidar data a list in ImageSets/, of scenes of
+            nuScenes (train.txt), or a folder.
         limit: Read only so many samples, spread evenly.
         skip_corrupt: Count and report samples that cannot be read, instead of failing.
-        frame: Of lidar data, the number of the frame to draw.
+        frame: Of lidar data, the place in the set of the frame to draw, from 0; default: the first that was read.
 
     Examples:
         visionseq inspect digits --out digits.png
@@ -54,7 +55,7 @@ def inspect(
         visionseq inspect photos/ --skip-corrupt
         visionseq inspect datasets/kitti --limit 200 --out kitti.png --frame 3
     """
-    from visionseq.data.lidar.opening import open_frames
+    from visionseq.data.lidar.opening import WORLD, open_frames, refuse_loose_points
 
     frames = open_frames(data, split)
     if frames is not None:
@@ -62,9 +63,14 @@ def inspect(
 
         inspect_frames(frames, data, out, limit, skip_corrupt, frame)
         return
-    from visionseq.data.opening import open_data
+    from visionseq.data.opening import BUILT_IN, open_data
     from visionseq.data.sampler import spread
 
+    if data not in BUILT_IN and not Path(data).exists():
+        raise DataError(
+            f"{data}: no such file or folder, and none of the built-in sets {', '.join((*BUILT_IN, WORLD))}"
+        )
+    refuse_loose_points(data)
     dataset = open_data(data, size, channels, split)
     indices = spread(len(dataset), limit)
     found = _read(dataset, indices, data)

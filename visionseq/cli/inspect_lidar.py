@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionseq.cli.progress import counted
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,6 +23,8 @@ class _Found:
     points: list[int] = field(default_factory=list)
     not_finite: int = 0
     unlabelled: int = 0
+    flat: int = 0
+    turned: int = 0
     counts: Counter = field(default_factory=Counter)
     sizes: dict = field(default_factory=lambda: defaultdict(list))
     hits: dict = field(default_factory=lambda: defaultdict(list))
@@ -31,6 +33,8 @@ class _Found:
 
     def add(self, index: int, frame: "LidarFrame") -> None:
         import numpy as np
+
+        from visionseq.data.lidar.preparation import have_volume
 
         self.good.append(index)
         self.points.append(len(frame.points))
@@ -43,6 +47,8 @@ class _Found:
         if frame.boxes is None:
             self.unlabelled += 1
             return
+        self.flat += int((~have_volume(frame.boxes)).sum())
+        self.turned += int((np.abs(frame.boxes[:, 6]) > 2 * np.pi).sum())
         self.counts.update(frame.names.tolist())
         for row, name in enumerate(frame.names.tolist()):
             self.sizes[name].append(frame.boxes[row, 3:6])
@@ -51,11 +57,13 @@ class _Found:
 
 
 def inspect_frames(
-    frames: "LidarFrames", label: str, out: Path | None, limit: int | None, skip_corrupt: bool, number: int
+    frames: "LidarFrames", label: str, out: Path | None, limit: int | None, skip_corrupt: bool, number: int | None
 ) -> None:
-    """Read frames through, report on them, and draw frame `number` of those that were read."""
+    """Read frames through, report on them, and draw frame `number` of the set, or the first that could be read."""
     from visionseq.data.sampler import spread
 
+    if number is not None and not 0 <= number < len(frames):
+        raise ConfigError(f"frame: {number}, expected 0 to {len(frames) - 1} of {label}")
     found = _Found()
     indices = spread(len(frames), limit)
     with counted(f"reading {label}", len(indices)) as advance:
@@ -65,19 +73,19 @@ def inspect_frames(
             except DataError as error:
                 found.bad.append(str(error))
             advance(1)
-    _report(frames, found, len(indices))
+    _report(frames, found)
     if out is not None:
-        if not found.good:
+        if number is None and not found.good:
             raise DataError(f"{out}: nothing to draw, no frame could be read")
-        _draw(frames, found.good[number % len(found.good)], out)
+        _draw(frames, found.good[0] if number is None else number, out)
     if found.bad and not skip_corrupt:
         raise DataError(found.bad[0])
 
 
-def _report(frames: "LidarFrames", found: _Found, read: int) -> None:
+def _report(frames: "LidarFrames", found: _Found) -> None:
     import numpy as np
 
-    print(f"{type(frames).__name__}: {len(frames)} frames, {read} of them read, {len(found.bad)} bad")
+    print(f"{type(frames).__name__}: {len(frames)} frames, {len(found.good)} of them read, {len(found.bad)} bad")
     if found.points:
         counts = np.array(found.points)
         print(
@@ -87,6 +95,10 @@ def _report(frames: "LidarFrames", found: _Found, read: int) -> None:
         for name, low, high in zip(frames.features, found.low, found.high, strict=True):
             print(f"  {name}: {low:.3f} to {high:.3f}")
     print(f"objects: {sum(found.counts.values())} in {len(found.good) - found.unlabelled} labelled frames")
+    if found.flat:
+        print(f"  {found.flat} without a volume: they are not learned")
+    if found.turned:
+        print(f"  {found.turned} with headings beyond 2 pi: degrees?")
     for name, count in found.counts.most_common():
         length, width, height = np.mean(found.sizes[name], 0)
         hits = f", {np.median(found.hits[name]):.0f} points (median)" if found.hits[name] else ""

@@ -8,12 +8,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from visionseq.data.lidar.preparation import PointPreparation, prepare_points
+from visionseq.data.lidar.preparation import PointPreparation, points_in_view, prepare_points
 from visionseq.data.point_files import PointCloud
 from visionseq.errors import CheckpointError
+from visionseq.geometry import Calibration, points_in_range
 from visionseq.lion.detections import Detections
 from visionseq.lion.model import LionDetector
 from visionseq.zoo.loading import load
+
+PLAIN_INTENSITY = 2.0  # above it an intensity is surely none of 0 to 1
 
 _log = logging.getLogger("visionseq.lion")
 
@@ -22,7 +25,7 @@ _log = logging.getLogger("visionseq.lion")
 class FrameInput:
     """One cloud on its way into a model.
 
-    Fields: `points` float32 [N, C] in the file's frame, for pictures; `prepared` float32 [M, 1 + F] as the model takes
+    Fields: `points` float32 [N, C] in the cloud's frame, for pictures; `prepared` float32 [M, 1 + F] as the model takes
     them; `shift`, what was added to x, y, z on the way.
     """
 
@@ -38,10 +41,19 @@ class FrameInput:
         shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
         intensity_scale: float = 1.0,
         name: str = "the points",
+        calibration: Calibration | None = None,
+        image_shape: tuple[int, int] | None = None,
     ) -> "FrameInput":
-        """Bring a cloud into the model's form; a column that it lacks becomes zero, which is said."""
+        """Bring a cloud into the model's form; a column that it lacks becomes zero.
+
+        With `calibration` and `image_shape` (height, width) only the points that the camera sees stay. What leaves a
+        model little to find is logged: missing columns, no points, none in its range, intensities beyond 1.
+        """
         preparation = PointPreparation.of(detector.preprocessing)
-        values, columns = cloud.values, list(cloud.columns)
+        seen = cloud.values
+        if calibration is not None and image_shape is not None:
+            seen = points_in_view(seen, calibration, image_shape)
+        values, columns = seen, list(cloud.columns)
         lacking = [column for column in preparation.features if column not in columns]
         if lacking:
             _log.warning("%s has no column %s: the model sees zeros there", name, ", ".join(lacking))
@@ -55,8 +67,10 @@ class FrameInput:
         prepared = prepare_points(values, columns, preparation)
         if prepared.dropped:
             _log.warning("%s: %d points that are not finite were left out", name, prepared.dropped)
+        _warn_of_nothing(name, len(cloud.values), len(seen), prepared.points, preparation)
+        _warn_of_intensity(name, prepared.points, preparation, intensity_scale)
         first = np.zeros((len(prepared.points), 1), np.float32)
-        return cls(cloud.values, torch.from_numpy(np.concatenate([first, prepared.points], 1)), shift)
+        return cls(seen, torch.from_numpy(np.concatenate([first, prepared.points], 1)), shift)
 
 
 def load_detector(name_or_path: str | os.PathLike) -> LionDetector:
@@ -73,3 +87,32 @@ def detect_frame(detector: LionDetector, frame: FrameInput) -> Detections:
     (found,) = detector.detect(frame.prepared.to(device))
     back = (-frame.shift[0], -frame.shift[1], -frame.shift[2])
     return found.map(Tensor.cpu).shifted(back) if any(frame.shift) else found.map(Tensor.cpu)
+
+
+def _warn_of_nothing(name: str, total: int, seen: int, prepared: np.ndarray, preparation: PointPreparation) -> None:
+    """Say why nothing can be found: no points, none in the camera's view, or none in the model's range."""
+    limits = preparation.point_cloud_range
+    if not total:
+        _log.warning("%s has no points", name)
+    elif not seen:
+        _log.warning("%s: none of its %d points is in the camera's view", name, total)
+    elif not points_in_range(prepared, limits, with_z=True).any():
+        sides = ", ".join(f"{axis} {limits[i]:g}..{limits[3 + i]:g}" for i, axis in enumerate("xyz"))
+        _log.warning("%s: none of its %d points is within the model's range %s", name, seen, sides)
+
+
+def _warn_of_intensity(name: str, prepared: np.ndarray, preparation: PointPreparation, scale: float) -> None:
+    """Say that intensities are not of 0 to 1; what a model was trained on is not kept with it."""
+    features = list(preparation.features)
+    if not len(prepared) or "intensity" not in features or "intensity" in preparation.squashed:
+        return
+    top = float(prepared[:, features.index("intensity")].max())
+    if top > PLAIN_INTENSITY:
+        full = 255 if top / scale < 256 else 65535
+        _log.warning(
+            "%s: intensity up to %g: most models take 0 to 1 (those of nuScenes and Argoverse 2: 0 to 255); "
+            "--intensity-scale %.3g",
+            name,
+            top,
+            1 / full,
+        )

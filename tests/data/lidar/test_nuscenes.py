@@ -13,7 +13,7 @@ from visionseq.data.lidar import NuScenes
 from visionseq.data.lidar.json_tables import CHUNK, table_rows
 from visionseq.data.lidar.nuscenes_index import INDEX, TABLES
 from visionseq.data.lidar.poses import pose_matrices
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 
 SAMPLES = Path(os.environ.get("VISIONSEQ_LIDAR_SAMPLES") or Path(__file__).parents[4] / "shared" / "data" / "lidar")
 
@@ -86,6 +86,17 @@ def test_the_index_follows_the_tables(tmp_path):
     assert first.boxes[0, 3:6].tolist() == [4, 2, 1.5]
     index.write_bytes(index.read_bytes()[:-100])
     np.testing.assert_array_equal(NuScenes(str(root), "v1.0-mini").labels(0).boxes, again.boxes)
+
+
+def test_scenes_that_are_not_there_are_named(tmp_path):
+    root = make_nuscenes(tmp_path)
+    lists = root / "val.txt"
+    lists.write_text("scene-0001\nscene-0777\nscene-0002\n")
+    expected = r"scene-0777, scene-0002: not in v1.0-mini, which has 1 scenes \(scene-0001\)"
+    with pytest.raises(ConfigError, match=f"{lists}: {expected}"):
+        NuScenes(str(root), "v1.0-mini", str(lists))
+    with pytest.raises(ConfigError, match=f"scenes: {expected}"):
+        NuScenes(str(root), "v1.0-mini", ["scene-0001", "scene-0777", "scene-0002"])
 
 
 def test_workers_open_the_index_themselves(tmp_path):

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sets import WORLD, make_argoverse2, make_custom, make_kitti, make_waymo
+from small_sets import WORLD, make_argoverse2, make_custom, make_kitti, make_nuscenes, make_waymo
 
-from visionseq.data.lidar import Argoverse2, CustomFrames, Kitti, Waymo, write_kitti
+from visionseq.data.lidar import Argoverse2, CustomFrames, Kitti, Once, Waymo, write_kitti
+from visionseq.data.lidar.database import GroundTruthDatabase
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.infos import Column, read_infos, write_infos
+from visionseq.data.lidar.json_tables import table_rows
 from visionseq.data.lidar.opening import open_frames
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import Calibration
 
 LABEL = "Car 0.00 0 0.00 100.00 100.00 200.00 200.00 1.50 1.60 4.00 0.00 1.70 10.00 0.00"
@@ -147,6 +149,23 @@ def test_frames_of_ones_own_are_known_by_their_whole_names(tmp_path):
         CustomFrames(str(root), ["Car"])
 
 
+def test_names_in_labels_that_nobody_stated_are_told_once(tmp_path, caplog):
+    root = make_custom(tmp_path)
+    for name in WORLD.frame_ids:
+        (root / "labels" / f"{name}.txt").write_text(
+            "1 2 0 4 2 1 0 Car\n1 9 0 4 2 1 0 car\n" + "5 2 0 4 2 1 0 tram\n" * 2
+        )
+    frames = CustomFrames(str(root), ["Car"], "train")
+    for index in (0, 1, 0):
+        assert frames.frame(index).names.tolist() == ["Car", "car", "tram", "tram"]
+    path = root / "labels" / f"{WORLD.frame_ids[0]}.txt"
+    expected = [f"{path}, line {line}: {name!r} is none of the classes Car" for line, name in ((2, "car"), (3, "tram"))]
+    assert [record.getMessage() for record in caplog.records] == [f"{text} (said once)" for text in expected]
+    caplog.clear()
+    open_frames(str(root)).frame(0)
+    assert not caplog.records
+
+
 def test_sets_are_found_by_their_root_or_by_a_split(tmp_path):
     make_argoverse2(tmp_path / "av2" / "val")
     make_waymo(tmp_path / "waymo" / "train")
@@ -156,7 +175,80 @@ def test_sets_are_found_by_their_root_or_by_a_split(tmp_path):
         assert isinstance(frames, kind)
         assert len(frames) == 2
     assert open_frames(str(tmp_path / "waymo"), "val").root.name == "val"
-    assert open_frames(str(tmp_path / "waymo"), "test") is None
+    make_waymo(tmp_path / "waymo" / "night")
+    assert open_frames(str(tmp_path / "waymo"), "night").root.name == "night"
+    for name in ("av2/val", "waymo/val"):
+        assert len(open_frames(str(tmp_path / name), "val")) == 2
+        with pytest.raises(ConfigError, match=f"{name}: no split train, the frames of this folder are one split"):
+            open_frames(str(tmp_path / name), "train")
+    for name, there in (("av2", "val"), ("waymo", "train, val")):
+        with pytest.raises(ConfigError, match=f"{name}: no split test, expected one of {there}"):
+            open_frames(str(tmp_path / name), "test")
+
+
+def test_splits_are_taken_wherever_there_are_some(tmp_path):
+    make_kitti(tmp_path / "kitti")
+    (tmp_path / "kitti" / "ImageSets" / "val.txt").write_text(WORLD.frame_ids[1])
+    make_custom(tmp_path / "own")
+    make_nuscenes(tmp_path / "nuscenes")
+    (tmp_path / "nuscenes" / "train.txt").write_text("scene-0001")
+    assert len(open_frames(str(tmp_path / "nuscenes"), "train")) == 2
+    for name, there in (
+        ("kitti", "train, val"),
+        ("kitti/training", "train, val"),
+        ("own", "train"),
+        ("nuscenes", "train"),
+    ):
+        with pytest.raises(ConfigError, match=f"{name}: no split test, expected one of {there}"):
+            open_frames(str(tmp_path / name), "test")
+    assert open_frames(str(tmp_path / "kitti" / "training"), "val").frame_ids == [WORLD.frame_ids[1]]
+    with pytest.raises(ConfigError, match="lidar_world: no split train, it has none"):
+        open_frames("lidar_world", "train")
+    (tmp_path / "nuscenes" / "train.txt").unlink()
+    with pytest.raises(ConfigError, match="nuscenes: no split train, it has none"):
+        open_frames(str(tmp_path / "nuscenes"), "train")
+
+
+def test_an_archive_is_no_folder_of_tables(tmp_path):
+    (tmp_path / "v1.0-mini.tgz").write_bytes(b"")
+    assert open_frames(str(tmp_path)) is None
+    make_nuscenes(tmp_path)
+    assert open_frames(str(tmp_path)).version == "v1.0-mini"
+
+
+@pytest.mark.parametrize(
+    ("data_set", "read"),
+    [
+        ("kitti", Kitti),
+        ("kitti", lambda root: Kitti(root, "train")),
+        ("waymo", Waymo),
+        ("argoverse2", Argoverse2),
+        ("once", Once),
+    ],
+)
+def test_a_data_set_that_is_not_there_is_named_with_where_to_get_it(data_set, read, tmp_path):
+    root = tmp_path / "none"
+    with pytest.raises(ConfigError, match=f"^{root}.* is not there; see datasets/{data_set}/README.md$"):
+        read(str(root))
+
+
+def test_a_file_that_is_missing_is_named_once(tmp_path):
+    make_kitti(tmp_path)
+    path = tmp_path / "ImageSets" / "val.txt"
+    with pytest.raises(ConfigError, match=f"^{path} is not there; see datasets/kitti/README.md$"):
+        Kitti(str(tmp_path), "val")
+    make_custom(tmp_path / "own")
+    path = tmp_path / "own" / "ImageSets" / "val.txt"
+    with pytest.raises(DataError, match=f"^{path}: not readable as text: No such file or directory$"):
+        CustomFrames(str(tmp_path / "own"), ["Car"], "val")
+    reads = {"a.json": lambda path: list(table_rows(path)), "a.npz": lambda path: read_infos(path, {})}
+    for name, read in reads.items():
+        with pytest.raises(DataError, match=f"^{tmp_path / name}: not readable.*: No such file or directory$"):
+            read(tmp_path / name)
+    for name in ("database.json", "objects.npz"):
+        with pytest.raises(DataError, match=f"^{tmp_path / name}: .*: No such file or directory$"):
+            GroundTruthDatabase(tmp_path)
+        (tmp_path / name).write_text('{"features": []}')
 
 
 def test_waymo_leaves_out_what_nothing_hit(tmp_path):

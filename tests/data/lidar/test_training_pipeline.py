@@ -1,5 +1,8 @@
 """From frames to training batches: augmentation, pasting of objects, keys, workers, resumes."""
 
+import pickle
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,17 +14,32 @@ from visionseq.data.lidar.database import GroundTruthDatabase, build_database
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling
 from visionseq.data.lidar.preparation import PointPreparation, encode_boxes, prepare_points
-from visionseq.data.lidar.source import PointCloudSource, Training
+from visionseq.data.lidar.source import PointCloudSource, Training, padded_boxes
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
 from visionseq.data.loader import LoaderOptions
 from visionseq.errors import ConfigError, DataError
-from visionseq.geometry import DATABASE, bev_iou, count_points
+from visionseq.geometry import DATABASE, NEAREST, bev_iou, count_points
 
 RANGE = [-40.0, -40.0, -3.0, 40.0, 40.0, 2.0]
 PREPARATION = PointPreparation(["x", "y", "z", "intensity"], RANGE, ["Car", "Pedestrian", "Cyclist"])
 WORLD = LidarWorld(6, seed=3, sensor=LidarSensor(beams=16, columns=180, range_noise=0.0), min_points=3)
 MARGIN = np.float32([0, 0, 0, 0.1, 0.1, 0.1, 0])  # metres, against rounding at the faces
 QUEUE = [augment.RandomFlip(), augment.RandomRotation(), augment.RandomScaling(), augment.RandomTranslation()]
+
+
+class OneFrame:
+    """A data set of a frame."""
+
+    class_names, features, frame_ids = ("Car", "Dog"), ("x", "y", "z", "intensity"), ["a"]
+
+    def __init__(self, frame: LidarFrame):
+        self.only = frame
+
+    def __len__(self) -> int:
+        return 1
+
+    def frame(self, index: int) -> LidarFrame:
+        return self.only
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +81,21 @@ def test_the_database_holds_what_was_cut_out(database):
         box = np.concatenate([np.zeros(3), frame.boxes[number, 3:]])[None]
         assert len(own) == found.counts[number]
         assert count_points(own, box + MARGIN, DATABASE).tolist() == [len(own)]
+
+
+def test_a_point_belongs_to_the_first_box_where_the_test_says_so(tmp_path):
+    row = np.arange(0, 6, 0.5, np.float32) + np.float32(0.25)
+    frame = LidarFrame("a", np.column_stack([row, row * 0, row * 0, row]))
+    frame.boxes = np.float32([[2, 0, 0, 4, 2, 2, 0], [4, 0, 0, 4, 2, 2, 0]])  # from 0 to 4 and from 2 to 6
+    frame.names = np.array(["Dog", "Car"])
+    for test, classes, expected in (
+        (NEAREST, None, [8, 4]),
+        (NEAREST, ["Car"], [4]),  # what the other box holds is lost all the same
+        (DATABASE, None, [8, 8]),
+    ):
+        database = build_database(OneFrame(frame), tmp_path, classes, test)
+        assert database.counts.tolist() == expected
+    np.testing.assert_array_equal(build_database(OneFrame(frame), tmp_path, None, NEAREST).points_of(1)[:, 3], row[8:])
 
 
 @pytest.mark.parametrize(
@@ -204,6 +237,112 @@ def test_boxes_without_a_volume_are_told_once_and_not_learned(training, caplog):
     assert [record.getMessage() for record in caplog.records] == [message]
 
 
+def test_points_that_are_not_finite_are_told_once_with_their_frame(caplog):
+    for training in (None, Training()):
+        source = PointCloudSource(Frames(), PREPARATION, 0, training)
+        for _ in range(2):
+            source.fetch(keys((0, 2), (0, 1)))
+        message = "good: 2 of 4 points are not finite and left out (said once)"
+        assert [record.getMessage() for record in caplog.records] == [message]
+        caplog.clear()
+
+
+@pytest.mark.parametrize("training", [None, Training()], ids=["evaluated", "trained"])
+def test_a_frame_whose_names_nobody_knows_is_told_once(training, caplog):
+    wrong = replace(PREPARATION, class_names=["car", "person"])
+    source = PointCloudSource(WORLD, wrong, 0, training)
+    for _ in range(2):
+        assert not source.fetch(keys((0, 0), (0, 1))).gt_boxes.any()
+    found = ", ".join(sorted(set(WORLD.frame(0).names.tolist())))
+    message = f"000000: no box is of a class that is learned (car, person), found {found} (said once)"
+    assert [record.getMessage() for record in caplog.records] == [message]
+
+
+def test_objects_that_are_pasted_do_not_hide_wrong_names(database, caplog):
+    class Renamed(LidarWorld):
+        def frame(self, index: int) -> LidarFrame:
+            frame = super().frame(index)
+            return replace(frame, names=np.char.lower(frame.names))
+
+    sampling = GroundTruthSampling(database, {"Car": 5})
+    PointCloudSource(Renamed(2, sensor=WORLD.sensor), PREPARATION, 0, Training([], sampling)).fetch(keys((0, 0)))
+    assert "no box is of a class that is learned" in caplog.text
+
+
+def test_classes_that_the_data_set_lacks_are_refused():
+    from visionseq.data import PointCloudData
+
+    wrong = replace(PREPARATION, class_names=["Car", "person"])
+    for sets in ({"dataset": WORLD}, {"dataset": WORLD, "eval_dataset": Frames()}):
+        with pytest.raises(
+            ConfigError, match=r"class_names Car, person; dataset has Car, Pedestrian, Cyclist, not person"
+        ):
+            PointCloudData(preparation=wrong, batch_size=1, **sets)
+    with pytest.raises(ConfigError, match=r"class_names Car, Pedestrian, Cyclist; eval_dataset has Car, not Ped"):
+        PointCloudData(WORLD, replace(PREPARATION, class_names=[]), 1, Frames())
+    fewer = replace(PREPARATION, class_names=["Car"])
+    assert PointCloudData(WORLD, fewer, 1, Frames()).class_names == ["Car"]
+
+
+def test_sampling_refuses_classes_and_columns_that_do_not_fit(database):
+    found = ", ".join(np.unique(GroundTruthDatabase(database).names))
+    with pytest.raises(ConfigError, match=rf"sample_groups names car, {database} has {found}"):
+        PointCloudSource(WORLD, PREPARATION, 0, Training([], GroundTruthSampling(database, {"car": 5})))
+    other = LidarWorld(2)
+    for features in (("x", "y", "z"), ("x", "y", "z", "intensity", "ring"), ("x", "y", "z", "ring")):
+        other.features = features
+        columns = rf"columns x, y, z, intensity, the frames have {', '.join(features)}"
+        with pytest.raises(ConfigError, match=columns):
+            PointCloudSource(other, PREPARATION, 0, Training([], GroundTruthSampling(database, {"Car": 5})))
+
+
+def test_boxes_without_velocity_are_not_pasted_into_scenes_with_it(database):
+    sampling = GroundTruthSampling(database, {"Car": 5})
+    frame = WORLD.frame(0)
+    boxes = np.concatenate([frame.boxes, np.zeros((len(frame.boxes), 2), np.float32)], 1)
+    with pytest.raises(DataError, match=rf"{database}: boxes of 7 values, the scene's have 9"):
+        sampling.apply(frame.points, boxes, frame.names, np.random.default_rng(0))
+    with pytest.raises(DataError, match=rf"{database}: points of 4 columns, the scene's have 5"):
+        sampling.apply(np.zeros((3, 5), np.float32), frame.boxes, frame.names, np.random.default_rng(0))
+
+
+def test_objects_of_several_sweeps_bring_the_points_of_the_scene_s_own(tmp_path):
+    class Timed(LidarWorld):
+        features = ("x", "y", "z", "intensity", "time")
+
+        def frame(self, index: int) -> LidarFrame:
+            frame = super().frame(index)
+            lags = np.where(np.arange(len(frame.points)) % 2, 0.1, 0).astype(np.float32)
+            return replace(frame, points=np.column_stack([frame.points, lags]))
+
+    timed = Timed(2, 3, WORLD.sensor, 3)
+    database = build_database(timed, tmp_path)
+    sampling = GroundTruthSampling(str(tmp_path), {"Car": 9}, min_points=0)
+    PointCloudSource(WORLD, PREPARATION, 0, Training([], sampling)).fetch(keys((0, 0)))
+    nothing = np.zeros((0, 4), np.float32), np.zeros((0, 7), np.float32), np.zeros(0, "U1")
+    scene = sampling.apply(*nothing, np.random.default_rng(0))
+    cars = [database.points_of(number) for number in (database.names == "Car").nonzero()[0]]
+    kept = {tuple(row) for own in cars for row in own[own[:, 4] == 0][:, 3:4].tolist()}
+    assert 0 < len(scene.points) <= sum((own[:, 4] == 0).sum() for own in cars)
+    assert {tuple(row) for row in scene.points[:, 3:].tolist()} <= kept
+
+
+def test_what_may_be_pasted_is_found_once(database):
+    sampling = GroundTruthSampling(database, {"Car": 5})
+    assert sampling.draws()["Car"].numbers is sampling.draws()["Car"].numbers
+
+
+def test_a_sampling_travels_without_what_it_opened(database):
+    sampling = GroundTruthSampling(database, {"Car": 5})
+    frame = WORLD.frame(0)
+    scenes = [sampling.apply(frame.points, frame.boxes, frame.names, np.random.default_rng(1))]
+    data = pickle.dumps(sampling)
+    assert len(data) < 1000
+    again = pickle.loads(data)  # noqa: S301 (our own bytes)
+    scenes.append(again.apply(frame.points, frame.boxes, frame.names, np.random.default_rng(1)))
+    assert np.array_equal(scenes[0].points, scenes[1].points)
+
+
 def test_what_a_model_needs_and_points_lack_is_named():
     with pytest.raises(DataError, match="no column intensity, found x, y, z"):
         prepare_points(np.zeros((3, 3), np.float32), ("x", "y", "z"), PREPARATION)
@@ -225,3 +364,10 @@ def test_squashed_columns_and_unknown_velocities():
     boxes = np.float32([[0, 0, 0, 4, 2, 2, 0, np.nan, np.nan], [0, 0, 0, 4, 2, 2, 0, 1, 2]])
     encoded = encode_boxes(boxes, np.array(["Car", "Tram"]), preparation)
     assert encoded.tolist() == [[0, 0, 0, 4, 2, 2, 0, 0, 0, 1]]
+
+
+def test_the_class_stays_last_where_boxes_with_and_without_velocity_meet():
+    plain, moving = np.ones((1, 8), np.float32), np.full((2, 10), 3, np.float32)
+    padded = padded_boxes([plain, moving])
+    assert padded[0].tolist() == [[1] * 7 + [0, 0, 1], [0] * 10]
+    assert padded[1].tolist() == [[3] * 10] * 2

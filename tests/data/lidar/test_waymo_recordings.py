@@ -1,6 +1,7 @@
 """Waymo's recordings: messages, range images, the layout that is written, damaged files."""
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,11 +24,12 @@ from waymo_messages import (
     varint,
 )
 
-from visionseq.data.lidar import Waymo, waymo
+from visionseq.data.lidar import Waymo, waymo, waymo_writer
+from visionseq.data.lidar.opening import open_frames
 from visionseq.data.lidar.waymo_records import euler_rotations, read_frames
 from visionseq.data.lidar.waymo_writer import write_segment
 from visionseq.data.lidar.wire import Message, read_records
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import HULL, count_points
 
 SAMPLES = Path(os.environ.get("VISIONSEQ_LIDAR_SAMPLES") or Path(__file__).parents[4] / "shared" / "data" / "lidar")
@@ -194,6 +196,32 @@ def test_real_points_are_read_from_the_prepared_layout(tmp_path):
     frame = Waymo(str(tmp_path)).frame(0)
     np.testing.assert_array_equal(frame.points, points[:, :5])
     assert frame.boxes is None
+
+
+def test_a_segment_is_made_inside_its_folder_under_a_name_that_is_skipped(tmp_path, monkeypatch):
+    """The folder of a split may be another disk than the one above it, and a conversion may be killed."""
+    out, made = tmp_path / "waymo" / "train", []
+    replace = os.replace
+
+    def kept(source, target):
+        if Path(source).is_dir():
+            made.append(Path(source))
+        return replace(source, target)
+
+    monkeypatch.setattr(waymo_writer.os, "replace", kept)
+    folder = write_segment(recording(tmp_path / "segment-1_with_camera_labels.tfrecord"), out)
+    (temporary,) = made
+    assert temporary.parent == out
+    assert temporary.name.startswith(".")
+    assert [path.name for path in out.iterdir()] == ["segment-1"]
+    assert len(Waymo(str(out))) == len(list(folder.glob("*.npy")))
+    left = out / ".segment-2.left"
+    shutil.copytree(folder, left)
+    assert len(Waymo(str(out))) == len(list(folder.glob("*.npy")))
+    shutil.rmtree(folder)
+    assert open_frames(str(out)) is None
+    with pytest.raises(ConfigError, match=r"no SEGMENT/0000\.npy"):
+        Waymo(str(out))
 
 
 def test_records_end_where_they_say(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
 from visionseq.data.lidar.text import fits_float32
 from visionseq.data.point_files import read_points
@@ -42,6 +43,7 @@ class Argoverse2:
 
     def __init__(self, root: str, split: str = "train"):
         self.folder = Path(root) / split
+        require(self.folder, "argoverse2")
         found = self.folder.glob("*/sensors/lidar/*.feather")
         self.sweeps = sorted(path for path in found if path.stem.isdecimal())  # nanoseconds
         self.frame_ids = [f"{path.parents[2].name}_{path.stem}" for path in self.sweeps]

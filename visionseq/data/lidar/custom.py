@@ -5,6 +5,7 @@ root/labels/NAME.txt           x y z dx dy dz heading class
 root/ImageSets/train.txt       names, one a line (optional)
 """
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +16,15 @@ from visionseq.data.lidar.text import numbers_of, read_text, rows_of
 from visionseq.data.point_files import EXTENSIONS, read_points
 from visionseq.errors import ConfigError, DataError
 
+_log = logging.getLogger("visionseq.data")
+
 
 class CustomFrames:
     """Frames of a folder of one's own.
 
     Args:
         root: the folder.
-        class_names: of the labels.
+        class_names: of the labels; another name in a label file is said once. None at all: any name will do.
         split: name of a list in ImageSets; None: all files in points/.
         features: columns to use; a .bin file of 4 columns has x, y, z, intensity.
         columns: values of a point in .bin files; None: as many as `features`.
@@ -37,6 +40,7 @@ class CustomFrames:
     ):
         self.columns = columns or len(features)
         self.root, self.class_names, self.features = Path(root), tuple(class_names), tuple(features)
+        self._told: set[str] = set()
         files = (path for path in (self.root / "points").glob("*") if path.suffix.lower() in EXTENSIONS)
         self.files: dict[str, Path] = {}
         for path in sorted(files):
@@ -72,6 +76,13 @@ class CustomFrames:
                 raise DataError(f"{path}, line {line}: {len(words)} fields, expected x y z dx dy dz heading class")
             boxes.append(numbers_of(path, line, words[:7]))
             names.append(words[7])
+            self._check_name(path, line, words[7])
         unknown = np.full(len(boxes), UNKNOWN, np.int64)
         labels = np.array(names, dtype=np.str_) if names else np.zeros(0, "U1")
         return LidarFrame(name, nothing, np.array(boxes, np.float32).reshape(-1, 7), labels, unknown, unknown)
+
+    def _check_name(self, path: Path, line: int, name: str) -> None:
+        if self.class_names and name not in self.class_names and name not in self._told:
+            self._told.add(name)
+            known = ", ".join(self.class_names)
+            _log.warning("%s, line %d: %r is none of the classes %s (said once)", path, line, name, known)

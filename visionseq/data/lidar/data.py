@@ -12,6 +12,7 @@ from visionseq.data.lidar.resampling import balanced_classes
 from visionseq.data.lidar.source import PointCloudSource, Training
 from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.module import DataModule
+from visionseq.errors import ConfigError
 
 
 class PointCloudData(DataModule):
@@ -19,7 +20,7 @@ class PointCloudData(DataModule):
 
     Args:
         dataset: what training reads.
-        preparation: columns, range and classes of the model; saved with it.
+        preparation: columns, range and classes of the model, which the data sets have to have; saved with it.
         batch_size: samples of the global batch, summed over processes.
         eval_dataset: what validation, test and prediction read.
         training: augmentation and pasting of objects.
@@ -48,6 +49,8 @@ class PointCloudData(DataModule):
         super().__init__(batch_size, eval_batch_size, loader, limit, samples_per_epoch, False, seed)
         self.dataset, self.eval_dataset = dataset, eval_dataset
         names = preparation.class_names or dataset.class_names
+        for argument, frames in (("dataset", dataset), ("eval_dataset", eval_dataset)):
+            _check_classes(names, argument, frames)
         self.preparation = replace(preparation, class_names=list(names))
         self.training, self.cbgs = training or Training(), cbgs
 
@@ -67,3 +70,12 @@ class PointCloudData(DataModule):
     @property
     def class_names(self) -> Sequence[str]:
         return self.preparation.class_names
+
+
+def _check_classes(names: Sequence[str], argument: str, frames: LidarFrames | None) -> None:
+    """Refuse classes that a data set does not have; one that states none may hold any, or no labels at all."""
+    there = () if frames is None else frames.class_names
+    lacking = [name for name in names if name not in there]
+    if there and lacking:
+        known = f"{argument} has {', '.join(there)}, not {', '.join(lacking)}"
+        raise ConfigError(f"preparation: class_names {', '.join(names)}; {known}")

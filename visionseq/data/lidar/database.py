@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from visionseq.data.lidar.frame import UNKNOWN, LidarFrames
+from visionseq.data.lidar.frame import UNKNOWN, LidarFrame, LidarFrames
+from visionseq.data.lidar.text import reason
 from visionseq.errors import DataError
 from visionseq.files import atomic_write, write_json
-from visionseq.geometry.point_tests import DATABASE, PointTest, points_in_boxes
+from visionseq.geometry.point_tests import DATABASE, NEAREST, PointTest, first_box, points_in_boxes
 
 POINTS, OBJECTS, DESCRIPTION = "points.npy", "objects.npz", "database.json"
 KINDS = {"boxes": "f", "names": "U", "starts": "i", "counts": "i", "difficulty": "i"}
@@ -34,7 +35,7 @@ class GroundTruthDatabase:
         try:
             self.features = tuple(json.loads(description.read_text(encoding="utf-8"))["features"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{description}: no description of a database: {error}") from error
+            raise DataError(f"{description}: no description of a database: {reason(error)}") from error
         arrays = self._arrays()
         self.boxes, self.names = arrays["boxes"], arrays["names"]
         self.starts, self.counts, self.difficulty = arrays["starts"], arrays["counts"], arrays["difficulty"]
@@ -52,7 +53,7 @@ class GroundTruthDatabase:
         try:
             points = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: no numpy array: {error}") from error
+            raise DataError(f"{path}: no numpy array: {reason(error)}") from error
         if points.ndim != 2 or points.shape[1] != len(self.features) or points.dtype != np.float32:
             raise DataError(f"{path}: {points.dtype} {points.shape}, expected float32 [N, {len(self.features)}]")
         if len(self) and (self.starts + self.counts).max() > len(points):
@@ -70,7 +71,7 @@ class GroundTruthDatabase:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in KINDS}
         except Exception as error:  # zipfile, zlib and numpy each have errors of their own
-            raise DataError(f"{path}: not readable: {error}") from error
+            raise DataError(f"{path}: not readable: {reason(error)}") from error
         lengths = {len(array) if array.ndim else UNKNOWN for array in arrays.values()}
         kinds = {name: array.dtype.kind for name, array in arrays.items()}
         boxes = arrays["boxes"]
@@ -95,7 +96,7 @@ def build_database(
         frames: the training set.
         folder: where to write; what is there is replaced.
         classes: those to keep; None: all.
-        test: which points belong to a box.
+        test: which points belong to a box; by `NEAREST` a point belongs to the first box alone that contains it.
         every: class -> take only every so many-th frame for it.
         progress: called with the number of frames done since the last call.
     """
@@ -105,7 +106,7 @@ def build_database(
         progress(1)
         if frame.boxes is None or not len(frame.boxes):
             continue
-        inside = points_in_boxes(frame.points, frame.boxes, test)
+        inside = _points_of_boxes(frame, test)
         for row, name in enumerate(frame.names.tolist()):
             skipped = index % (every or {}).get(name, 1)
             if skipped or (classes is not None and name not in classes):
@@ -132,3 +133,10 @@ def build_database(
         np.savez(file, **arrays)
     write_json(folder / DESCRIPTION, {"features": list(frames.features), "objects": len(boxes)})
     return GroundTruthDatabase(folder)
+
+
+def _points_of_boxes(frame: LidarFrame, test: PointTest) -> np.ndarray:
+    """Mask [M, N]: the points of each box, whatever its class."""
+    if test == NEAREST:
+        return np.arange(len(frame.boxes))[:, None] == first_box(frame.points, frame.boxes, test)
+    return points_in_boxes(frame.points, frame.boxes, test)

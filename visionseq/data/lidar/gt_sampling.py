@@ -9,7 +9,7 @@ Legend: M boxes of the scene, S sampled ones, N points.
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,12 +18,14 @@ import torch
 
 from visionseq.data.lidar.augment import Random
 from visionseq.data.lidar.database import GroundTruthDatabase
-from visionseq.errors import ConfigError
+from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import Calibration, bev_iou
 from visionseq.geometry.boxes import enlarge
 from visionseq.geometry.point_tests import DATABASE, points_in_boxes
 
 _log = logging.getLogger("visionseq.data")
+
+TIME, NOW = "time", 1e-6  # a last column that scenes of one sweep lack, and up to where it is their own time, seconds
 
 
 class PastedScene(NamedTuple):
@@ -38,7 +40,7 @@ class ObjectDraw:
     """Objects of one class in random order, without an end."""
 
     def __init__(self, numbers: np.ndarray):
-        self.numbers, self.order, self.pointer = numbers, np.arange(len(numbers)), len(numbers)
+        self.numbers, self.order, self.pointer = numbers, numbers[:0], len(numbers)
 
     def take(self, count: int, random: Random) -> np.ndarray:
         """The next `count` objects; fewer where the permutation ends."""
@@ -83,16 +85,36 @@ class GroundTruthSampling:
             self._opened = given if isinstance(given, GroundTruthDatabase) else GroundTruthDatabase(given)
         return self._opened
 
-    def draws(self) -> dict[str, ObjectDraw]:
-        """A fresh draw for each class of the groups."""
+    @cached_property
+    def usable(self) -> dict[str, np.ndarray]:
+        """Class of the groups -> numbers of its objects that may be pasted; `ConfigError` where it has no objects."""
         database = self.objects
-        usable = ~np.isin(database.difficulty, list(self.removed_difficulty))
+        fit = ~np.isin(database.difficulty, list(self.removed_difficulty))
         found = {}
         for name in self.sample_groups:
+            rows = database.names == name
+            if not rows.any():
+                there = ", ".join(np.unique(database.names)) or "no objects"
+                raise ConfigError(f"gt_sampling: sample_groups names {name}, {database.folder} has {there}")
             least = self.min_points if isinstance(self.min_points, int) else self.min_points.get(name, 0)
-            rows = usable & (database.names == name) & (database.counts >= least)
-            found[name] = ObjectDraw(rows.nonzero()[0])
+            found[name] = (rows & fit & (database.counts >= least)).nonzero()[0]
         return found
+
+    def __getstate__(self) -> dict:
+        opened = {} if isinstance(self.database, GroundTruthDatabase) else {"_opened": None}  # by each worker itself
+        return {name: value for name, value in self.__dict__.items() if name != "usable"} | opened
+
+    def check(self, features: Sequence[str]) -> None:
+        """Raise `ConfigError` where the database lacks a class of the groups, or columns of the frames."""
+        own = self.objects.features
+        if own not in (tuple(features), (*features, TIME)):
+            columns = f"has the columns {', '.join(own)}, the frames have {', '.join(features)}"
+            raise ConfigError(f"gt_sampling: {self.objects.folder} {columns}")
+        self.draws()  # which complains about classes
+
+    def draws(self) -> dict[str, ObjectDraw]:
+        """A fresh draw for each class of the groups."""
+        return {name: ObjectDraw(numbers) for name, numbers in self.usable.items()}
 
     def apply(
         self,
@@ -114,6 +136,7 @@ class GroundTruthSampling:
             draws: the state to go on from; None: a fresh one.
             road_plane: (a, b, c, d) in the rectified camera frame, used with `calibration`.
         """
+        self._check_widths(points.shape[1], boxes.shape[1])
         draws = self.draws() if draws is None else draws
         existing, pasted, labels = boxes, [], []
         for name, wanted in self.sample_groups.items():
@@ -137,12 +160,22 @@ class GroundTruthSampling:
         objects = []
         for number, height in zip(pasted, heights, strict=True):
             own = self.objects.points_of(number)
+            if own.shape[1] > points.shape[1]:  # of several sweeps, where the scene is of one
+                own = own[np.abs(own[:, -1]) < NOW, :-1]
             own[:, :3] += self.objects.boxes[number, :3]
             own[:, 2] -= height
             objects.append(own)
         below = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
         everything = np.concatenate([*objects, points[~below]])
         return PastedScene(everything, np.concatenate([boxes, added]), np.concatenate([names, np.array(labels)]))
+
+    def _check_widths(self, columns: int, values: int) -> None:
+        database = self.objects
+        own = len(database.features)
+        if own not in (columns, columns + 1):
+            raise DataError(f"{database.folder}: points of {own} columns, the scene's have {columns}")
+        if len(database) and database.boxes.shape[1] < values:
+            raise DataError(f"{database.folder}: boxes of {database.boxes.shape[1]} values, the scene's have {values}")
 
 
 @lru_cache(1)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from visionseq.data.lidar.text import reason
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
 
@@ -39,7 +40,7 @@ def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in layout}
     except Exception as error:  # zipfile, zlib and numpy each have errors of their own
-        raise DataError(f"{path}: not readable: {error}") from error
+        raise DataError(f"{path}: not readable: {reason(error)}") from error
     rows: dict[str, int] = {}
     for name, (group, kinds, row) in layout.items():
         array = arrays[name]

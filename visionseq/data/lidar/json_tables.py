@@ -9,6 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from visionseq.data.lidar.text import reason
 from visionseq.errors import DataError
 
 CHUNK = 1 << 20  # characters read at a time
@@ -75,7 +76,7 @@ def table_rows(path: Path) -> Iterator[Row]:
             for number, values in enumerate(_objects(file, path)):
                 yield Row(path, number, values)
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as JSON: {error}") from error
+        raise DataError(f"{path}: not readable as JSON: {reason(error)}") from error
 
 
 def _objects(file: IO[str], path: Path) -> Iterator[dict[str, Any]]:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes, read_labels
+from visionseq.data.lidar.preparation import points_in_view
 from visionseq.data.lidar.text import numbers_of, read_bin_rows, read_text
 from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import HULL, Calibration, count_points
@@ -40,10 +42,13 @@ class Kitti:
     ):
         self.root, self.folder = Path(root), Path(root) / folder
         self.fov_points_only, self.min_points = fov_points_only, min_points
+        require(self.folder, "kitti")
         if split is None:
             self.frame_ids = sorted(path.stem for path in (self.folder / "velodyne").glob("*.bin"))
         else:
-            self.frame_ids = read_text(self.root / "ImageSets" / f"{split}.txt").split()
+            names = self.root / "ImageSets" / f"{split}.txt"
+            require(names, "kitti")
+            self.frame_ids = read_text(names).split()
         if not self.frame_ids:
             raise ConfigError(f"{self.folder}: no frames in velodyne/; see datasets/kitti/README.md")
 
@@ -79,14 +84,10 @@ class Kitti:
         return LidarFrame(name, nothing, boxes, labels["name"][known], **objects, annotations=labels, **facts)
 
     def _in_view(self, frame: LidarFrame, points: np.ndarray) -> np.ndarray:
-        """The points that the camera sees, and those that are not finite: whoever drops them counts them."""
         if frame.image_shape is None:
             _say_no_picture(self.folder / "image_2")
             return points
-        finite = np.isfinite(points[:, :3]).all(1)
-        kept = ~finite
-        kept[finite] = frame.calibration.in_view(points[finite], frame.image_shape)
-        return points[kept]
+        return points_in_view(points, frame.calibration, frame.image_shape)
 
     def _road_plane(self, name: str) -> np.ndarray | None:
         path = self.folder / "planes" / f"{name}.txt"

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
 from visionseq.data.lidar.nuscenes_index import INDEX, RACK, Index, open_index, sensor_to_global
 from visionseq.data.lidar.poses import moved
@@ -36,6 +37,7 @@ CLASS_NAMES = (
     "traffic_cone",
 )  # fmt: skip
 IGNORED = "ignore"
+MOST_NAMED = 5  # scenes in a message
 EGO = 1.0  # metres around the sensor in which a sweep's points are the vehicle's own
 
 
@@ -65,13 +67,13 @@ class NuScenes:
         min_points: int = 1,
     ):
         self.root, self.version, self.sweeps, self.min_points = Path(root), version, sweeps, min_points
-        if not (self.root / version).is_dir():
-            raise ConfigError(f"{self.root / version} is not there; see datasets/nuscenes/README.md")
+        require(self.root / version, "nuscenes")
         self._index: Index | None = None
         names = self.index["scene_name"]
         chosen = np.ones(len(names), bool)
         if scenes is not None:
             wanted = read_text(Path(scenes)).split() if isinstance(scenes, str) else list(scenes)
+            self._check_scenes(wanted, scenes if isinstance(scenes, str) else "scenes")
             chosen = np.isin(names, np.array(wanted, dtype=np.str_))
         self.numbers = chosen[self.index["sample_scene"]].nonzero()[0]
         self.frame_ids = self.index["sample_token"][self.numbers].tolist()
@@ -82,6 +84,15 @@ class NuScenes:
         if self._index is None:
             self._index = open_index(self.root / self.version)
         return self._index
+
+    def _check_scenes(self, wanted: list[str], where: str) -> None:
+        there = self.index["scene_name"].tolist()
+        known = set(there)
+        unknown = [name for name in wanted if name not in known]
+        if unknown:
+            named = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
+            some = f"{len(there)} scenes ({' ... '.join(sorted({*there[:1], *there[-1:]}))})"
+            raise ConfigError(f"{where}: {named}: not in {self.version}, which has {some}")
 
     def __getstate__(self) -> dict[str, Any]:
         kept = (self.root / self.version / INDEX).is_file()  # then a worker opens it by itself

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
 from visionseq.data.lidar.text import fits_float32, read_bin_rows, read_json
 from visionseq.errors import ConfigError, DataError
@@ -29,6 +30,7 @@ class Once:
         self.folder = Path(root) / "data"
         if split is not None and split not in SPLITS:
             raise ConfigError(f"once: split {split!r}, expected one of {', '.join(SPLITS)}")
+        require(self.folder, "once")
         there = sorted(path.name for path in self.folder.glob("*") if path.is_dir())
         sequences = [name for name in (SPLITS[split] if split else there) if name in there]
         self.entries = [(name, entry) for name in sequences for entry in self._frames(name)]

@@ -1,14 +1,21 @@
 """Which lidar data set a folder is, told from its layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+from visionseq.data import lidar
 from visionseq.data.lidar.frame import LidarFrames
-from visionseq.data.point_files import find_point_files, read_points
-from visionseq.errors import DataError
+from visionseq.data.point_files import EXTENSIONS, find_point_files, read_points
+from visionseq.errors import ConfigError, DataError
 
 WORLD = "lidar_world"
 PARTS = ("train", "val", "test")  # folders below a data set's root, where it has them
 BIN_COLUMNS = (4, 5, 6, 3)  # the more usual first
+POINT_FOLDERS = ("", "velodyne", "lidar_roof", "LIDAR_TOP", "samples/LIDAR_TOP", "sensors/lidar")
+LAYOUTS = (
+    "KITTI's training/velodyne and calib, nuScenes' v1.0-* tables, Waymo's SEGMENT/0000.npy, "
+    "Argoverse 2's LOG/sensors/lidar, ONCE's data/SEQ/lidar_roof, or points/ and labels/"
+)
 
 
 def open_frames(name: str, split: str | None = None) -> LidarFrames | None:
@@ -17,33 +24,91 @@ def open_frames(name: str, split: str | None = None) -> LidarFrames | None:
     Args:
         name: folder of KITTI (or its training/), nuScenes, Waymo (prepared), Argoverse 2, ONCE or of one's own
             (points/ and labels/); of Waymo and Argoverse 2 also the folder of one split.
-        split: name of a list of frames or of a folder, where the layout has them; None: everything that is there, of
-            Waymo and Argoverse 2 the first of train, val and test.
+        split: name of a list of frames or scenes, or of a folder; None: everything that is there, of Waymo and
+            Argoverse 2 the first of train, val and test. `ConfigError` names those there are.
     """
-    from visionseq.data import lidar
-
     if name == WORLD:
         from visionseq.data.lidar_world import LidarWorld
 
+        _check_split(name, split, [])
         return LidarWorld(20)
     root = Path(name)
+    layouts = (_kitti, _nuscenes, _once, _in_parts, _own)
+    return next((frames for layout in layouts if (frames := layout(root, split)) is not None), None)
+
+
+def refuse_loose_points(name: str) -> None:
+    """`DataError` where a name is a point file, or a folder of them that `open_frames` does not know."""
+    root = Path(name)
+    files = (path for folder in POINT_FOLDERS for path in (root / folder).glob("*"))
+    if (root.is_file() and root.suffix.lower() in EXTENSIONS) or any(map(_is_point_file, files)):
+        raise DataError(f"{name}: point files without a known layout (expected a folder with {LAYOUTS})")
+
+
+def _is_point_file(path: Path) -> bool:
+    """By its name; other arrays than Waymo's frames lie beside pictures as well."""
+    return path.suffix.lower() in EXTENSIONS and (path.suffix.lower() != ".npy" or path.stem.isdecimal())
+
+
+def _kitti(root: Path, split: str | None) -> LidarFrames | None:
     if (root / "velodyne").is_dir() and (root / "calib").is_dir():
-        return lidar.Kitti(str(root.parent), None, root.name, fov_points_only=False)
+        _check_split(root, split, _lists(root.parent / "ImageSets"))
+        return lidar.Kitti(str(root.parent), split, root.name, fov_points_only=False)
     if (root / "training" / "velodyne").is_dir():
-        return lidar.Kitti(name, split, fov_points_only=False)
-    for tables in sorted(root.glob("v1.0-*")):
-        return lidar.NuScenes(name, tables.name, sweeps=1, min_points=0)
-    if any(root.glob("data/*/lidar_roof")):
-        return lidar.Once(name, split)
-    for part in ("", *((split,) if split else PARTS)):
-        if any((root / part).glob("*/sensors/lidar/*.feather")):
-            return lidar.Argoverse2(name, part)
-        if any((root / part).glob("*/0000.npy")):
-            return lidar.Waymo(str(root / part))
-    if (root / "points").is_dir():
-        features, columns = _columns_of(root / "points")
-        return lidar.CustomFrames(name, (), split, features, columns)
+        _check_split(root, split, _lists(root / "ImageSets"))
+        return lidar.Kitti(str(root), split, fov_points_only=False)
     return None
+
+
+def _nuscenes(root: Path, split: str | None) -> LidarFrames | None:
+    tables = sorted(path.name for path in root.glob("v1.0-*") if path.is_dir())
+    if not tables:
+        return None
+    _check_split(root, split, _lists(root))
+    scenes = None if split is None else str(root / f"{split}.txt")
+    return lidar.NuScenes(str(root), tables[0], scenes, sweeps=1, min_points=0)
+
+
+def _once(root: Path, split: str | None) -> LidarFrames | None:
+    return lidar.Once(str(root), split) if any(root.glob("data/*/lidar_roof")) else None
+
+
+def _in_parts(root: Path, split: str | None) -> LidarFrames | None:
+    """Argoverse 2 or Waymo, whose splits are folders; `root` may be one of them."""
+    for data_set, pattern in ((lidar.Argoverse2, "*/sensors/lidar/*.feather"), (lidar.Waymo, "[!.]*/0000.npy")):
+        parts = dict.fromkeys(("", *PARTS, split or ""))
+        there = [part for part in parts if any((root / part).glob(pattern))]
+        if there:
+            folder = root / _part_of(root, split, there)
+            return lidar.Waymo(str(folder)) if data_set is lidar.Waymo else lidar.Argoverse2(str(folder), "")
+    return None
+
+
+def _part_of(root: Path, split: str | None, there: list[str]) -> str:
+    if there[0]:
+        _check_split(root, split, there)
+        return split or there[0]
+    if split not in (None, root.name):
+        raise ConfigError(f"{root}: no split {split}, the frames of this folder are one split")
+    return ""
+
+
+def _own(root: Path, split: str | None) -> LidarFrames | None:
+    if not (root / "points").is_dir():
+        return None
+    _check_split(root, split, _lists(root / "ImageSets"))
+    features, columns = _columns_of(root / "points")
+    return lidar.CustomFrames(str(root), (), split, features, columns)
+
+
+def _lists(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.txt"))
+
+
+def _check_split(where: str | Path, split: str | None, there: Sequence[str]) -> None:
+    if split is not None and split not in there:
+        known = f"expected one of {', '.join(there)}" if there else "it has none"
+        raise ConfigError(f"{where}: no split {split}, {known}")
 
 
 def _columns_of(folder: Path) -> tuple[tuple[str, ...], int | None]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from visionseq.errors import DataError
 from visionseq.geometry.boxes import boxes_in_range, points_in_range
+from visionseq.geometry.kitti_calibration import Calibration
 
 
 @dataclass
@@ -44,6 +45,14 @@ class PointPreparation:
         if preprocessing.get("kind") != "points":
             raise DataError(f"the model takes {preprocessing.get('kind', 'unknown')} input, expected point clouds")
         return cls(**{name: value for name, value in preprocessing.items() if name != "kind"})
+
+
+def points_in_view(points: np.ndarray, calibration: Calibration, image_shape: tuple[int, int]) -> np.ndarray:
+    """The points that the camera sees, and those that are not finite: whoever drops them counts them."""
+    finite = np.isfinite(points[:, :3]).all(1)
+    kept = ~finite
+    kept[finite] = calibration.in_view(points[finite], image_shape)
+    return points[kept]
 
 
 class PreparedPoints(NamedTuple):

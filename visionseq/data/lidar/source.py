@@ -11,7 +11,13 @@ from visionseq.data.lidar.augment import Augmentation, wrap_headings
 from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.data.lidar.frame import LidarFrame, LidarFrames
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling
-from visionseq.data.lidar.preparation import PointPreparation, encode_boxes, have_volume, prepare_points
+from visionseq.data.lidar.preparation import (
+    PointPreparation,
+    PreparedPoints,
+    encode_boxes,
+    have_volume,
+    prepare_points,
+)
 from visionseq.data.seeding import seed_of
 
 _log = logging.getLogger("visionseq.data")
@@ -56,13 +62,18 @@ class PointCloudSource:
         preparation: what the model takes.
         seed: keys the draws.
         training: what happens to training samples; None: evaluation, where labels are kept for the metric.
+
+    What is odd about the frames (boxes without a volume, names that no class has, points that are not finite) goes to
+    the log, once each. Raises `ConfigError` where the database of objects does not fit the frames.
     """
 
     def __init__(
         self, frames: LidarFrames, preparation: PointPreparation, seed: int = 0, training: Training | None = None
     ):
         self.frames, self.preparation, self.seed, self.training = frames, preparation, seed, training
-        self._told = False
+        self._told: set[str] = set()
+        if training is not None and training.gt_sampling is not None:
+            training.gt_sampling.check(frames.features)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -76,7 +87,7 @@ class PointCloudSource:
         ]
         return PointCloudBatch(
             points=torch.from_numpy(np.concatenate(points)),
-            gt_boxes=_padded([boxes for _, _, boxes, _ in samples]),
+            gt_boxes=padded_boxes([boxes for _, _, boxes, _ in samples]),
             index=torch.from_numpy(keys[:, 1].copy()),
             frame_ids=[frame.frame_id for frame, *_ in samples],
             frames=[replace(frame, points=frame.points[:0]) for frame, *_ in samples] if self.training is None else [],
@@ -85,7 +96,7 @@ class PointCloudSource:
 
     def _evaluation_sample(self, _: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray | None, int]:
         frame = self.frames.frame(index)
-        prepared = prepare_points(frame.points, self.frames.features, self.preparation)
+        prepared = self._prepared(frame, frame.points)
         boxes = None if frame.boxes is None else self._encoded(frame, frame.boxes, frame.names, in_range=False)
         return frame, prepared.points, boxes, prepared.dropped
 
@@ -109,24 +120,41 @@ class PointCloudSource:
         for augmentation in training.augmentations:
             points, boxes = augmentation.apply(points, boxes, random)
         encoded = self._encoded(frame, wrap_headings(boxes), names)
-        prepared = prepare_points(points, self.frames.features, self.preparation)
+        prepared = self._prepared(frame, points)
         order = np.random.default_rng(seed_of(self.seed, _SHUFFLE, epoch, index)).permutation(len(prepared.points))
         return frame, prepared.points[order], encoded, prepared.dropped
 
     def _encoded(self, frame: LidarFrame, boxes: np.ndarray, names: np.ndarray, in_range: bool = True) -> np.ndarray:
-        """The boxes as they are learned; the log counts those of the first frame that has some without a volume."""
+        """The boxes as they are learned, those that were pasted among them."""
         flat = len(boxes) - int(have_volume(boxes).sum())
-        if flat and not self._told:
-            self._told = True
-            _log.warning("%s: %d boxes without a volume are not learned (said once)", frame.frame_id, flat)
+        if flat:
+            self._tell("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (said once)")
+        classes = list(self.preparation.class_names)
+        if frame.names is not None and len(frame.names) and not np.isin(frame.names, classes).any():
+            told = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (said once)"
+            self._tell("names", f"{frame.frame_id}: no box is of a class that is learned {told}")
         return encode_boxes(boxes, names, self.preparation, in_range)
 
+    def _prepared(self, frame: LidarFrame, points: np.ndarray) -> PreparedPoints:
+        prepared = prepare_points(points, self.frames.features, self.preparation)
+        if prepared.dropped:
+            told = f"{prepared.dropped} of {len(points)} points are not finite and left out (said once)"
+            self._tell("points", f"{frame.frame_id}: {told}")
+        return prepared
 
-def _padded(boxes: list[np.ndarray | None]) -> torch.Tensor | None:
+    def _tell(self, kind: str, message: str) -> None:
+        if kind not in self._told:
+            self._told.add(kind)
+            _log.warning(message)
+
+
+def padded_boxes(boxes: list[np.ndarray | None]) -> torch.Tensor | None:
+    """[B, M, 8 or 10] of the samples' boxes, zeros beyond them; None where a sample has no labels."""
     if any(rows is None for rows in boxes):
         return None
     width = max(rows.shape[1] for rows in boxes)
     padded = np.zeros((len(boxes), max(len(rows) for rows in boxes), width), np.float32)
     for sample, rows in enumerate(boxes):
-        padded[sample, : len(rows), : rows.shape[1]] = rows
+        padded[sample, : len(rows), : rows.shape[1] - 1] = rows[:, :-1]
+        padded[sample, : len(rows), -1] = rows[:, -1]  # the class, also where samples with and without velocity meet
     return torch.from_numpy(padded)

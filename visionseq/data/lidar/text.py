@@ -18,7 +18,12 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not readable as text: {error}") from error
+        raise DataError(f"{path}: not readable as text: {reason(error)}") from error
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the name of the file, with which our messages begin."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -64,4 +69,4 @@ def read_bin_rows(path: Path, columns: int) -> np.ndarray:
             raise DataError(f"{path}: {size} bytes are no whole rows of {columns} float32")
         return np.fromfile(path, "<f4").reshape(-1, columns).astype(np.float32, copy=False)
     except OSError as error:
-        raise DataError(f"{path}: not readable: {error.strerror or error}") from error
+        raise DataError(f"{path}: not readable: {reason(error)}") from error

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.infos import Column, read_infos
-from visionseq.data.lidar.text import fits_float32
+from visionseq.data.lidar.text import fits_float32, reason
 from visionseq.errors import ConfigError, DataError
 
 SEGMENTS_KEPT = 8  # files in memory
@@ -50,8 +51,9 @@ class Waymo:
         if interval < 1:
             raise ConfigError(f"waymo: interval {interval}, expected at least 1")
         self.root, self.labelled_points_only, self.min_points = Path(root), labelled_points_only, min_points
+        require(self.root, "waymo")
         self.files: list[Path] = []
-        for segment in sorted(path for path in self.root.glob("*") if path.is_dir()):
+        for segment in sorted(path for path in self.root.glob("[!.]*") if path.is_dir()):
             self.files += sorted(path for path in segment.glob("*.npy") if path.stem.isdecimal())[::interval]
         self.frame_ids = [f"{path.parent.name}_{int(path.stem):03d}" for path in self.files]
         if not self.files:
@@ -65,7 +67,7 @@ class Waymo:
         try:
             points = np.load(path, allow_pickle=False)
         except Exception as error:  # the header is Python's syntax, whose parsers fail in many ways
-            raise DataError(f"{path}: no numpy array: {error}") from error
+            raise DataError(f"{path}: no numpy array: {reason(error)}") from error
         if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape[1] != 6 or points.dtype != np.float32:
             raise DataError(f"{path}: {getattr(points, 'dtype', '')} {np.shape(points)}, expected float32 [N, 6]")
         if self.labelled_points_only:

@@ -25,7 +25,7 @@ def write_segment(recording: Path, out: Path) -> Path:
     if folder.is_dir():
         return folder
     out.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{folder.name}."))
+    temporary = Path(tempfile.mkdtemp(dir=out, prefix=f".{folder.name}."))  # the same disk; readers skip the dot
     try:
         _write(recording, temporary)
         temporary.chmod(0o755)

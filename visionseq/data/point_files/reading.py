@@ -1,7 +1,7 @@
 """One function for every format of point files; the ending of the name decides."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from glob import glob
 from pathlib import Path
 
@@ -56,11 +56,15 @@ def find_point_files(pattern: str | os.PathLike) -> list[Path]:
     """
     path = Path(pattern)
     if path.is_dir():
-        found = [entry for entry in path.iterdir() if entry.suffix.lower() in EXTENSIONS]
+        found = _point_files(path.iterdir())
     elif path.exists():
         found = [path]
     else:
-        found = [Path(name) for name in glob(str(pattern), recursive=True) if Path(name).is_file()]
+        found = _point_files(map(Path, glob(str(pattern), recursive=True)))
     if not found:
         raise DataError(f"{pattern}: no point files there (a file, a folder or a pattern; {', '.join(EXTENSIONS)})")
     return sorted(found)
+
+
+def _point_files(paths: Iterable[Path]) -> list[Path]:
+    return [path for path in paths if path.suffix.lower() in EXTENSIONS and path.is_file()]
