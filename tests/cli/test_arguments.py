@@ -20,6 +20,9 @@ def draw(
     skip_corrupt: bool = False,
     seed: int | None = None,
     scale: float = 1.0,
+    shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
+    size: tuple[int, int] | None = None,
+    kinds: list[Literal["png", "svg"]] | None = None,
 ) -> None:
     """Draw images.
 
@@ -58,6 +61,14 @@ def arguments(line: str) -> dict:
         ("m --skip-corrupt=true", {"skip_corrupt": True}),
         ("m --seed -1 --scale 1e-3", {"seed": -1, "scale": 1e-3}),
         ("m --seed null", {"seed": None}),
+        ("m --shift 0 0 0.5", {"shift": (0, 0, 0.5), "size": None}),
+        ("m --shift 0,0,0.5", {"shift": (0, 0, 0.5)}),
+        ("m --shift [0,0,0.5]", {"shift": (0, 0, 0.5)}),
+        ("m --shift=-1,0,0.5", {"shift": (-1, 0, 0.5)}),
+        ("m --shift -1 -2.5 1e-3 --seed 1", {"shift": (-1, -2.5, 1e-3), "seed": 1}),
+        ("--shift 0 0 0.5 m", {"model": "m", "shift": (0, 0, 0.5)}),
+        ("--size 1242,375 m", {"model": "m", "size": (1242, 375)}),
+        ("m --kinds png,svg", {"kinds": ["png", "svg"]}),
     ],
 )
 def test_arguments_are_understood(line, expected):
@@ -73,7 +84,12 @@ def test_arguments_are_understood(line, expected):
         ("m --sampler heun", "unknown argument --sampler"),
         ("m --num-sample 3", "unknown argument --num-sample, did you mean --num-samples?"),
         ("m --solver rk4", "--solver expects one of euler, heun, found 'rk4'"),
-        ("m --steps x", r"--steps expects list[int], found '[x]'"),
+        ("m --steps x", "--steps expects list[int], found 'x'"),
+        ("m --kinds png gif", "--kinds expects one of png, svg, found 'png, gif'"),
+        ("m --shift 0 0", "--shift expects 3 numbers (float), found '0, 0'"),
+        ("m --shift", "--shift expects 3 numbers (float), found ''"),
+        ("m --shift=1 2 3", "--shift expects 3 numbers (float), found '1'"),
+        ("m --size 1242 3.5", "--size expects 2 numbers (int), found '1242, 3.5'"),
         ("m extra", "unknown argument extra"),
         ("m --seed", "--seed: expected one argument"),
     ],
@@ -128,6 +144,8 @@ def test_help_shows_description_arguments_and_examples(capsys):
         assert part in text
     assert "examples:\n    visionseq draw rf-digits-2rf-pp --steps 1 2 5" in text
     assert "_samples" not in text.replace("NUM_SAMPLES", "")
+    assert "--shift N N N" in text
+    assert "--size N N" in text
 
 
 def test_restricted_numbers_are_named_in_words():

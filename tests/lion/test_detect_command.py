@@ -14,9 +14,10 @@ from PIL import Image
 from tiny_detector import NAMES, RANGE, cloud, tiny_config, tiny_detector
 
 from visionseq.cli.console import run
-from visionseq.data.lidar.kitti_writer import write_kitti
+from visionseq.data.lidar.kitti_writer import CAMERA, write_kitti
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
-from visionseq.lion import Detections
+from visionseq.data.point_files import PointCloud, read_points
+from visionseq.lion import Detections, FrameInput, detect_frame
 from visionseq.lion.results import write_detections
 
 WORLD = LidarWorld(3, seed=2, sensor=LidarSensor(beams=16, columns=180))
@@ -33,11 +34,13 @@ def test_a_bin_file_becomes_json_kitti_lines_a_picture_and_a_page(model, tmp_pat
     cloud(500).tofile(tmp_path / "scan.bin")
     arguments = ["detect", str(model), "--input", str(tmp_path / "scan.bin"), "--out", str(tmp_path / "out")]
     assert run([*arguments, "--save", "bev,json,kitti,html"]) == 0
-    assert "1 frames in" in capsys.readouterr().out
+    assert "1 frame in" in capsys.readouterr().out
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["scan.html", "scan.json", "scan.png", "scan.txt"]
     found = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert found["frame"] == "scan.bin"
+    assert "nuScenes: x right, y forward" in found["convention"]
+    assert "origin" not in found
     scores = [box["score"] for box in found["boxes"]]
     assert scores == sorted(scores, reverse=True)
     assert {box["class"] for box in found["boxes"]} <= set(NAMES)
@@ -60,6 +63,10 @@ def test_headings_in_files_are_wrapped(tmp_path):
     assert found.boxes[3, 6] == 7
 
 
+def json_of(source: Path, out: Path) -> list[str]:
+    return ["--input", str(source), "--out", str(out), "--save", "json"]
+
+
 def boxes_in(folder: Path, name: str) -> list:
     return json.loads((folder / f"{name}.json").read_text())["boxes"]
 
@@ -78,7 +85,7 @@ def test_every_format_gives_the_same_boxes(model, tmp_path):
     las.header.scales = [1e-6] * 3
     las.x, las.y, las.z = points[:, :3].astype(np.float64).T
     las.write(folder / "d.las")
-    assert run(["detect", str(model), "--input", str(folder), "--out", str(tmp_path / "out"), "--save", "json"]) == 0
+    assert run(["detect", str(model), *json_of(folder, tmp_path / "out")]) == 0
     first = boxes_in(tmp_path / "out", "a")
     assert first == boxes_in(tmp_path / "out", "b") == boxes_in(tmp_path / "out", "c")
     assert boxes_in(tmp_path / "out", "d")  # its intensity is an integer: other boxes
@@ -88,18 +95,8 @@ def test_a_shift_moves_the_points_and_the_boxes_back(model, tmp_path):
     points = cloud(300)
     points.tofile(tmp_path / "a.bin")
     (points + np.float32([0, 0, 1, 0])).tofile(tmp_path / "b.bin")
-    for name, shift in (("a", "0,0,0"), ("b", "0,0,-1")):
-        arguments = [
-            "detect",
-            str(model),
-            "--input",
-            str(tmp_path / f"{name}.bin"),
-            "--out",
-            str(tmp_path),
-            "--save",
-            "json",
-        ]
-        assert run([*arguments, "--shift", f"[{shift}]"]) == 0
+    for name, shift in (("a", ["--shift=0,0,0"]), ("b", ["--shift", "0", "0", "-1"])):
+        assert run(["detect", str(model), *shift, *json_of(tmp_path / f"{name}.bin", tmp_path)]) == 0
     a, b = (np.array([box["box"] for box in boxes_in(tmp_path, name)]) for name in "ab")
     np.testing.assert_allclose(b - a, np.tile([0, 0, 1, 0, 0, 0, 0], (len(a), 1)), atol=1e-3)
 
@@ -111,30 +108,140 @@ def test_odd_clouds_are_detected_in(model, tmp_path, caplog):
     cloud(0).tofile(tmp_path / "empty.bin")
     cloud(1).tofile(tmp_path / "one.bin")
     np.save(tmp_path / "three.npy", cloud(50)[:, :3])
-    assert run(["detect", str(model), "--input", str(tmp_path), "--out", str(tmp_path / "out"), "--save", "json"]) == 0
-    assert "3 points that are not finite" in caplog.text
-    assert "no column intensity" in caplog.text
-    assert len(list((tmp_path / "out").iterdir())) == 4
+    (cloud(5) + np.float32([100, 0, 0, 0])).tofile(tmp_path / "far.bin")
+    (cloud(5) + np.float32([0, 0, 50, 0])).tofile(tmp_path / "high.bin")
+    assert run(["detect", str(model), *json_of(tmp_path, tmp_path / "out")]) == 0
+    assert "nan.bin: 3 points that are not finite" in caplog.text
+    assert "three.npy has no column intensity" in caplog.text
+    assert "empty.bin has no points" in caplog.text
+    beyond = "none of its 5 points is within the model's range x -6.4..6.4, y -6.4..6.4, z -2..2"
+    assert f"far.bin: {beyond}" in caplog.text
+    assert f"high.bin: {beyond}" in caplog.text
+    assert len(list((tmp_path / "out").iterdir())) == 6
+
+
+@pytest.mark.parametrize(
+    ("top", "scale", "hint"),
+    [
+        (1.5, "1", None),
+        (255, "1", "0.00392"),
+        (65535, "1", "1.53e-05"),
+        (255, "0.00392", None),
+        (255, "0.1", "0.00392"),
+    ],
+)
+def test_intensities_beyond_one_are_said(model, tmp_path, caplog, top, scale, hint):
+    points = cloud(50)
+    points[0, 3] = top
+    points.tofile(tmp_path / "a.bin")
+    arguments = ["--intensity-scale", scale, *json_of(tmp_path / "a.bin", tmp_path)]
+    assert run(["detect", str(model), *arguments]) == 0
+    assert ("a.bin: intensity up to" in caplog.text) == (hint is not None)
+    assert hint is None or f"--intensity-scale {hint}" in caplog.text
+
+
+def test_a_model_that_squashes_intensities_takes_any(detector, caplog):
+    detector.preprocessing["squashed"] = ["intensity"]
+    points = cloud(50)
+    points[:, 3] = 200
+    FrameInput.of(PointCloud(points, ("x", "y", "z", "intensity")), detector)
+    assert "intensity" not in caplog.text
+
+
+def test_boxes_on_a_map_come_with_their_origin(model, tmp_path, caplog):
+    laspy = pytest.importorskip("laspy")
+    for name in "ab":
+        las = laspy.create(point_format=0)
+        las.header.scales, las.header.offsets = [1e-3] * 3, [500_123.0, 4_000_456.0, 12.0]
+        las.x, las.y, las.z = (cloud(100)[:, :3].astype(np.float64) + las.header.offsets).T
+        las.write(tmp_path / f"{name}.las")
+    assert run(["detect", str(model), *json_of(tmp_path, tmp_path / "out")]) == 0
+    found = json.loads((tmp_path / "out" / "a.json").read_text())
+    assert found["origin"] == list(read_points(tmp_path / "a.las").origin)
+    assert abs(found["origin"][1] - 4_000_456) < 3
+    assert np.abs([box["box"][:2] for box in found["boxes"]]).max() < 20
+    assert caplog.text.count("boxes are relative to the origin") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["--input", "none.bin"], 1, "no point files"),
-        (["--input", "short.bin"], 1, "short.bin: 7 bytes"),
+        (["--input", "*.md"], 1, "no point files"),
         (["--input", "good.bin", "--calib", "none.txt"], 1, "none.txt is not there"),
-        (["--input", "good.bin", "--save", "gif"], 2, "save"),
+        (["--input", "good.bin", "--calib", "calib"], 1, "good.txt is not there"),
+        (["--input", "good.bin", "--image-size", "1242", "375"], 1, "image_size: 1242 375, expected --calib with it"),
+        (["--input", "good.bin", "--out", "short.bin"], 1, "out: short.bin is a file, expected a folder"),
+        (["--input", "twin.*"], 1, "twin.bin and twin.npy would both be written to detections/twin.*"),
+        (["--input", "[ab]/*"], 1, "a/same.bin and b/same.bin would both be written to detections/same.*"),
+        (["--input", "good.bin", "--save", "gif"], 2, "--save expects one of bev, json, kitti, html, rrd, found 'gif'"),
         ([], 2, "input"),
     ],
 )
-def test_mistakes_cost_one_readable_line(model, tmp_path, monkeypatch, capsys, arguments, code, message):
+def test_mistakes_are_found_before_the_model_is_loaded(tmp_path, monkeypatch, capsys, arguments, code, message):
     monkeypatch.chdir(tmp_path)
-    Path("short.bin").write_bytes(b"1234567")
+    for name in ("short.bin", "twin.bin", "twin.npy", "twin.txt", "a/same.bin", "b/same.bin", "calib/x.txt", "a.md"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(b"1234567")
     cloud(10).tofile("good.bin")
-    assert run(["detect", "--model", str(model), *arguments]) == code
+    assert run(["detect", "--model", "no-such-model", *arguments]) == code
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+def test_files_that_cannot_be_read_do_not_stop_the_others(model, tmp_path, caplog, capsys):
+    cloud(10).tofile(tmp_path / "a.bin")
+    cloud(10).tofile(tmp_path / "c.bin")
+    (tmp_path / "b.bin").write_bytes(b"1234567")
+    assert run(["detect", str(model), *json_of(tmp_path, tmp_path / "out")]) == 1
+    printed = capsys.readouterr()
+    assert "2 frames in" in printed.out
+    assert printed.err.strip() == "DataError: 1 of 3 files not read"
+    assert "b.bin: 7 bytes" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.json", "c.json"]
+
+
+def test_a_single_file_that_cannot_be_read_is_the_error(model, tmp_path, capsys):
+    (tmp_path / "b.bin").write_bytes(b"1234567")
+    assert run(["detect", str(model), *json_of(tmp_path / "b.bin", tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "b.bin: 7 bytes" in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_a_damaged_calibration_costs_its_frame_alone(model, tmp_path, caplog):
+    kitti = tmp_path / "kitti" / "training"
+    write_kitti(WORLD, tmp_path / "kitti")
+    broken, *whole = sorted((kitti / "calib").iterdir())
+    broken.write_text("P2: 1 2 3\n")
+    arguments = ["--calib", str(kitti / "calib"), *json_of(kitti / "velodyne", tmp_path / "out")]
+    assert run(["detect", str(model), *arguments]) == 1
+    assert f"{broken.name}: P2 has 3 values" in caplog.text
+    assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == [path.stem for path in whole]
+
+
+def test_calibrations_are_named_as_the_outputs_are(model, tmp_path):
+    write_kitti(WORLD, tmp_path / "kitti")
+    (tmp_path / "calib").mkdir()
+    next((tmp_path / "kitti" / "training" / "calib").iterdir()).rename(tmp_path / "calib" / "sweep.txt")
+    np.column_stack([cloud(50), np.zeros(50, np.float32)]).tofile(tmp_path / "sweep.pcd.bin")
+    arguments = ["--input", str(tmp_path / "sweep.pcd.bin"), "--calib", str(tmp_path / "calib")]
+    assert run(["detect", str(model), *arguments, "--out", str(tmp_path / "out"), "--save", "kitti"]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["sweep.txt"]
+
+
+def test_the_summary_tells_the_boxes_that_are_drawn(model, tmp_path, capsys):
+    for name in "ab":
+        cloud(300).tofile(tmp_path / f"{name}.bin")
+    arguments = ["--draw-threshold", "0.1", *json_of(tmp_path, tmp_path / "out")]
+    assert run(["detect", str(model), *arguments]) == 0
+    drawn = sum(box["score"] >= 0.1 for name in "ab" for box in boxes_in(tmp_path / "out", name))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 frames in ")
+    assert first.endswith(f"({drawn} above 0.1)")
+    assert drawn > 0
+    assert second == str(tmp_path / "out")
 
 
 def test_another_kind_of_model_is_refused(tmp_path, capsys):
@@ -143,9 +250,14 @@ def test_another_kind_of_model_is_refused(tmp_path, capsys):
     assert "expected a detector" in capsys.readouterr().err
 
 
-def test_the_trainer_predicts_the_same_bytes(model, tmp_path):
+@pytest.mark.parametrize("in_view", [False, True])
+def test_the_trainer_predicts_the_same_bytes(model, tmp_path, in_view):
     write_kitti(WORLD, tmp_path / "kitti")
-    frames = {"class_path": "visionseq.data.lidar.Kitti", "init_args": {"root": "kitti", "fov_points_only": False}}
+    frames = {"class_path": "visionseq.data.lidar.Kitti", "init_args": {"root": "kitti", "fov_points_only": in_view}}
+    camera = ["--calib", "kitti/training/calib", "--image-size", "1242", "375"] if in_view else []
+    (tmp_path / "kitti" / "training" / "image_2").mkdir()
+    for name in WORLD.frame_ids:
+        Image.new("L", (1242, 375)).save(tmp_path / "kitti" / "training" / "image_2" / f"{name}.png")
     preparation = {"features": ["x", "y", "z", "intensity"], "point_cloud_range": RANGE, "class_names": NAMES}
     data = {"dataset": frames, "eval_dataset": frames, "preparation": preparation, "batch_size": 3}
     config = {
@@ -158,7 +270,7 @@ def test_the_trainer_predicts_the_same_bytes(model, tmp_path):
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     commands = [
         ["predict", "--config", "tiny.yaml", "--ckpt_path", str(model), "--run_dir", "run"],
-        ["detect", str(model), "--input", "kitti/training/velodyne", "--out", "out", "--save", "json"],
+        ["detect", str(model), "--input", "kitti/training/velodyne", "--out", "out", "--save", "json", *camera],
     ]
     environment = os.environ | {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "VISIONSEQ_OFFLINE": "1"}
     for command in commands:
@@ -171,3 +283,15 @@ def test_the_trainer_predicts_the_same_bytes(model, tmp_path):
     for path in predicted:
         assert json.loads(path.read_text())["boxes"] == boxes_in(tmp_path / "out", path.stem)
         assert json.loads(path.read_text())["boxes"]
+
+
+def test_an_image_size_leaves_the_points_that_the_camera_sees(detector):
+    ahead, behind = cloud(20), cloud(20)
+    ahead[:, :3] = [5, 0, 0]
+    behind[:, :3] = [-5, 0, 0]
+    behind[0, :3] = np.nan
+    both = PointCloud(np.concatenate([behind, ahead]), ("x", "y", "z", "intensity"))
+    frame = FrameInput.of(both, detector, calibration=CAMERA, image_shape=(375, 1242))
+    assert len(frame.points) == 21  # what is not finite is counted where it is dropped
+    expected = detect_frame(detector, FrameInput.of(PointCloud(ahead, both.columns), detector))
+    assert torch.equal(detect_frame(detector, frame).boxes, expected.boxes)

@@ -1,7 +1,8 @@
 """A parser from a function's signature and docstring (jsonargparse), with the habits of the shell.
 
 Words without dashes go to the parameters before `*`, in order; every parameter is also an option. `--some-name` and
-`--some_name` are the same; a bool is a flag (`--flag`, `--no-flag`); a list takes `1 2 5`, `1,2,5` or `[1,2,5]`.
+`--some_name` are the same; a bool is a flag (`--flag`, `--no-flag`); a list or a tuple takes `1 2 5`, `1,2,5` or
+`[1,2,5]`.
 """
 
 import inspect
@@ -9,7 +10,7 @@ import json
 import re
 import types
 import typing
-from argparse import ArgumentError, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -61,6 +62,12 @@ def _parser(function: Callable[..., object], prog: str, as_positional: bool) -> 
 class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
     """Types and defaults beside each argument; description and examples keep their line breaks."""
 
+    def _format_args(self, action: Action, default_metavar: str) -> str:
+        annotation = _plain(getattr(action, "_typehint", None))
+        if typing.get_origin(annotation) is tuple:
+            return " ".join("N" for _ in typing.get_args(annotation))
+        return super()._format_args(action, default_metavar)
+
 
 def _documentation(function: Callable[..., object]) -> tuple[str, str]:
     """Description and examples of a Google-style docstring."""
@@ -87,8 +94,9 @@ def _normalised(argv: list[str], parameters: Mapping[str, inspect.Parameter]) ->
             named.append(f"--{name}=true")
         elif annotation is None:
             named.append(f"--{name.removeprefix('no_')}=false")
-        elif typing.get_origin(annotation) is list:
-            named.append(f"--{name}={_list_literal([value] if equals else _take_values(words), annotation)}")
+        elif typing.get_origin(annotation) in (list, tuple):
+            values = [value] if equals else _take_values(words, annotation)
+            named.append(f"--{name}={_list_literal(values, annotation)}")
         elif not equals and words and not words[0].startswith("--"):
             named.append(f"--{name}={words.pop(0)}")
         else:
@@ -114,19 +122,25 @@ def _bare_words(words: list[str], given: set[str], parameters: Mapping[str, insp
     return named + words
 
 
-def _take_values(words: list[str]) -> list[str]:
-    count = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    values = words[:count]
-    del words[:count]
+def _take_values(words: list[str], annotation: Any) -> list[str]:
+    """Remove and return the words up to the next option; for a tuple, no more than fill it."""
+    most = len(typing.get_args(annotation)) if typing.get_origin(annotation) is tuple else len(words)
+    values: list[str] = []
+    while words and not words[0].startswith("--") and len(_items(values)) < most:
+        values.append(words.pop(0))
     return values
+
+
+def _items(values: list[str]) -> list[str]:
+    return [item.strip() for value in values for item in value.split(",")]
 
 
 def _list_literal(values: list[str], annotation: Any) -> str:
     if len(values) == 1 and values[0].startswith("["):
         return values[0]
-    items = [item.strip() for value in values for item in value.split(",")]
-    (element,) = typing.get_args(annotation) or (str,)
-    return f"[{', '.join(items)}]" if element in (int, float) else json.dumps(items)
+    items, elements = _items(values), typing.get_args(annotation) or (str,)
+    numbers = all(isinstance(element, type) and issubclass(element, int | float) for element in elements)
+    return f"[{', '.join(items)}]" if numbers else json.dumps(items)
 
 
 def _is_positional(parameter: inspect.Parameter) -> bool:
@@ -146,8 +160,11 @@ def _one_line(message: str, parameters: Mapping[str, inspect.Parameter], words: 
         return f"missing {', '.join(name if _is_positional(parameters[name]) else _option(name) for name in names)}"
     key = re.search(r'Parser key "(\w+)"', message)
     if key and key[1] in parameters:
+        annotation = parameters[key[1]].annotation
         found = next((word.partition("=")[2] for word in words if word.startswith(f"--{key[1]}=")), "")
-        return f"{_option(key[1])} expects {_type_name(parameters[key[1]].annotation)}, found {found!r}"
+        if typing.get_origin(_plain(annotation)) in (list, tuple):
+            found = found.strip("[]").replace('"', "")
+        return f"{_option(key[1])} expects {_type_name(annotation)}, found {found!r}"
     return _with_dashes(" ".join(message.split()))
 
 
@@ -161,9 +178,14 @@ def _plain(annotation: Any) -> Any:
 
 def _type_name(annotation: Any) -> str:
     annotation = _plain(annotation)
-    if typing.get_origin(annotation) is typing.Literal:
-        return f"one of {', '.join(map(str, typing.get_args(annotation)))}"
-    if not isinstance(annotation, type) or typing.get_args(annotation):
+    origin, elements = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, elements))}"
+    if origin is list and typing.get_origin(elements[0]) is typing.Literal:
+        return _type_name(elements[0])
+    if origin is tuple:
+        return f"{len(elements)} numbers ({_type_name(elements[0])})"
+    if not isinstance(annotation, type) or elements:
         return str(annotation)
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", annotation.__name__).lower()  # PositiveInt -> positive int
 

@@ -12,12 +12,14 @@ _HOMES = {
     "OnceMetric": "visionseq.lion.evaluation",
     "WaymoMetric": "visionseq.lion.evaluation",
     "Detections": "visionseq.lion.detections",
+    "FrameInput": "visionseq.lion.inference",
     "LION3DBackboneOneStride": "visionseq.lion.backbone",
     "LION3DBackboneOneStride_Sparse": "visionseq.lion.backbone",
     "LIONBlock": "visionseq.lion.block",
     "LIONLayer": "visionseq.lion.layer",
     "LionDetector": "visionseq.lion.model",
     "LionTask": "visionseq.lion.task",
+    "detect_frame": "visionseq.lion.inference",
     "load_detector": "visionseq.lion.inference",
 }
 __all__ = sorted(_HOMES)

@@ -11,13 +11,20 @@ from typing import Any
 import numpy as np
 
 from visionseq.files import atomic_write, write_json
-from visionseq.geometry import Calibration, image_boxes, lidar_to_camera, limit_period, observation_angle
+from visionseq.geometry import (
+    Calibration,
+    camera_corners,
+    image_boxes,
+    lidar_to_camera,
+    limit_period,
+    observation_angle,
+)
 from visionseq.lion.detections import Detections
 from visionseq.viz import DrawnBoxes
 
 CONVENTION = (
     "x, y, z of the centre, dx along the heading, dy, dz in metres, heading in radians from +x to +y, in [-pi, pi); "
-    "x forward, y left, z up"
+    "in the frame of the file (most: x forward, y left, z up; nuScenes: x right, y forward)"
 )
 NO_IMAGE = (-1.0, -1.0, -1.0, -1.0)  # left, top, right, bottom of a box without a camera
 NOMINAL = Calibration(  # the camera's axes in the lidar's place, where no calibration is known
@@ -52,7 +59,9 @@ def write_kitti(
 ) -> None:
     """Write KITTI's result lines: type, -1, -1, alpha, bbox, h w l, x y z (camera, bottom centre), ry, score.
 
-    Without a calibration the camera sits in the lidar with its axes alone exchanged, and the image box is -1.
+    Without a calibration the camera sits in the lidar with its axes alone exchanged, and the image box is -1; so it is
+    for a box that reaches behind the camera. With `image_shape` (height, width) image boxes are cut to the image, and
+    those beside it are -1.
     """
     boxes = detections.boxes.double().cpu().numpy()[:, :7]
     camera = lidar_to_camera(boxes, calibration or NOMINAL)
@@ -60,7 +69,7 @@ def write_kitti(
     alpha = limit_period(observation_angle(boxes, camera), 0.5, 2 * np.pi)
     images = np.tile(NO_IMAGE, (len(boxes), 1))
     if calibration is not None and len(boxes):
-        images = image_boxes(camera, calibration, image_shape)
+        images = _image_boxes(camera, calibration, image_shape)
     lines = []
     for row, (x, y, z, length, height, width, ry) in enumerate(camera.tolist()):
         name = class_names[int(detections.labels[row]) - 1]
@@ -68,6 +77,14 @@ def write_kitti(
         lines.append(f"{name} -1 -1 {' '.join(f'{value:.4f}' for value in values)} {detections.scores[row]:.4f}\n")
     with atomic_write(path, "w") as file:
         file.write("".join(lines))
+
+
+def _image_boxes(camera: np.ndarray, calibration: Calibration, image_shape: tuple[int, int] | None) -> np.ndarray:
+    """Image boxes [N, 4] of camera boxes [N, 7], -1 for what is not seen: points behind a camera project mirrored."""
+    images = image_boxes(camera, calibration, image_shape)
+    seen = (camera_corners(camera)[:, :, 2] > 0).all(1) & (images[:, :2] < images[:, 2:]).all(1)
+    images[~seen] = NO_IMAGE
+    return images
 
 
 def _short(value: np.floating) -> float:
