@@ -1,10 +1,15 @@
 """Detection metrics on what can be counted by hand, and what must not change them."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 from visionseq.metrics import Argoverse2AP, KittiAP, NuScenesNDS, OnceAP, WaymoAP
 from visionseq.metrics.detection.kitti import camera_annotations
 from visionseq.metrics.detection.nuscenes import ERRORS, in_class_range
@@ -64,6 +69,16 @@ def score_of(kind: str, frames: list, noise: float = 0.0, extra: int = 0) -> flo
     return float(metric.compute()[BEST[kind]])
 
 
+def pairs_of(kind: str, count: int) -> list[tuple[dict, dict]]:
+    """Predictions and targets of frames; no two scores are equal."""
+    random, pairs = np.random.default_rng(0), []
+    for boxes, names in [scene(kind, seed, 20) for seed in range(count)]:
+        moved = boxes + random.normal(0, 0.2, boxes.shape) * [1, 1, 0, 0, 0, 0, 0]
+        scores = random.permutation(len(boxes)) / len(boxes) + random.uniform(0, 1e-3, len(boxes))
+        pairs.append((frame_of(kind, moved, names, np.minimum(scores, 1)), frame_of(kind, boxes, names)))
+    return pairs
+
+
 @pytest.mark.parametrize("kind", METRICS)
 def test_the_truth_is_perfect_and_noise_costs_ever_more(kind):
     frames = [scene(kind, seed) for seed in range(4)]
@@ -81,12 +96,7 @@ def test_false_detections_cost_something(kind):
 
 @pytest.mark.parametrize("kind", METRICS)
 def test_frames_in_any_order_and_in_any_number_of_updates(kind):
-    frames, random = [scene(kind, seed, 20) for seed in range(5)], np.random.default_rng(0)
-    pairs = []
-    for boxes, names in frames:
-        moved = boxes + random.normal(0, 0.2, boxes.shape) * [1, 1, 0, 0, 0, 0, 0]
-        scores = random.permutation(len(boxes)) / len(boxes) + random.uniform(0, 1e-3, len(boxes))
-        pairs.append((frame_of(kind, moved, names, np.minimum(scores, 1)), frame_of(kind, boxes, names)))
+    pairs = pairs_of(kind, 5)
     once, twice = METRICS[kind](NAMES[kind]), METRICS[kind](NAMES[kind])
     once.update([p for p, _ in pairs], [t for _, t in pairs])
     for prediction, target in reversed(pairs):
@@ -95,6 +105,29 @@ def test_frames_in_any_order_and_in_any_number_of_updates(kind):
         torch.testing.assert_close(twice.compute()[name], value, equal_nan=True)
     once.reset()
     assert float(once.compute()[BEST[kind]]) == 0
+
+
+@pytest.mark.parametrize(("backend", "count"), [("gloo", 3), ("gloo", 1), ("cuda:gloo", 3)])
+def test_two_processes_equal_one(backend, count, tmp_path):
+    command = [sys.executable, str(Path(__file__).with_name("detection_process.py"))]
+    arguments = [str(tmp_path / "meeting"), backend, str(count)]
+    processes = [
+        subprocess.Popen([*command, str(rank), *arguments], stdout=subprocess.PIPE, text=True) for rank in (0, 1)
+    ]
+    try:
+        found = [json.loads(process.communicate(timeout=240)[0] or "{}") for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    for kind, metric in METRICS.items():
+        one = metric(NAMES[kind])
+        one.update(*zip(*pairs_of(kind, count), strict=True))
+        expected = {name: value.item() for name, value in one.compute().items()}
+        assert expected[BEST[kind]] > 0
+        for rank, own in enumerate((count + 1) // 2 - np.array([0, count % 2])):
+            assert found[rank][kind]["frames"] == [own, count, own] * 2
+            for figures in found[rank][kind]["figures"]:
+                assert figures == pytest.approx(expected, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", METRICS)
@@ -122,10 +155,29 @@ def test_arrays_that_do_not_fit_are_named(kind):
 
 
 @pytest.mark.parametrize(
+    ("metric", "known", "unknown"),
+    [(OnceAP, "Car", "Tram"), (NuScenesNDS, "car", "tram"), (WaymoAP, "Vehicle", "Truck")],
+)
+def test_classes_that_a_metric_has_no_rules_for(metric, known, unknown):
+    with pytest.raises(ConfigError, match=f"{metric.__name__}: no class '{unknown}', expected some of .*{known}"):
+        metric([known, unknown])
+
+
+def test_the_figures_of_kitti_are_known_before_they_are_computed():
+    nothing, no_names = np.zeros((0, 7)), np.zeros(0, "U1")
+    boxes, names = scene("kitti", 0, 9)
+    for found in ((nothing, no_names, np.zeros(0)), (boxes, names, np.ones(9))):
+        metric = KittiAP(["Car", "Van"])
+        metric.update([camera_annotations(*found)], [camera_annotations(boxes, names)])
+        assert sorted(metric.compute()) == sorted(metric.figure_names())
+
+
+@pytest.mark.parametrize(
     ("count", "r11", "r40"),
     [
         (1, 100 / 11, 0),
         (2, 100 / 11, 2.5),
+        (4, 100 / 11, 7.5),
         (5, 200 / 11, 10),
         (10, 300 / 11, 22.5),
         (20, 500 / 11, 47.5),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from visionseq.data.lidar.frame import LidarFrame
+from visionseq.errors import DataError
 from visionseq.lion.detections import Detections
 
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -20,9 +21,16 @@ class FrameMetric(ABC):
         """Called once, before the first frame."""
         self.class_names = tuple(class_names)
 
-    @abstractmethod
     def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
-        """Add frames."""
+        """Add frames; `DataError` names one without labels."""
+        for frame in frames:
+            if frame.boxes is None:
+                raise DataError(f"frame {frame.frame_id}: no labels; validate and test need them, predict needs none")
+        self.add(detections, frames)
+
+    @abstractmethod
+    def add(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
+        """Add frames, all of which have labels."""
 
     @abstractmethod
     def compute(self) -> dict[str, float]:

@@ -30,18 +30,19 @@ class NuScenesMetric(FrameMetric):
         super().begin(class_names)
         self.metric = NuScenesNDS(self.class_names)
 
-    def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
+    def add(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
         predictions, targets = [], []
         for found, frame in zip(detections, frames, strict=True):
             pose, ego = np.array(frame.origin["lidar_to_global"]), frame.origin["ego_translation"]
+            racks = frame.annotations.get("bicycle_racks")
             boxes, names, scores = self.arrays(found)
             best = np.argsort(-scores, kind="stable")[:MOST_BOXES]
             given = global_boxes(boxes[best], names[best], pose)
             given["attribute"] = attributes_of(names[best], np.linalg.norm(boxes[best, 7:9], axis=1))
-            predictions.append(in_class_range({**given, "score": scores[best]}, ego))
+            predictions.append(in_class_range({**given, "score": scores[best]}, ego, racks))
             wanted = global_boxes(frame.boxes, frame.names, pose)
             wanted["attribute"] = frame.annotations["attribute"]
-            targets.append(in_class_range(wanted, ego))
+            targets.append(in_class_range(wanted, ego, racks))
         self.metric.update(predictions, targets)
 
     def compute(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ class _Wrapped(FrameMetric):
     metric: Any
     means: tuple[str, ...]
 
-    def update(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
+    def add(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
         targets = [self.target(frame) for frame in frames]
         predictions = [self.prediction(*self.arrays(found)) for found in detections]
         self.metric.update(predictions, targets)

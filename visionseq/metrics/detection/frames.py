@@ -1,14 +1,15 @@
 """Frames as a metric's state: rows of numbers of all frames and how many belong to each, so that processes can join."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torchmetrics import Metric
 
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 
 Frame = Mapping[str, Any]
 Columns = Mapping[str, int]  # name of an array in a frame's dict -> its values per object
@@ -18,16 +19,22 @@ class FrameMetric(Metric):
     """Base of the detection metrics; a subclass says which columns objects have and computes from whole frames.
 
     A `name` column holds class names (str), and so does any column in `texts`; all others are numbers. Names are
-    compared as `name_key` gives them.
+    compared as `name_key` gives them. `rules` are the classes that can be evaluated; empty: all.
     """
 
     full_state_update = False
     gt_columns: ClassVar[Columns]
     dt_columns: ClassVar[Columns]
     texts: ClassVar[Mapping[str, Sequence[str]]] = {}
+    rules: ClassVar[Collection[str]] = ()
 
     def __init__(self, class_names: Sequence[str], **options: Any):
         super().__init__(**options)
+        unknown = [name for name in class_names if self.rules and name not in self.rules]
+        if unknown:
+            raise ConfigError(
+                f"{type(self).__name__}: no class {unknown[0]!r}, expected some of {', '.join(self.rules)}"
+            )
         self.known_names = tuple(class_names)
         for side in ("gt", "dt"):
             self.add_state(f"{side}_rows", default=[], dist_reduce_fx="cat")
@@ -85,11 +92,10 @@ class FrameMetric(Metric):
         return np.array([number.get(self.name_key(str(name)), -1) for name in names.tolist()], np.int64)
 
     def _side(self, side: str, columns: Columns) -> Iterator[dict[str, np.ndarray]]:
-        stored, counts = getattr(self, f"{side}_rows"), getattr(self, f"{side}_counts")
-        rows = torch.cat(stored).cpu().numpy() if isinstance(stored, list) and stored else _array(stored, columns)
-        sizes = torch.cat(counts).tolist() if isinstance(counts, list) and counts else _list(counts)
+        nothing = np.zeros((0, sum(columns.values())))
+        rows = np.concatenate([nothing, *(part.cpu().numpy() for part in getattr(self, f"{side}_rows"))])
         start = 0
-        for size in sizes:
+        for size in (size for counts in getattr(self, f"{side}_counts") for size in counts.tolist()):
             own, place, found = rows[start : start + size], 0, {}
             for name, width in columns.items():
                 values = own[:, place : place + width]
@@ -98,15 +104,20 @@ class FrameMetric(Metric):
             start += size
             yield found
 
+    def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
+        """Gather the frames as objects, by whatever means the group has.
+
+        As tensors they could not leave the CPU through a group of GPUs, and a process without frames would not know
+        the shape of what it lacks.
+        """
+        group = process_group or self.process_group
+        own = {name: [part.cpu() for part in getattr(self, name)] for name in self._reductions}
+        of_all = [own] * dist.get_world_size(group)
+        dist.all_gather_object(of_all, own, group=group)
+        for name in own:
+            setattr(self, name, [part for parts in of_all for part in parts[name]])
+
 
 def figures_of(values: Mapping[str, float]) -> dict[str, Tensor]:
     """As a metric returns them."""
     return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in values.items()}
-
-
-def _array(stored: Any, columns: Columns) -> np.ndarray:
-    return stored.cpu().numpy() if isinstance(stored, Tensor) else np.zeros((0, sum(columns.values())))
-
-
-def _list(counts: Any) -> list[int]:
-    return counts.tolist() if isinstance(counts, Tensor) else []

@@ -44,12 +44,13 @@ class NuScenesNDS(FrameMetric):
     and, of predictions, `score` [M]. Boxes must have passed `in_class_range`, and objects without a point be left out.
 
     Args:
-        class_names: classes to evaluate.
+        class_names: classes to evaluate, of `CLASS_RANGE`.
     """
 
     gt_columns: ClassVar = {"name": 1, "translation": 3, "size": 3, "rotation": 4, "velocity": 2, "attribute": 1}
     dt_columns: ClassVar = {**gt_columns, "score": 1}
     texts: ClassVar = {"attribute": ATTRIBUTES}
+    rules: ClassVar = tuple(CLASS_RANGE)
 
     def __init__(self, class_names: Sequence[str] = tuple(CLASS_RANGE), **options: Any):
         super().__init__(class_names, **options)

@@ -28,12 +28,14 @@ class OnceAP(FrameMetric):
     predictions.
 
     Args:
+        class_names: classes to evaluate, of `SUPERCLASS`.
         official_rotation: measure the overlap as the official code does, which turns boxes the wrong way round, so that
             the IoU of shifted, turned boxes is off; published figures have it.
     """
 
     gt_columns: ClassVar = {"name": 1, "box": 7}
     dt_columns: ClassVar = {"name": 1, "box": 7, "score": 1}
+    rules: ClassVar = tuple(SUPERCLASS)
 
     def __init__(self, class_names: Sequence[str] = tuple(SUPERCLASS), official_rotation: bool = True, **options: Any):
         super().__init__(class_names, **options)

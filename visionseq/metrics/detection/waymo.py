@@ -34,10 +34,14 @@ class WaymoAP(FrameMetric):
     A frame's dict holds `name` str [M] (a key of `IOU`), `box` [M, 7] in the vehicle frame; of targets `difficulty` [M]
     (0: told from the points) and `num_points` [M]; of predictions `score` [M] (a sigmoid is taken where one is above 1)
     and `no_label_zone` [M], whether it lies where nothing was labelled.
+
+    Args:
+        class_names: classes to evaluate, of `IOU`.
     """
 
     gt_columns: ClassVar = {"name": 1, "box": 7, "difficulty": 1, "num_points": 1}
     dt_columns: ClassVar = {"name": 1, "box": 7, "score": 1, "no_label_zone": 1}
+    rules: ClassVar = tuple(IOU)
 
     def __init__(self, class_names: Sequence[str] = AVERAGED, **options: Any):
         super().__init__(class_names, **options)
@@ -47,7 +51,7 @@ class WaymoAP(FrameMetric):
         found: dict[str, float] = {}
         for number, name in enumerate(self.known_names):
             for place, limits in (("", (0.0, np.inf)), *zip(RANGE_NAMES, RANGES, strict=True)):
-                counts = type_counts(frames, number, IOU.get(name, 0.5), limits)
+                counts = type_counts(frames, number, IOU[name], limits)
                 for level in LEVELS:
                     for kind, value in zip(("AP", "APH"), average_precisions(counts[level - 1]), strict=True):
                         found[f"{name}/L{level}/{kind}" + (f"/{place}" if place else "")] = value
