@@ -115,7 +115,8 @@ def _lines_of(path: Path) -> dict[str, str]:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read as a KITTI calibration: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"{path}: cannot be read as a KITTI calibration: {reason}") from error
     pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
     return {key.strip(): values for key, _, values in pairs}
 

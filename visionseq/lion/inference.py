@@ -77,7 +77,7 @@ def load_detector(name_or_path: str | os.PathLike) -> LionDetector:
     """A detector of the zoo, of a model folder or of a run, in eval mode; `CheckpointError` for another model."""
     model = load(name_or_path)
     if not isinstance(model, LionDetector):
-        raise CheckpointError(f"{name_or_path} is a {type(model).__name__}, expected a detector of the room lion")
+        raise CheckpointError(f"{name_or_path} holds {type(model).__name__}, expected a detector of the room lion")
     return model
 
 
