@@ -1,6 +1,7 @@
 """Detection metrics on what can be counted by hand, and what must not change them."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -109,10 +110,12 @@ def test_frames_in_any_order_and_in_any_number_of_updates(kind):
 
 @pytest.mark.parametrize(("backend", "count"), [("gloo", 3), ("gloo", 1), ("cuda:gloo", 3)])
 def test_two_processes_equal_one(backend, count, tmp_path):
-    command = [sys.executable, str(Path(__file__).with_name("detection_process.py"))]
-    arguments = [str(tmp_path / "meeting"), backend, str(count)]
+    script = Path(__file__).with_name("detection_process.py")
+    arguments, options = [str(tmp_path / "meeting"), backend, str(count)], {"stdout": subprocess.PIPE, "text": True}
+    environment = os.environ | {"PYTHONPATH": str(script.parent)}  # it imports this file
     processes = [
-        subprocess.Popen([*command, str(rank), *arguments], stdout=subprocess.PIPE, text=True) for rank in (0, 1)
+        subprocess.Popen([sys.executable, str(script), str(rank), *arguments], env=environment, **options)
+        for rank in (0, 1)
     ]
     try:
         found = [json.loads(process.communicate(timeout=240)[0] or "{}") for process in processes]
