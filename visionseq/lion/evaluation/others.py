@@ -1,5 +1,6 @@
 """The metrics of Waymo, ONCE and Argoverse 2 in the trainer; boxes stay in the frame of the points."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,13 +30,13 @@ class _Wrapped(FrameMetric):
     def reset(self) -> None:
         self.metric.reset()
 
+    @abstractmethod
     def target(self, frame: LidarFrame) -> dict[str, np.ndarray]:
         """The labels of a frame as the metric takes them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def prediction(self, boxes: np.ndarray, names: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         """The detections of a frame as the metric takes them."""
-        raise NotImplementedError
 
 
 class WaymoMetric(_Wrapped):
