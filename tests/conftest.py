@@ -1,8 +1,12 @@
-"""Settings that all tests share."""
+"""Settings and modules that all tests share."""
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 # Two busy cores make single examples slow by no fault of theirs; CI repeats the same examples in every run.
 settings.register_profile("visionseq", deadline=None, derandomize=bool(os.environ.get("CI")), print_blob=True)

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from visionseq.errors import CheckpointError, ConfigError
-from visionseq.nn.pretrained import AllocationLimit, PretrainedModel
+from visionseq.saving.pretrained import AllocationLimit, PretrainedModel
 from visionseq.zoo.table import model_class
 
 CONVERTERS = {"lion": "visionseq.lion.convert", "rectified_flow": "visionseq.rectified_flow.convert"}

@@ -11,6 +11,7 @@ ROOMS = {"arflow", "bfm", "rectified_flow", "sit", "lion", "plstm", "raptor", "e
 FLOORS = (
     {"errors", "files", "places"},
     {"kernels"},
+    {"optim", "saving"},
     {"nn", "geometry", "metrics"},
     {"flow", "data", "viz", "zoo"},
     ROOMS,

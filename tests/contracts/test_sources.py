@@ -21,7 +21,7 @@ FORBIDDEN_CALLS = {
 }
 FORBIDDEN_METHODS = {
     "extractall": "members are read one by one with their names checked",
-    "load_from_checkpoint": "foreign files are read by visionseq.nn.weights",
+    "load_from_checkpoint": "foreign files are read by visionseq.saving.weights",
 }
 
 

@@ -17,7 +17,7 @@ from visionseq.data.lidar.source import Training
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
 from visionseq.errors import ConfigError
 from visionseq.lion import KittiMetric, LionTask
-from visionseq.nn.adam_onecycle import AdamOneCycle
+from visionseq.optim.adam_onecycle import AdamOneCycle
 from visionseq.training import fit
 
 WORLD = LidarWorld(8, seed=3, sensor=LidarSensor(beams=16, columns=180), min_points=3)

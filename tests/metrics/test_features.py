@@ -9,7 +9,7 @@ from visionseq.cli import main
 from visionseq.data import Digits, ImageData
 from visionseq.errors import ConfigError
 from visionseq.metrics import FeatureCNN, FeatureTask
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.places import shipped_folder
 
 

@@ -7,7 +7,7 @@ from visionseq.data import Digits, ImageData
 from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw
 from visionseq.errors import ConfigError
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow import EDMVelocity, RectifiedFlowTask, ReflowTask, TeacherTask
 from visionseq.training import fit
 

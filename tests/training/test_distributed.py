@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_task import TinyTask, tiny_fit
 
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.training.metrics_file import read_metrics
 
 SCRIPT = Path(__file__).with_name("two_processes.py")

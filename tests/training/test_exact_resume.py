@@ -11,7 +11,7 @@ import torch
 from kill_runs import WRITING
 from tiny_task import Interrupt, TinyTask, tiny_fit
 
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.training import LossScale
 
 SCRIPT = Path(__file__).with_name("kill_runs.py")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import MemoryImages
 from visionseq.data.seeding import GlobalDraw
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMVelocity
 from visionseq.rectified_flow.residual_mlp import ResidualMLP
 from visionseq.training import batches_done, fit

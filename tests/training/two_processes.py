@@ -7,7 +7,7 @@ from lightning.pytorch.strategies import FSDPStrategy
 from tiny_task import TinyTask, tiny_fit
 from torch.distributed.fsdp import FullyShardedDataParallel
 
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.training import LossScale
 
 

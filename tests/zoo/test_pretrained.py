@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 
 import visionseq
 from visionseq.errors import CheckpointError, ConfigError, VisionseqError, ZooError
-from visionseq.nn.weights import load_state, read_checkpoint, read_header, read_safetensors, write_safetensors
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
+from visionseq.saving.weights import load_state, read_checkpoint, read_header, read_safetensors, write_safetensors
 
 
 @pytest.fixture

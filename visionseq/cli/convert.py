@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from visionseq.nn.pretrained import PretrainedModel
+    from visionseq.saving.pretrained import PretrainedModel
 
 # The weights of EDM, and the students that were trained from them, carry EDM's licence (github.com/NVlabs/edm).
 _LICENCES = {
@@ -94,8 +94,8 @@ def _from_official(
 
 def _to_official(room: str, source: str, out: Path) -> None:
     from visionseq.convert import official_config, to_official
-    from visionseq.nn.model_folder import WEIGHTS, is_model_folder
-    from visionseq.nn.weights import read_header, write_safetensors
+    from visionseq.saving.model_folder import WEIGHTS, is_model_folder
+    from visionseq.saving.weights import read_header, write_safetensors
     from visionseq.zoo.loading import load
 
     model = load(source)
@@ -115,7 +115,7 @@ def _read_state(source: Path) -> "dict[str, Tensor]":
     """The named tensors of an official file, taken out of a trainer's checkpoint where it is one."""
     from torch import Tensor
 
-    from visionseq.nn.weights import read_checkpoint, read_safetensors
+    from visionseq.saving.weights import read_checkpoint, read_safetensors
 
     content = read_safetensors(source) if source.suffix == ".safetensors" else read_checkpoint(source)
     for key in ("model_state_dict", "model_state"):  # rf++'s resume files (the raw weights), OpenPCDet's checkpoints

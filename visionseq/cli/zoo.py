@@ -97,7 +97,7 @@ def download(
         visionseq zoo download rf-fashion-2rf-pp --out models/fashion
         visionseq zoo download hf://someone/flow@v1.0
     """
-    from visionseq.nn.hub import PREFIXES, HubOptions, fetch_model_folder
+    from visionseq.saving.hub import PREFIXES, HubOptions, fetch_model_folder
     from visionseq.zoo.store import fetch_entry, fetch_files
 
     if name.startswith(PREFIXES):

@@ -14,7 +14,7 @@ from visionseq.data.lidar.preparation import PointPreparation
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.lion.model import LionDetector
 from visionseq.lion.official import detector_config
-from visionseq.nn.weights import load_state
+from visionseq.saving.weights import load_state
 
 COUNTER = "global_step"
 OLD_KERNEL = (4, 0, 1, 2, 3)  # [z, y, x, C_in, C_out] as [C_out, z, y, x, C_in]

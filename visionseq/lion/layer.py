@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import operators
 from visionseq.lion.normalisation import RowBatchNorm
 from visionseq.lion.windows import Window, group_places, window_order
-from visionseq.nn import mixers
 from visionseq.nn.sparse import SparseTensor
 
 Operator = Callable[..., nn.Module]  # (d_model, layer_id=, n_layer=) -> module on [groups, length, d_model]
@@ -31,7 +31,7 @@ def operator(name: str, **options: Any) -> Operator:
     """
     if name not in OPERATORS:
         raise ConfigError(f"operator {name!r}, expected one of {', '.join(OPERATORS)}")
-    block = getattr(mixers, OPERATORS[name])
+    block = getattr(operators, OPERATORS[name])
 
     def build(d_model: int, layer_id: int, n_layer: int) -> nn.Module:
         try:

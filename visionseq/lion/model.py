@@ -11,7 +11,7 @@ from visionseq.errors import ConfigError
 from visionseq.lion import backbone, bev, heads, vfe
 from visionseq.lion.detections import Detections
 from visionseq.lion.layer import operator
-from visionseq.nn.pretrained import PretrainedModel
+from visionseq.saving.pretrained import PretrainedModel
 
 VFES = {kind.__name__: kind for kind in (vfe.DynamicVoxelVFE, vfe.DynamicPillarVFE)}
 BACKBONES_3D = {

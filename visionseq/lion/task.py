@@ -17,7 +17,7 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import FrameMetric
 from visionseq.lion.model import LionDetector
 from visionseq.lion.results import drawn_boxes, write_detections
-from visionseq.nn.adam_onecycle import AdamOneCycle
+from visionseq.optim.adam_onecycle import AdamOneCycle
 from visionseq.viz import DrawnBoxes, bev_picture
 
 PICTURE_FRAMES, PICTURE_SIDE = 4, 480

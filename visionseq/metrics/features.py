@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
-from visionseq.nn.pretrained import PretrainedModel
+from visionseq.saving.pretrained import PretrainedModel
 
 LARGEST_MAP = 8  # the last map is pooled down to this side before the fully connected layer
 

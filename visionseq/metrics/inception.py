@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError, ConfigError
-from visionseq.nn.weights import load_state, read_checkpoint, read_safetensors
+from visionseq.saving.weights import load_state, read_checkpoint, read_safetensors
 
 SIDE = 299
 NUM_LOGITS = 1008

@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from visionseq.metrics.features import FeatureCNN
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 
 
 class LabelledImages(Protocol):

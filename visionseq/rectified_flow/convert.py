@@ -11,8 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from visionseq.errors import CheckpointError, ConfigError
-from visionseq.nn.weights import load_state
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
+from visionseq.saving.weights import load_state
 
 UNET_TYPES = {"songunet": "SongUNet", "adm": "DhariwalUNet"}
 STALE = ("num_params",)  # carried by the official files, and wrong there

@@ -17,7 +17,7 @@ from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw, generator_for
 from visionseq.errors import ConfigError
 from visionseq.flow.time import logit_normal_t, sample_t, uniform_t
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.losses import edm_loss, sample_sigma, velocity_loss
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.perceptual import PerceptualDistance, perceptual_from

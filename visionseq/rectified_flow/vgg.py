@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError
-from visionseq.nn.weights import load_state, read_checkpoint, read_safetensors
+from visionseq.saving.weights import load_state, read_checkpoint, read_safetensors
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LAYERS = (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512)  # widths; 0 = pooling

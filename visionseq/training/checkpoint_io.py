@@ -14,7 +14,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from visionseq.errors import CheckpointError
 from visionseq.files import atomic_path, sync_file
-from visionseq.nn.weights import read_checkpoint
+from visionseq.saving.weights import read_checkpoint
 
 CHECKPOINTS, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
 _HINT = "resume from a run's checkpoints/last.ckpt, or start a new run from these weights with --model.init_args.init"

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from visionseq import zoo
 from visionseq.errors import CheckpointError, ConfigError, VisionseqError
-from visionseq.nn.weights import load_state
+from visionseq.saving.weights import load_state
 from visionseq.training.activation_checkpointing import checkpoint_activations
 from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
 from visionseq.training.predictions import Predictions

@@ -8,7 +8,7 @@ import lightning
 import torch
 from lightning import LightningModule, Trainer
 
-from visionseq.nn.pretrained import PretrainedModel
+from visionseq.saving.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
 from visionseq.training.metrics_file import METRICS, read_metrics
 from visionseq.training.run_folder import MODEL, commit

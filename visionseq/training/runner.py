@@ -18,7 +18,7 @@ from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
-from visionseq.nn.pretrained import PretrainedModel
+from visionseq.saving.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
 from visionseq.training.checkpoint_io import (
     AtomicCheckpointIO,

@@ -8,10 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from visionseq.errors import CheckpointError
-from visionseq.nn.hub import PREFIXES, HubOptions, fetch_model_folder
-from visionseq.nn.model_folder import is_model_folder, parse_description, read_description
-from visionseq.nn.pretrained import PretrainedModel, build
-from visionseq.nn.weights import load_state, read_checkpoint
+from visionseq.saving.hub import PREFIXES, HubOptions, fetch_model_folder
+from visionseq.saving.model_folder import is_model_folder, parse_description, read_description
+from visionseq.saving.pretrained import PretrainedModel, build
+from visionseq.saving.weights import load_state, read_checkpoint
 from visionseq.zoo.table import model_class
 
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"

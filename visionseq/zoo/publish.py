@@ -12,12 +12,12 @@ import yaml
 
 from visionseq.errors import ZooError
 from visionseq.files import atomic_path, atomic_write, sha256_of
-from visionseq.nn.hub import parse_hub_name, push_folder
-from visionseq.nn.model_folder import is_model_folder
+from visionseq.saving.hub import parse_hub_name, push_folder
+from visionseq.saving.model_folder import is_model_folder
 from visionseq.zoo.index import FILE_NAMES, FORMAT, Entry, read_index
 
 if TYPE_CHECKING:
-    from visionseq.nn.pretrained import PretrainedModel
+    from visionseq.saving.pretrained import PretrainedModel
 
 SHIPPED_BYTES = 8_000_000  # weights in the repository stay below this size
 _HEADER = (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from visionseq.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from visionseq.nn.pretrained import PretrainedModel
+    from visionseq.saving.pretrained import PretrainedModel
 
 MODELS = {
     ("rectified_flow", "EDMDenoiser"): "visionseq.rectified_flow.model",

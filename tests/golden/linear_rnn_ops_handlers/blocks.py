@@ -5,15 +5,8 @@ from golden_vector import GoldenVector
 from torch import Tensor, nn
 
 from linear_rnn_ops_handlers.compare import check_gradients, close, dtypes_of, leaves_of
-from visionseq.nn.mixers import (
-    Block,
-    MambaBlock,
-    MultiScaleRetention,
-    RetNetBlock,
-    RWKV6Block,
-    TTTBlock,
-    XLSTMBlock,
-)
+from visionseq.lion.operators import Block, MambaBlock, RetNetBlock, RWKV6Block, TTTBlock, XLSTMBlock
+from visionseq.nn.mixers import MultiScaleRetention
 from visionseq.nn.mixers.multi_scale_retention import angle_per_token
 from visionseq.nn.mixers.retnet import retention_log_decay
 

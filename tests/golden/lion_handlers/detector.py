@@ -13,8 +13,8 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.model import LionDetector
 from visionseq.lion.official import detector_config
 from visionseq.lion.presets import preset
-from visionseq.nn.adam_onecycle import AdamOneCycle
 from visionseq.nn.mixers import Mamba
+from visionseq.optim.adam_onecycle import AdamOneCycle
 
 
 def detector(vector: ReadVector) -> None:

@@ -8,7 +8,7 @@ from lightning import Callback, LightningModule, Trainer
 
 from rectified_flow_handlers.losses import tiny_distance
 from rectified_flow_handlers.models import velocity_of
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.losses import velocity_loss
 from visionseq.training import EMA, DynamicLossScale, LossScale
 

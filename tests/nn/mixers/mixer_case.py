@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from random_modules import DIM, with_random_weights
 
 from visionseq.nn.mixers import (
     GRU,
@@ -13,25 +13,17 @@ from visionseq.nn.mixers import (
     RWKV6,
     RWKV7,
     SLSTM,
-    Block,
     DeltaNet,
     GatedDeltaNet,
     GatedLinearAttention,
     Mamba,
-    MambaBlock,
     MinGRU,
     Mixer,
     MultiScaleRetention,
     RetNet,
-    RetNetBlock,
-    RWKV6Block,
     SoftmaxAttention,
-    TTTBlock,
     TTTLinear,
-    XLSTMBlock,
 )
-
-DIM = 8
 
 
 @dataclass(frozen=True)
@@ -82,27 +74,3 @@ CASES = [
     MixerCase("attention", lambda: SoftmaxAttention(DIM, 2)),
     MixerCase("attention-bidirectional", lambda: SoftmaxAttention(DIM, 2, causal=False), streams=False),
 ]
-
-BLOCKS: dict[str, Callable[..., Block]] = {
-    "mamba": lambda **options: MambaBlock(DIM, d_state=4, **options),
-    "mamba-prenorm": lambda **options: MambaBlock(DIM, d_state=4, post_norm=False, **options),
-    "rwkv6": lambda **options: RWKV6Block(DIM, n_head=2, init_values=0.5, **options),
-    "rwkv6-noscale": lambda **options: RWKV6Block(DIM, layer_id=1, n_layer=2, n_head=2, init_values=None, **options),
-    "retnet": lambda **options: RetNetBlock(DIM, n_head=2, **options),
-    "xlstm": lambda **options: XLSTMBlock(DIM, **options),
-    "ttt": lambda **options: TTTBlock(DIM, n_head=2, mini_batch_size=4, **options),
-    "ttt-mean": lambda **options: TTTBlock(DIM, n_head=2, mini_batch_size=4, bidirectional="mean", **options),
-}
-
-
-def with_random_weights(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Add noise to every parameter, so that none is zero or neutral."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
-    return module
-
-
-def tokens(*shape: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, DIM, generator=torch.Generator().manual_seed(seed), dtype=dtype)

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from mixer_case import CASES, DIM, MixerCase, tokens
+from mixer_case import CASES, MixerCase
+from random_modules import DIM, tokens
 from torch.testing import assert_close
 from torch.utils._pytree import tree_leaves, tree_map
 

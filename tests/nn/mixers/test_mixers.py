@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from mixer_case import DIM, tokens, with_random_weights
+from random_modules import DIM, tokens, with_random_weights
 from torch import nn
 from torch.testing import assert_close
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from visionseq.data.digits import Digits
 from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
-from visionseq.nn.mixers import MambaBlock, RetNetBlock, RWKV6Block, TTTBlock, XLSTMBlock
+from visionseq.lion.operators import MambaBlock, RetNetBlock, RWKV6Block, TTTBlock, XLSTMBlock
 
 READ_OUTS = {"mean": 0, "first": 1, "far": 65}  # empty tokens in front of the image
 WIDTH, PIXELS, CLASSES = 32, 64, 10

@@ -23,7 +23,7 @@ from visionseq.data.seeding import generator_for
 from visionseq.errors import ConfigError
 from visionseq.files import write_json
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
 from visionseq.rectified_flow.pairs import ReflowPairs
 from visionseq.rectified_flow.sampling import sample

@@ -1,4 +1,4 @@
-"""Token mixers on the scan kernels, behind one protocol, and the operator blocks of LION built from them.
+"""Token mixers on the scan kernels, behind one protocol.
 
     y_BTD, state = mixer(x_BTD, state=None, cu_seqlens=None, reverse=False)
     y_BD, state = mixer.step(x_BD, state=None)
@@ -27,12 +27,6 @@ _HOMES = {
     "GRU": "recurrent",
     "MinGRU": "recurrent",
     "SoftmaxAttention": "attention",
-    "Block": "block",
-    "MambaBlock": "mamba_block",
-    "RWKV6Block": "rwkv6_block",
-    "RetNetBlock": "retnet_block",
-    "XLSTMBlock": "xlstm_block",
-    "TTTBlock": "ttt_block",
 }
 __all__ = sorted(_HOMES)
 

@@ -10,7 +10,7 @@ Shapes: B sequences, T tokens, D channels.
 import torch
 from torch import Tensor, nn
 
-from visionseq.nn.mixers.block import Block
+from visionseq.lion.operators.block import Block
 from visionseq.nn.mixers.causal_conv import previous_token
 from visionseq.nn.mixers.rwkv6 import RWKV6, depth_fractions
 

@@ -6,7 +6,7 @@ x = x + retention(LN(x)),   x = x + W_2 gelu(W_1 LN(x))
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionseq.nn.mixers.block import Block
+from visionseq.lion.operators.block import Block
 from visionseq.nn.mixers.retnet import RetNet
 
 NORM_EPS = 1e-6

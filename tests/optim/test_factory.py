@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionseq.errors import ConfigError
-from visionseq.nn.optim import OptimizerConfig
+from visionseq.optim.factory import OptimizerConfig
 
 
 def rates(config: OptimizerConfig, updates: int, total: int = 100) -> list[float]:

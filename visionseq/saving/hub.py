@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visionseq.errors import ZooError
-from visionseq.nn.model_folder import CARD, CONFIG, WEIGHTS
 from visionseq.places import is_offline
+from visionseq.saving.model_folder import CARD, CONFIG, WEIGHTS
 
 PREFIXES = ("hf://", "hf-hub:")
 _REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")

@@ -6,7 +6,7 @@ x = x + ttt(RMSNorm(x)),   x = x + W_d (silu(W_g n) * W_u n) with n = RMSNorm(x)
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from visionseq.nn.mixers.block import Block
+from visionseq.lion.operators.block import Block
 from visionseq.nn.mixers.norms import RMSNorm
 from visionseq.nn.mixers.ttt import TTTLinear
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from visionseq.errors import ConfigError
-from visionseq.nn.optim import by_decay
+from visionseq.optim.factory import by_decay
 
 
 @dataclass

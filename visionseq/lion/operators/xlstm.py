@@ -11,7 +11,7 @@ Shapes: B groups (or one row of N packed groups), T tokens, D channels.
 import torch
 from torch import Tensor, nn
 
-from visionseq.nn.mixers.block import Block, for_each_token
+from visionseq.lion.operators.block import Block, for_each_token
 from visionseq.nn.mixers.mlstm import MLSTM
 from visionseq.nn.mixers.norms import ResidualLayerNorm
 

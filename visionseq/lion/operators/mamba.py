@@ -5,7 +5,7 @@ x + LN(mamba(x)),   or x + mamba(LN(x)) without `post_norm`
 
 from torch import Tensor, nn
 
-from visionseq.nn.mixers.block import Block
+from visionseq.lion.operators.block import Block
 from visionseq.nn.mixers.mamba import Mamba
 
 

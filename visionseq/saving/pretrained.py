@@ -19,8 +19,8 @@ from typing_extensions import Self
 
 from visionseq.errors import CheckpointError, ConfigError, ZooError
 from visionseq.files import atomic_write
-from visionseq.nn import hub
-from visionseq.nn.model_folder import (
+from visionseq.saving import hub
+from visionseq.saving.model_folder import (
     CARD,
     WEIGHTS,
     ModelDescription,
@@ -28,7 +28,7 @@ from visionseq.nn.model_folder import (
     read_description,
     write_description,
 )
-from visionseq.nn.weights import load_state, read_header, read_safetensors, write_safetensors
+from visionseq.saving.weights import load_state, read_header, read_safetensors, write_safetensors
 
 
 class PretrainedModel(nn.Module):

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
-from mixer_case import BLOCKS, DIM, tokens, with_random_weights
+from operator_cases import BLOCKS
+from random_modules import DIM, tokens, with_random_weights
 from torch.testing import assert_close
 
 from visionseq.errors import ConfigError, KernelArgumentError
-from visionseq.nn.mixers import Mamba, MambaBlock, RetNetBlock, RWKV6Block, XLSTMBlock
+from visionseq.lion.operators import MambaBlock, RetNetBlock, RWKV6Block, XLSTMBlock
+from visionseq.nn.mixers import Mamba
 
 LENGTHS = [5, 0, 1, 9]
 OFFSETS = torch.tensor([0, 5, 5, 6, 15])

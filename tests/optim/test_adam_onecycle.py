@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from visionseq.errors import ConfigError
-from visionseq.nn.adam_onecycle import AdamOneCycle
+from visionseq.optim.adam_onecycle import AdamOneCycle
 
 
 def test_rate_and_momentum_go_opposite_ways():
