@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionseq.nn.embeddings import SinusoidalEmbedding
 from visionseq.rectified_flow.network import Network, check_unet
 from visionseq.rectified_flow.unet_block import UNetBlock
-from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear, PositionalEmbedding
+from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear
 
 INIT = {"init_mode": "kaiming_uniform", "init_weight": math.sqrt(1 / 3), "init_bias": math.sqrt(1 / 3)}
 INIT_ZERO = {"init_mode": "kaiming_uniform", "init_weight": 0, "init_bias": 0}
@@ -54,7 +55,7 @@ class DhariwalUNet(Network):
         super().__init__(locals())
         check_unet(img_resolution, channel_mult)
         emb_channels = model_channels * channel_mult_emb
-        self.map_noise = PositionalEmbedding(model_channels)
+        self.map_noise = SinusoidalEmbedding(model_channels)
         self.map_augment = Linear(augment_dim, model_channels, bias=False, **INIT_ZERO) if augment_dim else None
         self.map_layer0 = Linear(model_channels, emb_channels, **INIT)
         self.map_layer1 = Linear(emb_channels, emb_channels, **INIT)

@@ -18,13 +18,16 @@ from torch import Tensor
 from visionseq.errors import ConfigError
 from visionseq.rectified_flow.dhariwal_unet import DhariwalUNet
 from visionseq.rectified_flow.network import Network
+from visionseq.rectified_flow.patch_transformer import PatchTransformer
 from visionseq.rectified_flow.residual_mlp import ResidualMLP
 from visionseq.rectified_flow.sampling import sample
 from visionseq.rectified_flow.song_unet import SongUNet
 from visionseq.rectified_flow.teacher import edm_sample
 from visionseq.saving.pretrained import PretrainedModel
 
-NETWORKS: dict[str, type[Network]] = {"SongUNet": SongUNet, "DhariwalUNet": DhariwalUNet, "ResidualMLP": ResidualMLP}
+NETWORKS: dict[str, type[Network]] = {
+    network.__name__: network for network in (SongUNet, DhariwalUNet, ResidualMLP, PatchTransformer)
+}
 
 
 def build_network(config: dict[str, Any]) -> Network:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionseq.nn.embeddings import FourierEmbedding
 from visionseq.rectified_flow.network import Network
-from visionseq.rectified_flow.unet_layers import FourierEmbedding
 
 
 class ResidualMLP(Network):

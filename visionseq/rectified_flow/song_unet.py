@@ -13,15 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visionseq.nn.embeddings import FourierEmbedding, SinusoidalEmbedding
 from visionseq.rectified_flow.network import Network, check_choice, check_unet
 from visionseq.rectified_flow.unet_block import UNetBlock
-from visionseq.rectified_flow.unet_layers import (
-    Conv2d,
-    FourierEmbedding,
-    GroupNorm,
-    Linear,
-    PositionalEmbedding,
-)
+from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear
 
 INIT = {"init_mode": "xavier_uniform"}
 INIT_ZERO = {"init_mode": "xavier_uniform", "init_weight": 1e-5}
@@ -75,7 +70,7 @@ class SongUNet(Network):
         emb_channels, noise_channels = model_channels * channel_mult_emb, model_channels * channel_mult_noise
         fourier = embedding_type == "fourier"
         self.map_noise = (
-            FourierEmbedding(noise_channels) if fourier else PositionalEmbedding(noise_channels, endpoint=True)
+            FourierEmbedding(noise_channels) if fourier else SinusoidalEmbedding(noise_channels, endpoint=True)
         )
         self.map_label = Linear(label_dim, noise_channels, **INIT) if label_dim else None
         self.map_augment = Linear(augment_dim, noise_channels, bias=False, **INIT) if augment_dim else None

@@ -88,7 +88,7 @@ class TeacherTask(_FlowTask):
     """Denoising training of an EDM teacher: ln sigma ~ N(-1.2, 1.2^2), weight (sigma^2 + 0.25) / (0.5 sigma)^2.
 
     Args:
-        network: `type` (SongUNet, DhariwalUNet or ResidualMLP) and the network's arguments by name.
+        network: `type` (SongUNet, DhariwalUNet, ResidualMLP or PatchTransformer) and the network's arguments by name.
         optimizer: Adam and its warm-up.
         use_fp16: run the network in float16 on CUDA; weights, preconditioning and loss stay float32.
         seed: keys every random number of the training.
@@ -115,7 +115,7 @@ class RectifiedFlowTask(_FlowTask):
     """A 1-rectified flow from scratch: independent pairs of data and noise, squared error of the velocity.
 
     Args:
-        network: `type` (SongUNet, DhariwalUNet or ResidualMLP) and the network's arguments by name.
+        network: `type` (SongUNet, DhariwalUNet, ResidualMLP or PatchTransformer) and the network's arguments by name.
         optimizer: Adam and its warm-up.
         time: distribution of t; the middle of [0, 1] matters most for a first flow.
         use_fp16: run the network in float16 on CUDA.

@@ -172,30 +172,6 @@ class GroupNorm(nn.Module):
         return F.group_norm(x, self.num_groups, w, b, self.eps)
 
 
-class PositionalEmbedding(nn.Module):
-    """[B] -> [B, C]: cosines, then sines, of x times frequencies that fall geometrically from 1 to 1/10000."""
-
-    def __init__(self, num_channels: int, endpoint: bool = False):
-        super().__init__()
-        self.num_channels, self.endpoint = num_channels, endpoint
-
-    def forward(self, x: Tensor) -> Tensor:
-        half = self.num_channels // 2
-        exponents = torch.arange(half, dtype=torch.float32, device=x.device) / (half - self.endpoint)
-        return _cos_sin(x, (1 / 10000) ** exponents)
-
-
-class FourierEmbedding(nn.Module):
-    """[B] -> [B, C]: cosines, then sines, of 2 pi x times fixed random frequencies."""
-
-    def __init__(self, num_channels: int, scale: float = 16.0):
-        super().__init__()
-        self.register_buffer("freqs", torch.randn(num_channels // 2) * scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return _cos_sin(x, 2 * math.pi * self.freqs)
-
-
 def initial(shape: tuple[int, ...], mode: InitMode, fan_in: int, fan_out: int) -> Tensor:
     """Random initial values of the given shape: uniform or normal, scaled by the fans."""
     if mode == "xavier_uniform":
@@ -205,8 +181,3 @@ def initial(shape: tuple[int, ...], mode: InitMode, fan_in: int, fan_out: int) -
     if mode == "kaiming_normal":
         return math.sqrt(1 / fan_in) * torch.randn(shape)
     raise ConfigError(f"init_mode {mode!r}, expected xavier_uniform, kaiming_uniform or kaiming_normal")
-
-
-def _cos_sin(x_B: Tensor, freqs: Tensor) -> Tensor:
-    angle = torch.outer(x_B, freqs.to(x_B.dtype))
-    return torch.cat([angle.cos(), angle.sin()], dim=1)

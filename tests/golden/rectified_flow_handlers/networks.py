@@ -6,9 +6,10 @@ import torch
 from golden_vector import GoldenVector, close
 from torch import nn
 
+from visionseq.nn.embeddings import FourierEmbedding, SinusoidalEmbedding
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.unet_block import UNetBlock, attention
-from visionseq.rectified_flow.unet_layers import Conv2d, FourierEmbedding, GroupNorm, PositionalEmbedding
+from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm
 
 IGNORED = ("num_params", "unet_type", "use_fp16", "wrapper")
 
@@ -53,7 +54,7 @@ def _check_embeddings(vector: GoldenVector, tolerance: float) -> None:
     for name, expected in vector.tensors("out/").items():
         if name.startswith("pos"):
             close(
-                PositionalEmbedding(expected.shape[1], endpoint="endpoint" in name)(vector["in/noise_labels"]),
+                SinusoidalEmbedding(expected.shape[1], endpoint="endpoint" in name)(vector["in/noise_labels"]),
                 expected,
                 tolerance,
             )

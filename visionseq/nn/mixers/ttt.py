@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
 from visionseq.kernels.ttt_linear import ttt_linear
+from visionseq.nn.embeddings import rotate_pairs
 from visionseq.nn.mixers.mini_batches import ArrangedTokens, TTTState, arrange
 from visionseq.nn.mixers.mixer import Mixer
 from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.packing import flip_tokens, token_positions
-from visionseq.nn.mixers.rotary import rotate_pairs
 
 INNER_NORM_EPS = 1e-6
 
