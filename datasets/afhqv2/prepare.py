@@ -1,8 +1,10 @@
 """AFHQ v2 as class folders of 64x64 PNG images: python datasets/afhqv2/prepare.py afhq_v2.zip"""
 
+import sys
 from pathlib import Path
 
-from visionseq.data.prepare import images_of, items_of, run_script, write_folder
+from visionseq.cli import run_script
+from visionseq.data.prepare import images_of, items_of, write_folder
 
 
 def prepare(source: Path, out: Path = Path("datasets/afhqv2"), size: int = 64, skip_corrupt: bool = False) -> str:
@@ -24,4 +26,4 @@ def prepare(source: Path, out: Path = Path("datasets/afhqv2"), size: int = 64, s
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,11 +1,12 @@
 """Argoverse 2 as downloaded to what `Argoverse2` reads: python datasets/argoverse2/prepare.py --downloads FOLDER"""
 
+import sys
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import Argoverse2
 from visionseq.data.lidar.prepare import archives_in, unpack, write_database
-from visionseq.data.prepare import run_script
 from visionseq.geometry import NEAREST
 
 FILES = (
@@ -37,4 +38,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,13 +1,15 @@
 """CIFAR-10 as class folders of PNG images: python datasets/cifar10/prepare.py cifar-10-binary.tar.gz"""
 
+import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from visionseq.cli import run_script
 from visionseq.data.decode import encode_png
-from visionseq.data.prepare import Item, items_of, run_script, write_folder
+from visionseq.data.prepare import Item, items_of, write_folder
 from visionseq.errors import DataError
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
@@ -47,4 +49,4 @@ def _images(batches: list[Item]) -> Iterator[tuple[str, Item]]:
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

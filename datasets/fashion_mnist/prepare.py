@@ -1,9 +1,10 @@
 """Check the idx files of Fashion-MNIST and put them in one place: python datasets/fashion_mnist/prepare.py SOURCE"""
 
+import sys
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.data.fashion_mnist import FashionMNIST
-from visionseq.data.prepare import run_script
 from visionseq.files import atomic_write
 
 
@@ -22,4 +23,4 @@ def prepare(source: Path, out: Path = Path("datasets/fashion_mnist/idx")) -> str
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,8 +1,10 @@
 """FFHQ as WebDataset shards of 64x64 images: python datasets/ffhq/prepare.py images1024x1024/"""
 
+import sys
 from pathlib import Path
 
-from visionseq.data.prepare import images_of, items_of, run_script, write_shards
+from visionseq.cli import run_script
+from visionseq.data.prepare import images_of, items_of, write_shards
 
 
 def prepare(
@@ -22,4 +24,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,8 +1,10 @@
 """ImageNet as WebDataset shards of 64x64 images: python datasets/imagenet64/prepare.py ILSVRC2012_img_train.tar"""
 
+import sys
 from pathlib import Path
 
-from visionseq.data.prepare import images_of, items_of, run_script, write_shards
+from visionseq.cli import run_script
+from visionseq.data.prepare import images_of, items_of, write_shards
 
 
 def prepare(
@@ -23,4 +25,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,14 +1,15 @@
 """KITTI as it was downloaded to what `Kitti` reads: python datasets/kitti/prepare.py --downloads FOLDER"""
 
 import base64
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import Kitti
 from visionseq.data.lidar.prepare import archives_in, unpack, write_database
-from visionseq.data.prepare import run_script
 from visionseq.files import atomic_write
 
 FILES = r"(?:^|/)((?:training|testing)/(?:velodyne|calib|label_2|image_2|planes)/\d{6}\.(?:bin|txt|png))$"
@@ -70,4 +71,4 @@ def _write_lists(folder: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

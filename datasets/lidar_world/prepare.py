@@ -1,13 +1,14 @@
 """Simulated streets as a folder in KITTI's layout: python datasets/lidar_world/prepare.py --root FOLDER"""
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import Kitti, write_kitti
 from visionseq.data.lidar.prepare import write_database
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
-from visionseq.data.prepare import run_script
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write
 
@@ -53,4 +54,4 @@ def _write_list(root: Path, name: str, frame_ids: Iterable[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

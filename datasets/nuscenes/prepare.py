@@ -1,14 +1,15 @@
 """nuScenes as it was downloaded to what `NuScenes` reads: python datasets/nuscenes/prepare.py --val FILE"""
 
 import re
+import sys
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import NuScenes
 from visionseq.data.lidar.nuscenes_index import open_index
 from visionseq.data.lidar.prepare import archives_in, unpack, write_database
 from visionseq.data.lidar.text import read_text
-from visionseq.data.prepare import run_script
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
 from visionseq.geometry import NEAREST
@@ -64,4 +65,4 @@ def _write_lists(root: Path, names: list[str], path: Path) -> str:
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,11 +1,12 @@
 """ONCE as it was downloaded to what `Once` reads: python datasets/once/prepare.py --downloads FOLDER"""
 
+import sys
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import Once
 from visionseq.data.lidar.prepare import archives_in, unpack, write_database
-from visionseq.data.prepare import run_script
 
 FILES = r"(?:^|/)(data/\d{6}/(?:\d{6}\.json|lidar_roof/\d+\.bin))$"
 
@@ -33,4 +34,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -1,13 +1,14 @@
 """Waymo's recordings to what `Waymo` reads: python datasets/waymo/prepare.py --recordings FOLDER"""
 
+import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
+from visionseq.cli import run_script
 from visionseq.cli.progress import counted
 from visionseq.data.lidar import Waymo
 from visionseq.data.lidar.prepare import write_database
 from visionseq.data.lidar.waymo_writer import write_segment
-from visionseq.data.prepare import run_script
 from visionseq.errors import DataError
 from visionseq.geometry import NEAREST
 
@@ -50,4 +51,4 @@ def prepare(
 
 
 if __name__ == "__main__":
-    run_script(prepare)
+    sys.exit(run_script(prepare))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from visionseq.cli.arguments import parse
+from visionseq.cli.binding import bind
 from visionseq.cli.score import score
 from visionseq.data import Digits
 from visionseq.errors import CheckpointError, ConfigError, DataError
@@ -30,7 +30,7 @@ def place(tmp_path_factory):
 
 def run(place, capsys, reference: str, *options: str) -> dict:
     arguments = ["--reference", reference, "--features", str(place / "features"), "--subset-size", "60", *options]
-    score(**parse(score, "visionseq score", [str(place / "samples.npz"), *arguments]))
+    score(**bind(score, "visionseq score", [str(place / "samples.npz"), *arguments]))
     return json.loads(capsys.readouterr().out)
 
 

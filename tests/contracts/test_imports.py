@@ -29,7 +29,7 @@ LIGHT_MODULES = (
     "visionseq.zoo.store",
     "visionseq.cli",
     "visionseq.cli.console",
-    "visionseq.cli.arguments",
+    "visionseq.cli.help_page",
     "visionseq.cli.zoo",
 )
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -22,3 +23,10 @@ def run_tool(command: str) -> int:
     sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != folder]
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for worker processes
     return main([command, *sys.argv[1:]])
+
+
+def run_script(function: Callable[..., object]) -> int:
+    """Run a function on the words after a script's name, as datasets/*/prepare.py do; returns the exit code."""
+    from visionseq.cli.console import run_function
+
+    return run_function(function, f"python {sys.argv[0]}", sys.argv[1:])

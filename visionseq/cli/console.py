@@ -1,7 +1,7 @@
 """The dispatcher of `visionseq <command>`: finds the command, runs it, turns errors into messages and exit codes.
 
-Exit codes: 0 done, 1 an error of ours (its message on stderr; `--debug` shows the traceback), 2 a wrong argument (one
-line), 130 interrupted. Only the module of the command that runs is imported.
+Exit codes: 0 done, 1 an error (its message on stderr; `--debug` shows the traceback), 2 a wrong argument (one line),
+130 interrupted. Only the module of the command that runs is imported, and cyclopts only where a command runs.
 """
 
 import importlib
@@ -30,23 +30,33 @@ COMMANDS = {
     "benchmark": "measure speed against named peers",
     "doctor": "show versions, devices, backends, missing extras and caches",
 }
+HELP = ("-h", "--help")
 _TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 
 class WrongArgument(Exception):
-    """Arguments that do not fit a command; the message is one line."""
+    """Words that a command does not take; the message is one line."""
 
 
 def run(argv: list[str]) -> int:
     """Run one command line and return its exit code."""
+    return exit_code(_dispatch, argv)
+
+
+def run_function(function: Callable[..., object], prog: str, argv: list[str]) -> int:
+    """Run one function on a command line, print what it returns, and return the exit code."""
+    return exit_code(lambda words: _call(function, prog, words), argv)
+
+
+def exit_code(action: Callable[[list[str]], int], argv: list[str]) -> int:
+    """Run `action` on the words without `--debug`; errors become one message on stderr and an exit code."""
     debug = "--debug" in argv
-    argv = [argument for argument in argv if argument != "--debug"]
     try:
-        code = _dispatch(argv)
+        code = action([word for word in argv if word != "--debug"])
         sys.stdout.flush()
         return code
     except WrongArgument as error:
-        return _fail(f"visionseq: {error}", 2)
+        return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
@@ -60,7 +70,7 @@ def run(argv: list[str]) -> int:
 
 def _dispatch(argv: list[str]) -> int:
     command, *rest = argv or ["--help"]
-    if command in ("-h", "--help", "help"):
+    if command in (*HELP, "help"):
         return _show(_overview())
     if command == "--version":
         return _show(f"visionseq {__version__}")
@@ -76,7 +86,7 @@ def _dispatch(argv: list[str]) -> int:
 
 def _dispatch_verb(command: str, verbs: Mapping[str, Callable[..., object]], argv: list[str]) -> int:
     verb, *rest = argv or ["--help"]
-    if verb in ("-h", "--help"):
+    if verb in HELP:
         lines = {name: (function.__doc__ or "").partition("\n")[0].rstrip(".") for name, function in verbs.items()}
         return _show(
             f"usage: visionseq {command} <verb> [arguments]\n\n{COMMANDS[command]}\n\n{_table(lines)}\n\n"
@@ -88,29 +98,20 @@ def _dispatch_verb(command: str, verbs: Mapping[str, Callable[..., object]], arg
 
 
 def _call(function: Callable[..., object], prog: str, argv: list[str]) -> int:
-    if not argv and _takes_no_argument(function):  # without the parser, whose import is most of a short command's time
-        function()
-        return 0
-    from visionseq.cli.arguments import parse
+    if set(HELP) & set(argv):
+        from visionseq.cli.help_page import help_page
 
-    arguments = parse(function, prog, argv)
-    if arguments is not None:
-        function(**arguments)
-    return 0
+        return _show(help_page(function, prog))
+    from visionseq.cli.binding import bind
 
-
-def _takes_no_argument(function: Callable[..., object]) -> bool:
-    code = function.__code__
-    required_options = set(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]) - set(
-        function.__kwdefaults__ or ()
-    )
-    return code.co_argcount == len(function.__defaults__ or ()) and not required_options
+    result = function(**bind(function, prog, argv))
+    return 0 if result is None else _show(str(result))
 
 
 def unknown(kind: str, name: str, known: Mapping[str, object]) -> str:
     """One line about a name that is not known, with the nearest known ones."""
     close = get_close_matches(name, known, n=3) or list(known)
-    return f"unknown {kind} {name!r}; did you mean {', '.join(close)}?"
+    return f"visionseq: unknown {kind} {name!r}; did you mean {', '.join(close)}?"
 
 
 def _overview() -> str:

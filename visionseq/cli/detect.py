@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from jsonargparse.typing import PositiveInt
-
 from visionseq.cli.device import DeviceName, choose_device
+from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
 from visionseq.errors import ConfigError, DataError
 

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from jsonargparse.typing import PositiveInt
-
+from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
 from visionseq.errors import DataError
 

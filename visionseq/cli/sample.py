@@ -4,9 +4,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jsonargparse.typing import PositiveInt
-
 from visionseq.cli.device import DeviceName, choose_device
+from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
 from visionseq.files import atomic_write
 

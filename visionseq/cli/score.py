@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse.typing import PositiveInt
-
 from visionseq.cli.device import DeviceName, choose_device
+from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
 from visionseq.errors import ConfigError, DataError
 from visionseq.files import write_json

@@ -1,10 +1,11 @@
 """`visionseq zoo`: list, describe, fetch, check, enter and publish models."""
 
+import json
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from visionseq.errors import ZooError
+from visionseq.errors import ConfigError, ZooError
 from visionseq.zoo.index import INDEX_FILE, index_files, read_index
 
 
@@ -191,7 +192,7 @@ def add(
     name: str,
     description: str | None = None,
     licence: str | None = None,
-    numbers: dict[str, float | int | str] | None = None,
+    numbers: str | None = None,
     card: Path | None = None,
     base_urls: list[str] | None = None,
     index: Path | None = None,
@@ -203,7 +204,7 @@ def add(
         name: Name of the entry.
         description: One sentence; needed for a new entry.
         licence: Licence of the weights; needed for a new entry.
-        numbers: What was measured, as JSON.
+        numbers: What was measured, as JSON: names and figures.
         card: File whose text becomes the README.md.
         base_urls: Addresses of folders that serve the files; without them the files are copied beside the index.
         index: Index file to write instead of the shipped one.
@@ -220,7 +221,7 @@ def add(
         index or index_files()[-1],
         description=description,
         licence=licence,
-        numbers=numbers,
+        numbers=_parsed(numbers),
         card=None if card is None else card.read_text(encoding="utf-8"),
         base_urls=tuple(base_urls or ()),
     )
@@ -240,6 +241,16 @@ COMMANDS = {
 
 def _read(index: Path | None):
     return read_index(*([index] if index else []))
+
+
+def _parsed(numbers: str | None) -> dict[str, float | int | str] | None:
+    try:
+        value = None if numbers is None else json.loads(numbers)
+    except ValueError as error:
+        raise ConfigError(f"numbers: {numbers!r} is not JSON ({error})") from error
+    if value is not None and not isinstance(value, dict):
+        raise ConfigError(f'numbers: {numbers!r}, expected names and figures such as {{"accuracy": 0.9}}')
+    return value
 
 
 def _megabytes(size: int) -> str:

@@ -9,7 +9,6 @@ import io
 import logging
 import os
 import shutil
-import sys
 import tarfile
 import tempfile
 import zlib
@@ -26,7 +25,7 @@ from visionseq.data.random_access import RandomAccess
 from visionseq.data.tar_index import tar_members
 from visionseq.data.webdataset import CLASS_NAMES_FILE
 from visionseq.data.zip_file import ZipArchive
-from visionseq.errors import DataError, VisionseqError
+from visionseq.errors import DataError
 from visionseq.files import atomic_write, write_json
 
 _MAX_UNPACKED = 1 << 36  # of a compressed tar archive: 64 GB
@@ -125,16 +124,6 @@ def write_shards(
     if class_names:
         write_json(out / CLASS_NAMES_FILE, class_names)
     return shards
-
-
-def run_script(prepare: Callable[..., str]) -> None:
-    """Call the function of a prepare.py with the arguments of the command line and show what it returns."""
-    from jsonargparse import auto_cli
-
-    try:
-        sys.stdout.write(f"{auto_cli(prepare, as_positional=True)}\n")
-    except VisionseqError as error:
-        sys.exit(f"{type(error).__name__}: {error}")
 
 
 def _write_shard(file, start: int, block: list[tuple[int | None, Item]], size: int, skip_corrupt: bool) -> None:

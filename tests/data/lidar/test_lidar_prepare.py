@@ -138,7 +138,7 @@ def test_downloads_that_are_none_are_named(tmp_path):
 def test_scripts_run_from_the_command_line(tmp_path, monkeypatch, capsys):
     root = make_kitti(tmp_path / "kitti")
     monkeypatch.setattr(sys, "argv", ["prepare.py", "--root", str(root)])
-    from visionseq.data.prepare import run_script
+    from visionseq.cli import run_script
 
-    run_script(script("kitti"))
+    assert run_script(script("kitti")) == 0
     assert f"{objects()} objects of 2 frames" in capsys.readouterr().out
