@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from visionseq.errors import ConfigError
 from visionseq.lion import Detections
 from visionseq.lion.heads.anchor import decode, encode
-from visionseq.lion.heads.center import decoded
+from visionseq.lion.heads.center_code import decoded
 from visionseq.lion.heads.center_targets import center_targets, code_of
 from visionseq.lion.heads.suppression import Suppression
 

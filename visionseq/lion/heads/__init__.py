@@ -2,7 +2,7 @@
 
     predictions = head(features)                       # during training and evaluation
     losses = head.losses(predictions, gt_boxes_BMX)    # dict of scalars, "loss" is their weighted sum
-    found = head.detections(predictions)               # one `Detections` for each sample
+    boxes = head.detections(predictions)               # one `Detections` for each sample
 
 `gt_boxes` float32 [B, M, 8 or 10]: a box, then the class from 1; rows of zeros are padding.
 """

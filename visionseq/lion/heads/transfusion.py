@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
-from visionseq.lion.heads.center import within
-from visionseq.lion.heads.given import given_boxes
+from visionseq.lion.heads.center_code import within
+from visionseq.lion.heads.ground_truth import boxes_to_learn
+from visionseq.lion.heads.iou_branch import IouRectifier
 from visionseq.lion.heads.layers import HEAT_BIAS, full
 from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
@@ -23,8 +24,9 @@ from visionseq.lion.heads.transfusion_decoder import DecoderLayer
 from visionseq.lion.heads.transfusion_targets import Assignment, Costs, MapFrame, assign, bottom_iou, heat_targets
 
 BRANCHES = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}
+CODE_VALUES = 10  # center, height, dim, rot, vel
 BRANCH_CHANNELS = 64
-NO_HEAT = 1e-12
+NO_HEAT = 1e-12  # keeps the logarithms of the heat finite
 
 
 class TransFusionHead(nn.Module):
@@ -36,17 +38,19 @@ class TransFusionHead(nn.Module):
         point_cloud_range, voxel_size: of the voxels, metres.
         num_proposals, hidden_channel, num_heads, ffn_channel, dropout: of the decoder.
         bn_momentum: of the norms.
-        nms_kernel_size: a peak is the highest within so many cells.
-        small_classes: numbers, from 0, of those of which every cell may become a proposal, and which are suppressed
-            class by class; pedestrian and traffic_cone of nuScenes.
+        nms_kernel_size: a peak is the highest cell of a square with so many cells a side.
+        small_classes: numbers, from 0, of the classes of which every cell may become a proposal, and which are
+            suppressed class by class; pedestrian and traffic_cone of nuScenes.
         feature_map_stride: voxels of a cell.
         gaussian_overlap, min_radius: of the heat map.
-        costs: values of `Costs`.
+        costs: values of `Costs`, for the assignment of boxes to proposals.
         cls_weight, bbox_weight, hm_weight, iou_weight, code_weights: of the losses.
-        score_thresh: scores must be above.
-        post_center_range: centres must lie within.
-        iou_rectifier: weight of the predicted IoU in the score.
-        nms_thresh, nms_pre, nms_post: for the small classes.
+        score_thresh: boxes must score more.
+        post_center_range: centres must lie within, x, y, z minima, then maxima.
+        iou_rectifier: weight of the predicted IoU in the score, one or one for each class.
+        nms_thresh, nms_pre, nms_post: `Suppression` of each of the small classes.
+
+    `ConfigError` for values that do not go together.
     """
 
     def __init__(
@@ -74,23 +78,32 @@ class TransFusionHead(nn.Module):
         code_weights: Sequence[float] = (1.0,) * 8 + (0.2, 0.2),
         score_thresh: float = 0.0,
         post_center_range: Sequence[float] = (-61.2, -61.2, -10.0, 61.2, 61.2, 10.0),
-        iou_rectifier: float = 0.5,
+        iou_rectifier: float | Sequence[float] = 0.5,
         nms_thresh: float = 0.175,
         nms_pre: int = 1000,
         nms_post: int = 100,
     ):
         super().__init__()
+        # Targets and losses.
         self.classes, self.num_proposals, self.nms_kernel_size = len(class_names), num_proposals, nms_kernel_size
         self.small = list(small_classes)
+        if not all(0 <= number < self.classes for number in self.small):
+            raise ConfigError(f"dense_head: small_classes {self.small}, expected numbers below {self.classes}")
         self.frame = MapFrame(
             tuple(point_cloud_range), tuple(voxel_size), feature_map_stride, gaussian_overlap, min_radius
         )
         self.costs = Costs(**(costs or {}))
         self.weights = {"heatmap": hm_weight, "cls": cls_weight, "bbox": bbox_weight, "iou": iou_weight}
+        if len(code_weights) != CODE_VALUES:
+            raise ConfigError(f"dense_head: {len(code_weights)} code_weights, expected {CODE_VALUES}")
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
+
+        # Decoding.
         self.register_buffer("limits", torch.tensor(post_center_range).float(), persistent=False)
-        self.score_thresh, self.iou_rectifier = score_thresh, iou_rectifier
-        self.suppression = Suppression("class_agnostic", (nms_thresh,), nms_pre, nms_post)
+        self.score_thresh, self.rectifier = score_thresh, IouRectifier(iou_rectifier, self.classes)
+        self.suppression = Suppression("class_agnostic", nms_thresh, nms_pre, nms_post)
+
+        # Layers.
         self.shared_conv = nn.Conv2d(input_channels, hidden_channel, 3, padding=1)
         self.heatmap_head = nn.Sequential(
             _ConvNormReLU(hidden_channel, bn_momentum), nn.Conv2d(hidden_channel, self.classes, 3, padding=1)
@@ -121,53 +134,59 @@ class TransFusionHead(nn.Module):
         All float32 whatever the network computes in. `ConfigError` where the map is not square, or smaller than the
         window of a peak.
         """
-        least = self.nms_kernel_size
-        if x_BCYX.shape[2] != x_BCYX.shape[3] or x_BCYX.shape[2] < least:
+        side = self.nms_kernel_size
+        if x_BCYX.shape[2] != x_BCYX.shape[3] or x_BCYX.shape[2] < side:
             raise ConfigError(
                 f"dense_head: a map of {tuple(x_BCYX.shape[2:])} cells, "
-                f"TransFusionHead needs a square one of at least {least} a side"
+                f"TransFusionHead needs a square one of at least {side} a side"
             )
+        # Proposals: the highest peaks of the heat map, of all classes together.
         features = self.shared_conv(x_BCYX.transpose(2, 3))
         logits = full(self.heatmap_head(features))
         heat = self._peaks(logits.detach().sigmoid()).flatten(2)
-        count = min(self.num_proposals, heat[0].numel())
-        chosen = heat.flatten(1).topk(count).indices
+        chosen = heat.flatten(1).topk(min(self.num_proposals, heat[0].numel())).indices
         area, columns = heat.shape[2], features.shape[3]
         labels, cells = chosen.div(area, rounding_mode="floor"), chosen % area
+
+        # Queries: the feature at the cell and the class.
         one_hot = nn.functional.one_hot(labels, self.classes).transpose(1, 2).to(features.dtype)
         flat = features.flatten(2)
         query = flat.gather(2, cells.unsqueeze(1).expand(-1, flat.shape[1], -1)) + self.class_encoding(one_hot)
         place = torch.stack([cells.div(columns, rounding_mode="floor"), cells % columns], -1)
         decoded = self.decoder(query.transpose(1, 2), flat.transpose(1, 2), place, features.shape[2:]).transpose(1, 2)
-        found = {name: full(layers(decoded)) for name, layers in self.prediction_head.items()}
-        found["center"] = found["center"] + (place + 0.5).transpose(1, 2)
-        found["query_heatmap_score"] = heat.gather(2, cells.unsqueeze(1).expand(-1, self.classes, -1))
-        return {**found, "query_labels": labels, "dense_heatmap": logits}
+
+        # Branches; centres are relative to the middle of the query's cell.
+        predictions = {name: full(layers(decoded)) for name, layers in self.prediction_head.items()}
+        predictions["center"] = predictions["center"] + (place + 0.5).transpose(1, 2)
+        predictions["query_heatmap_score"] = heat.gather(2, cells.unsqueeze(1).expand(-1, self.classes, -1))
+        return {**predictions, "query_labels": labels, "dense_heatmap": logits}
 
     def losses(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts loss_heatmap, loss_cls, loss_bbox, loss_iou."""
+        # The heat map.
         dense = predictions["dense_heatmap"]
         target = heat_targets(gt_boxes, self.frame, self.classes, dense.shape[2:]).to(dense.dtype)
+        losses = {"heatmap": heatmap_loss(dense, target, NO_HEAT)}
+
+        # The class of every proposal, and the boxes of those that are matched; unknown values teach nothing.
         assigned = self.assignment(predictions, gt_boxes)
         positives = assigned.matched.sum().clamp(min=1)
-        code = torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1).transpose(1, 2)
+        code = self._code(predictions)
         one_hot = nn.functional.one_hot(assigned.labels, self.classes + 1)[..., : self.classes].to(code.dtype)
+        losses["cls"] = sigmoid_focal(predictions["heatmap"].transpose(1, 2), one_hot).sum() / positives
         weight = assigned.matched.unsqueeze(-1) * self.code_weights
         error = (code - torch.where(assigned.codes.isnan(), code.detach(), assigned.codes)).abs() * weight
-        found = {
-            "heatmap": heatmap_loss(dense, target, NO_HEAT),
-            "cls": sigmoid_focal(predictions["heatmap"].transpose(1, 2), one_hot).sum() / positives,
-            "bbox": error.sum() / positives,
-            "iou": self._iou_loss(predictions["iou"][:, 0], code.detach(), assigned),
-        }
-        weighted = {f"loss_{name}": value * self.weights[name] for name, value in found.items()}
+        losses["bbox"] = error.sum() / positives
+        losses["iou"] = self._iou_loss(predictions["iou"][:, 0], code.detach(), assigned)
+
+        weighted = {f"loss_{name}": value * self.weights[name] for name, value in losses.items()}
         return {"loss": torch.stack(list(weighted.values())).sum(), **weighted}
 
     def assignment(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> Assignment:
         """Which proposal learns which box, by the Hungarian method."""
         boxes = self.decode(predictions)
-        gt_boxes = given_boxes(gt_boxes, velocity=True)
-        return assign(boxes, predictions["heatmap"].transpose(1, 2), gt_boxes, self.frame, self.costs)
+        labelled = boxes_to_learn(gt_boxes, velocity=True)
+        return assign(boxes, predictions["heatmap"].transpose(1, 2), labelled, self.frame, self.costs)
 
     @torch.no_grad()
     def detections(self, predictions: dict[str, Tensor]) -> list[Detections]:
@@ -176,16 +195,19 @@ class TransFusionHead(nn.Module):
         scores = predictions["heatmap"].sigmoid() * predictions["query_heatmap_score"] * one_hot
         best, classes = scores.max(1)
         boxes = self.decode(predictions)
-        fit = ((predictions["iou"][:, 0] + 1) / 2).clamp(0, 1)
-        rectified = best.pow(1 - self.iou_rectifier) * fit.pow(self.iou_rectifier)
+        rectified = self.rectifier(best, predictions["iou"][:, 0], classes + 1)
         kept = (best > self.score_thresh) & within(boxes, self.limits)
         rows = zip(boxes, rectified, classes, kept, strict=True)
         return [self._suppressed(b[k], s[k], c[k]) for b, s, c, k in rows]
 
     def decode(self, predictions: dict[str, Tensor]) -> Tensor:
         """Boxes [B, P, 9]; the predicted height is that of the upper face."""
-        code = torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1)
-        return self.frame.decode(code.detach().transpose(1, 2))
+        return self.frame.decode(self._code(predictions).detach())
+
+    @staticmethod
+    def _code(predictions: dict[str, Tensor]) -> Tensor:
+        """[B, P, 10]: the branches that make up a box, in the order of its code."""
+        return torch.cat([predictions[name] for name in ("center", "height", "dim", "rot", "vel")], 1).transpose(1, 2)
 
     def _suppressed(self, boxes: Tensor, scores: Tensor, classes: Tensor) -> Detections:
         kept = torch.ones(len(boxes), dtype=torch.bool, device=boxes.device)
@@ -196,7 +218,7 @@ class TransFusionHead(nn.Module):
         return Detections(boxes[kept], scores[kept], classes[kept] + 1)
 
     def _peaks(self, heat: Tensor) -> Tensor:
-        """Heat where it is the highest around; the border has no peaks, but for the small classes."""
+        """Heat where it is the highest around. The border has no peaks, except of the small classes."""
         border = self.nms_kernel_size // 2
         highest = torch.zeros_like(heat)
         inner = nn.functional.max_pool2d(heat, self.nms_kernel_size, stride=1)
@@ -206,8 +228,8 @@ class TransFusionHead(nn.Module):
 
     def _iou_loss(self, predicted: Tensor, code: Tensor, assigned: Assignment) -> Tensor:
         matched = assigned.matched
-        boxes, wanted = (self.frame.decode(values[matched]) for values in (code, assigned.codes))
-        iou = bottom_iou(boxes, wanted)
+        boxes, objects = (self.frame.decode(values[matched]) for values in (code, assigned.codes))
+        iou = bottom_iou(boxes, objects)
         touching = iou != 0
         error = (predicted[matched] - (2 * iou - 1)).abs() * touching
         return error.sum() / touching.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""The ground truth as a head takes it."""
+"""The labelled boxes in the width that a head learns from."""
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from visionseq.errors import ConfigError
 PLAIN, MOVING = 8, 10  # values of a box and its class, without and with velocity
 
 
-def given_boxes(gt_boxes: Tensor, velocity: bool) -> Tensor:
+def boxes_to_learn(gt_boxes: Tensor, velocity: bool) -> Tensor:
     """Boxes [B, M, 8 or 10] as [B, M, 10] for a head that predicts velocity, else as [B, M, 8] without it.
 
     `ConfigError` for another width, and where a head needs a velocity that the data set does not have.
