@@ -92,7 +92,7 @@ def test_every_format_gives_the_same_boxes(model, tmp_path):
 
 
 def test_a_shift_moves_the_points_and_the_boxes_back(model, tmp_path):
-    points = cloud(300)
+    points = (cloud(300) * 64).round() / 64  # so that the shift there and back is exact, and the model sees the same
     points.tofile(tmp_path / "a.bin")
     (points + np.float32([0, 0, 1, 0])).tofile(tmp_path / "b.bin")
     for name, shift in (("a", ["--shift=0,0,0"]), ("b", ["--shift", "0", "0", "-1"])):

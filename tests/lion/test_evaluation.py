@@ -9,6 +9,7 @@ from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import Calibration
 from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import Argoverse2Metric, KittiMetric, NuScenesMetric, OnceMetric, WaymoMetric
+from visionseq.lion.global_boxes import to_global
 from visionseq.metrics.detection.kitti import camera_annotations
 
 AHEAD = Calibration(  # the camera looks along the lidar's x axis from the same place
@@ -56,6 +57,7 @@ def test_bicycles_in_racks_count_on_neither_side():
     frame.origin = {"lidar_to_global": pose.tolist(), "ego_translation": [1000, 500, 2]}
     rack = np.array([[1015, 503, 2, 12, 3, 2, 0.0]])
     frame.annotations = {"attribute": np.array(["cycle.without_rider"] * 2), "bicycle_racks": rack}
+    frame.annotations |= to_global(boxes, pose)
     elsewhere_in_the_rack = boxes[1] + np.array([4, 0, 0, 0, 0, 0, 0, 0, 0])
     metric = NuScenesMetric()
     metric.begin(["bicycle"])

@@ -1,6 +1,6 @@
 """Detections as files: JSON in the lidar frame, and KITTI's result lines in the camera frame.
 
-One writer serves `visionseq detect` and `visionseq predict`, so that the two can be compared byte by byte. Numbers are
+`visionseq detect` and `visionseq predict` use the same writer, so their files can be compared byte by byte. Numbers are
 written as the shortest decimals that give the same float32 back.
 """
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from visionseq.errors import ConfigError
 from visionseq.files import atomic_write, write_json
 from visionseq.geometry import (
     Calibration,
@@ -40,14 +41,14 @@ def write_detections(
     boxes = detections.boxes.float().cpu().numpy().copy()
     boxes[:, 6] = limit_period(boxes[:, 6])  # heads count from where the official code does
     scores = detections.scores.float().cpu().numpy()
-    found = []
+    entries = []
     for row in order:
         entry: dict[str, Any] = {"class": class_names[int(detections.labels[row]) - 1], "score": _short(scores[row])}
         entry["box"] = [_short(value) for value in boxes[row, :7]]
         if boxes.shape[1] > 7:
             entry["velocity"] = [_short(value) for value in boxes[row, 7:9]]
-        found.append(entry)
-    write_json(path, {**facts, "convention": CONVENTION, "boxes": found})
+        entries.append(entry)
+    write_json(path, {**facts, "convention": CONVENTION, "boxes": entries})
 
 
 def write_kitti(
@@ -57,12 +58,25 @@ def write_kitti(
     calibration: Calibration | None = None,
     image_shape: tuple[int, int] | None = None,
 ) -> None:
-    """Write KITTI's result lines: type, -1, -1, alpha, bbox, h w l, x y z (camera, bottom centre), ry, score.
+    """Write `kitti_lines` to a file, atomically."""
+    text = kitti_lines(detections, class_names, calibration, image_shape)
+    with atomic_write(path, "w") as file:
+        file.write(text)
 
-    Without a calibration the camera sits in the lidar with its axes alone exchanged, and the image box is -1; so it is
-    for a box that reaches behind the camera. With `image_shape` (height, width) image boxes are cut to the image, and
-    those beside it are -1.
+
+def kitti_lines(
+    detections: Detections,
+    class_names: Sequence[str],
+    calibration: Calibration | None = None,
+    image_shape: tuple[int, int] | None = None,
+) -> str:
+    """KITTI's result lines: type, -1, -1, alpha, bbox, h w l, x y z (camera, bottom centre), ry, score.
+
+    Without a calibration the camera sits in the lidar, and only the axes are exchanged; the image box is then -1. It is
+    -1 as well for a box that reaches behind the camera. With `image_shape` (height, width) image boxes are cut to the
+    image, and those outside are -1. `ConfigError` for a class whose name has a space, which would shift the columns.
     """
+    # The boxes in the camera frame, and in the image.
     boxes = detections.boxes.double().cpu().numpy()[:, :7]
     camera = lidar_to_camera(boxes, calibration or NOMINAL)
     camera[:, 6] = limit_period(camera[:, 6], 0.5, 2 * np.pi)
@@ -70,17 +84,20 @@ def write_kitti(
     images = np.tile(NO_IMAGE, (len(boxes), 1))
     if calibration is not None and len(boxes):
         images = _image_boxes(camera, calibration, image_shape)
+
+    # A line for each.
     lines = []
     for row, (x, y, z, length, height, width, ry) in enumerate(camera.tolist()):
         name = class_names[int(detections.labels[row]) - 1]
+        if not name or any(mark.isspace() for mark in name):
+            raise ConfigError(f"class {name!r}: KITTI's lines need names without spaces")
         values = (alpha[row], *images[row], height, width, length, x, y, z, ry)
         lines.append(f"{name} -1 -1 {' '.join(f'{value:.4f}' for value in values)} {detections.scores[row]:.4f}\n")
-    with atomic_write(path, "w") as file:
-        file.write("".join(lines))
+    return "".join(lines)
 
 
 def _image_boxes(camera: np.ndarray, calibration: Calibration, image_shape: tuple[int, int] | None) -> np.ndarray:
-    """Image boxes [N, 4] of camera boxes [N, 7], -1 for what is not seen: points behind a camera project mirrored."""
+    """Image boxes [N, 4] of camera boxes [N, 7], -1 for those outside; what is behind the camera would be mirrored."""
     images = image_boxes(camera, calibration, image_shape)
     seen = (camera_corners(camera)[:, :, 2] > 0).all(1) & (images[:, :2] < images[:, 2:]).all(1)
     images[~seen] = NO_IMAGE

@@ -1,14 +1,16 @@
 """Training and evaluation of LION detectors (arXiv 2407.18232).
 
-Evaluation runs frame by frame, whatever the batch size: so a frame gives the same boxes to the bit in `validate`,
+Evaluation runs frame by frame, whatever the batch size, so that a frame gives the same boxes to the bit in `validate`,
 `test`, `predict` and `visionseq detect`.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning import LightningModule
 from torch import Tensor
 
@@ -17,11 +19,14 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import FrameMetric
 from visionseq.lion.model import LionDetector
 from visionseq.lion.results import drawn_boxes, write_detections
+from visionseq.lion.submissions import Submission, frame_file
 from visionseq.optim.adam_onecycle import AdamOneCycle
 from visionseq.viz import DrawnBoxes, bev_picture
 
 PICTURE_FRAMES, PICTURE_SIDE = 4, 480
 DRAWN = 0.3  # score of the faintest box in a picture
+
+_log = logging.getLogger("visionseq.lion")
 
 
 class LionTask(LightningModule):
@@ -31,18 +36,27 @@ class LionTask(LightningModule):
         detector: plain values of a `LionDetector`: point range, voxels, classes, vfe, backbones, head.
         optimizer: Adam with the one-cycle schedule of the paper.
         metric: what validation and test compute; None: the losses alone.
+        submission: the benchmark's form in which `predict` writes all frames together, beside one JSON file for each.
         seed: keys what is random in a step.
     """
 
     def __init__(
-        self, detector: dict[str, Any], optimizer: AdamOneCycle, metric: FrameMetric | None = None, seed: int = 0
+        self,
+        detector: dict[str, Any],
+        optimizer: AdamOneCycle,
+        metric: FrameMetric | None = None,
+        submission: Submission | None = None,
+        seed: int = 0,
     ):
         super().__init__()
         torch.manual_seed(seed)
         self.model = LionDetector.from_config(detector)
         self.optimizer_config, self.metric, self.seed = optimizer, metric, seed
-        if metric is not None:
-            metric.begin(self.model.class_names)
+        self.submission = submission
+        self.submitted: dict[Path, list[str]] = {}  # frames of this process, by folder
+        for part in (metric, submission):
+            if part is not None:
+                part.begin(self.model.class_names)
 
     def setup(self, stage: str) -> None:
         preparation = getattr(self.trainer.datamodule, "preparation", None)
@@ -63,9 +77,28 @@ class LionTask(LightningModule):
         return self.model.detect(batch.points, batch.batch_size)
 
     def write_predictions(self, folder: Path, prediction: list[Detections], batch: PointCloudBatch) -> None:
-        """One JSON file for each frame, as `visionseq detect` writes it."""
-        for found, frame_id in zip(prediction, batch.frame_ids, strict=True):
-            write_detections(folder / f"{frame_id}.json", found, self.model.class_names, {"frame": frame_id})
+        """One JSON file for each frame, as `visionseq detect` writes it, and the frame's part of the submission."""
+        for boxes, frame_id in zip(prediction, batch.frame_ids, strict=True):
+            path = frame_file(folder, frame_id, ".json")
+            write_detections(path, boxes, self.model.class_names, {"frame": frame_id})
+        if self.submission is None:
+            return
+        for boxes, frame in zip(prediction, batch.frames, strict=True):
+            self.submission.add(folder, boxes, frame)
+            self.submitted.setdefault(folder, []).append(frame.frame_id)
+
+    def on_predict_end(self) -> None:
+        """Join what all processes wrote into the submission."""
+        if self.submission is None:
+            return
+        frame_ids: dict[Path, set[str]] = {}
+        for of_process in gathered(self.submitted):
+            for folder, names in of_process.items():
+                frame_ids.setdefault(folder, set()).update(names)
+        self.submitted = {}
+        if self.trainer.is_global_zero:
+            for folder, names in frame_ids.items():
+                _log.info("%s", self.submission.finish(folder, sorted(names)))
 
     def on_validation_epoch_end(self) -> None:
         self._log_metric("val")
@@ -86,15 +119,15 @@ class LionTask(LightningModule):
 
     def _picture(self, batch: PointCloudBatch, row: int) -> Tensor:
         points = batch.points[batch.points[:, 0] == row]
-        own = points.clone().to(self.device)
-        own[:, 0] = 0
-        (found,) = self.model.detect(own)
+        cloud = points.clone().to(self.device)
+        cloud[:, 0] = 0
+        (detections,) = self.model.detect(cloud)
         names = self.model.class_names
-        drawn = [drawn_boxes(found.above(DRAWN), names)]
+        drawn = [drawn_boxes(detections.above(DRAWN), names)]
         if batch.gt_boxes is not None:
-            true = batch.gt_boxes[row].cpu().numpy()
-            true = true[true[:, -1] > 0]
-            drawn.append(DrawnBoxes(true[:, :7], true[:, -1].astype(np.int64) - 1, names))
+            labels = batch.gt_boxes[row].cpu().numpy()
+            labels = labels[labels[:, -1] > 0]
+            drawn.append(DrawnBoxes(labels[:, :7], labels[:, -1].astype(np.int64) - 1, names))
         picture = bev_picture(points[:, 1:].cpu().numpy(), self.model.point_cloud_range, *drawn)
         picture = picture.resize((PICTURE_SIDE, PICTURE_SIDE))
         return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
@@ -113,3 +146,12 @@ class LionTask(LightningModule):
             return
         self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
         self.metric.reset()
+
+
+def gathered(value: Any) -> list[Any]:
+    """The value of every process, in the order of their ranks."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [value]
+    values = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values

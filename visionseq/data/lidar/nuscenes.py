@@ -15,6 +15,7 @@ from visionseq.data.lidar.nuscenes_index import INDEX, RACK, Index, open_index, 
 from visionseq.data.lidar.poses import moved
 from visionseq.data.lidar.text import read_bin_rows, read_text
 from visionseq.errors import ConfigError
+from visionseq.metrics.detection.quaternions import yaw_of
 
 CATEGORIES = {
     "human.pedestrian.adult": "pedestrian",
@@ -43,6 +44,10 @@ EGO = 1.0  # metres around the sensor in which a sweep's points are the vehicle'
 
 class NuScenes:
     """Keyframes of nuScenes with their earlier sweeps.
+
+    A frame's `annotations` hold its objects in the global frame, float64: `translation` [M, 3], `size` [M, 3] (width,
+    length, height), `rotation` [M, 4] (quaternion w, x, y, z), `velocity` [M, 2] (NaN where not known), `attribute` str
+    [M], and the `bicycle_racks` [R, 7] (x, y, z, length, width, height, heading).
 
     The tables are read when a version is first opened, and kept as arrays in `version`/visionseq_index.npz.
 
@@ -129,7 +134,7 @@ class NuScenes:
         first = tables["sample_first"][sample]
         rows = np.arange(first, first + tables["sample_objects"][sample])
         categories = tables["category_name"][tables["object_category"][rows]]
-        racks = _in_global_frame(tables["box"][rows[categories == RACK], :7], to_global)
+        racks = tables["place"][rows[categories == RACK]]
         points = tables["lidar_points"][rows]
         kept = (points + tables["radar_points"][rows] > 0) & (points >= self.min_points)
         names = [CATEGORIES.get(category, IGNORED) for category in categories[kept].tolist()]
@@ -137,7 +142,14 @@ class NuScenes:
         frame.names = np.array(names, dtype=np.str_) if names else np.zeros(0, "U1")
         frame.num_points = points[kept]
         frame.difficulty = np.full(len(names), UNKNOWN, np.int64)
-        frame.annotations = {"attribute": self._attributes(rows[kept]), "bicycle_racks": racks}
+        frame.annotations = {
+            "translation": tables["place"][rows[kept], :3],
+            "size": tables["place"][rows[kept], 7:],
+            "rotation": _unit(tables["place"][rows[kept], 3:7]),
+            "velocity": tables["velocity"][rows[kept]],
+            "attribute": self._attributes(rows[kept]),
+            "bicycle_racks": np.column_stack([racks[:, :3], racks[:, [8, 7, 9]], yaw_of(_unit(racks[:, 3:7]))]),
+        }
         return frame
 
     def sweeps_of(self, index: int) -> np.ndarray:
@@ -169,7 +181,6 @@ def _with_time(points: np.ndarray, lag: float) -> np.ndarray:
     return np.concatenate([points, np.full((len(points), 1), lag, np.float32)], 1).astype(np.float32)
 
 
-def _in_global_frame(boxes: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """float64 [R, 7]: boxes of the lidar frame in the global one, upright."""
-    ahead = np.column_stack([np.cos(boxes[:, 6]), np.sin(boxes[:, 6])]) @ pose[:2, :2].T
-    return np.column_stack([moved(boxes, pose), boxes[:, 3:6], np.arctan2(ahead[:, 1], ahead[:, 0])])
+def _unit(quaternions: np.ndarray) -> np.ndarray:
+    """Quaternions [M, 4] with length 1."""
+    return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)

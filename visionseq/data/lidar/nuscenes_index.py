@@ -20,7 +20,7 @@ TABLES = (
     "calibrated_sensor",
 )  # fmt: skip
 INDEX = "visionseq_index.npz"
-FORMAT = 1
+FORMAT = 2
 LIDAR = "LIDAR_TOP"
 RACK = "static_object.bicycle_rack"  # bicycles in one are not evaluated
 LONGEST = 1.5  # seconds between neighbours for a velocity; twice as long with one on both sides
@@ -43,6 +43,8 @@ LAYOUT = {
     "lidar_ego": Column("lidar", "f", (7,)),  # pose of the vehicle in the global frame
     "sensor_pose": Column("sensor", "f", (7,)),  # in the vehicle
     "box": Column("object", "f", (9,)),  # x, y, z, dx, dy, dz, heading, vx, vy in the keyframe's lidar frame
+    "place": Column("object", "f", (10,)),  # x, y, z, rotation w, x, y, z, width, length, height in the global frame
+    "velocity": Column("object", "f", (2,)),  # metres per second in the global frame, NaN where not known
     "object_category": Column("object", "i"),
     "object_attribute": Column("object", "i"),
     "lidar_points": Column("object", "i"),
@@ -212,6 +214,8 @@ def _objects(
     of_sample = np.bincount(rows.links[order, 0], minlength=len(samples))
     return {
         "box": boxes[order],
+        "place": rows.places[order],
+        "velocity": rows.velocities(index)[order, :2],
         "object_category": rows.links[order, 1],
         "object_attribute": rows.links[order, 2],
         "lidar_points": rows.counts[order, 0],
@@ -252,12 +256,12 @@ class _Annotations:
         turn = to_lidar[:, :3, :3]
         centre = (turn @ self.places[:, :3, None])[..., 0] + to_lidar[:, :3, 3]
         ahead = (turn @ rotation_matrices(self.places[:, 3:7])[..., :1])[..., 0]
-        velocity = (turn @ self._velocities(index)[..., None])[..., 0]
+        velocity = (turn @ self.velocities(index)[..., None])[..., 0]
         width, length, height = self.places[:, 7:].T
         yaw = np.arctan2(ahead[:, 1], ahead[:, 0])
         return np.column_stack([centre, length, width, height, yaw, velocity[:, :2]])
 
-    def _velocities(self, index: Index) -> np.ndarray:
+    def velocities(self, index: Index) -> np.ndarray:
         """Metres per second in the global frame [A, 3], by the annotations before and after; NaN where too far."""
         own = np.arange(len(self.around))
         first, last = (np.where(numbers == NONE, own, numbers) for numbers in self.around.T)
