@@ -4,19 +4,19 @@
 strictly; `to_official(room, model)` gives the official state dict back, bit for bit.
 """
 
-import importlib
+import os
 from collections.abc import Mapping
-from difflib import get_close_matches
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from visionseq.errors import CheckpointError, ConfigError
+from visionseq.errors import CheckpointError
+from visionseq.rooms import converter
 from visionseq.saving.pretrained import AllocationLimit, PretrainedModel
+from visionseq.saving.weights import read_checkpoint, read_safetensors
+from visionseq.saving.wrapped_names import plain_name, plain_state
 from visionseq.zoo.table import model_class
-
-CONVERTERS = {"lion": "visionseq.lion.convert", "rectified_flow": "visionseq.rectified_flow.convert"}
 
 
 def from_official(
@@ -25,7 +25,7 @@ def from_official(
     """Our model of `room` with the weights of an official state dict, in eval mode.
 
     Args:
-        room: Name of the room, a key of `CONVERTERS`.
+        room: Name of the room.
         state: Official names -> tensors.
         config: The official configuration's values (its JSON or YAML file as a dict).
         model: Which of the room's models to build where the weights suit several; default: the room's choice.
@@ -34,27 +34,48 @@ def from_official(
         ConfigError: an unknown room, or a config that cannot be used.
         CheckpointError: the state does not fit; with a table of missing, unexpected and misshapen entries.
     """
-    converter = _converter(room)
+    part = converter(room)
     options = {} if model is None else {"model": model_class(room, model, "the argument `model`")}
-    converted = converter.from_official(state, config, **options).eval()
-    converted.preprocessing = _PREPROCESSING[room](converted)
+    state = part.unwrap(state)
+    if isinstance(state, Mapping):
+        state = plain_state(state, "the official state")
+    converted = part.from_official(state, config, **options).eval()
+    converted.preprocessing = part.preprocessing_of(converted)
     return converted
 
 
 def to_official(room: str, model: PretrainedModel) -> dict[str, Tensor]:
     """The official state dict of a model of `room`; raises `ConfigError` for an unknown room."""
-    return _converter(room).to_official(model)
+    return {plain_name(name): tensor for name, tensor in converter(room).to_official(model).items()}
 
 
 def official_config(room: str, model: PretrainedModel) -> dict[str, Any]:
     """The official configuration's values of a model of `room`; raises `ConfigError` for an unknown room."""
-    return _converter(room).official_config(model)
+    return converter(room).official_config(model)
 
 
 def preset_configs(room: str) -> dict[str, dict[str, Any]]:
     """Names of the official configurations that we know of a room, and their values."""
-    _converter(room)
-    return _PRESETS[room]()
+    return converter(room).presets()
+
+
+def licence(room: str) -> tuple[str, str]:
+    """Licence of converted weights of a room, as a model card names it, and a sentence about it."""
+    return converter(room).LICENCE
+
+
+def read_official(room: str, path: str | os.PathLike) -> dict[str, Tensor]:
+    """The named tensors of an official .pth or .safetensors file, taken out of a trainer's checkpoint where it is one.
+
+    Raises:
+        CheckpointError: the file cannot be read without running code, or holds something else than names and tensors.
+    """
+    content = read_safetensors(path) if Path(path).suffix == ".safetensors" else read_checkpoint(path)
+    state = converter(room).unwrap(content)
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        kind = f"entries {', '.join(map(str, state))[:200]}" if isinstance(state, dict) else type(state).__name__
+        raise CheckpointError(f"{path} holds {kind}, expected a state dict: names and tensors only")
+    return plain_state(state, path)
 
 
 def fitting_presets(room: str, state: Mapping[str, Any]) -> list[str]:
@@ -74,37 +95,3 @@ def _fits(room: str, state: Mapping[str, Any], config: Mapping[str, Any]) -> boo
     except (CheckpointError, ValueError):
         return False
     return True
-
-
-def _rectified_flow_presets() -> dict[str, dict[str, Any]]:
-    from visionseq.rectified_flow.presets import PRESETS
-
-    return {name: {**preset.network, "use_fp16": preset.use_fp16} for name, preset in PRESETS.items()}
-
-
-def _of_images(model: Any) -> dict[str, Any]:
-    """What the official image pipelines feed a network: square images in [-1, 1], nothing else."""
-    return {"kind": "image", "size": model.img_resolution, "channels": model.in_channels, "class_names": []}
-
-
-def _lion_presets() -> dict[str, dict[str, Any]]:
-    from visionseq.lion.presets import preset, preset_names
-
-    return {name: preset(name) for name in preset_names()}
-
-
-def _of_points(model: Any) -> dict[str, Any]:
-    from visionseq.lion.convert import preparation_of
-
-    return preparation_of(model).preprocessing
-
-
-_PREPROCESSING = {"lion": _of_points, "rectified_flow": _of_images}
-_PRESETS = {"lion": _lion_presets, "rectified_flow": _rectified_flow_presets}
-
-
-def _converter(room: str) -> ModuleType:
-    if room not in CONVERTERS:
-        close = get_close_matches(room, CONVERTERS, n=3) or sorted(CONVERTERS)
-        raise ConfigError(f"no converter for the room {room!r}; did you mean {', '.join(close)}?")
-    return importlib.import_module(CONVERTERS[room])

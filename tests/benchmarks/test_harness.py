@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from visionseq.benchmarks.harness import Comparison, compare, machine, write_report
-from visionseq.benchmarks.rectified_flow import SECTIONS
+from visionseq.benchmarks.rectified_flow import sections
 from visionseq.cli import main
 
 
@@ -45,20 +45,20 @@ def test_command_writes_what_it_shows(tmp_path, capsys):
 
 
 def test_unknown_section(capsys):
-    assert main(["benchmark", "--sections", "unets"]) == 1
+    assert main(["benchmark", "rectified_flow", "--sections", "unets"]) == 1
     assert "sample_t" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("section", sorted(SECTIONS.keys() - {"unet"}))
+@pytest.mark.parametrize("section", sorted(sections().keys() - {"unet"}))
 def test_every_section_runs(section):
-    assert json.dumps(SECTIONS[section]("cpu", 1))
+    assert json.dumps(sections()[section]("cpu", 1))
 
 
 @pytest.mark.slow
 def test_the_diffusers_peer_has_equal_flops():
     pytest.importorskip("diffusers")
-    results = SECTIONS["unet"]("cpu", 1)
+    results = sections()["unet"]("cpu", 1)
     assert json.dumps(results)
     for result in results.values():
         assert result["flops"]["UNet2DModel"] == pytest.approx(result["flops"]["SongUNet"], rel=0.02)

@@ -11,6 +11,7 @@ import visionseq
 from visionseq import convert
 from visionseq.cli import main
 from visionseq.errors import CheckpointError, ConfigError
+from visionseq.rectified_flow import convert as rectified_flow_convert
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
 
 SONG = {
@@ -126,6 +127,43 @@ def test_existing_results_are_kept_unless_told(official, tmp_path, capsys):
     assert same_bits(torch.load(tmp_path / "official.pth", weights_only=True), official)
 
 
+@pytest.mark.parametrize("name", ["model.json", "model.pth"])
+def test_reverse_replaces_neither_the_weights_nor_their_configuration(official, tmp_path, capsys, name):
+    assert run(tmp_path / "official.pth", tmp_path / "out", "--config", tmp_path / "official.json") == 0
+    (tmp_path / name).write_text("mine")
+    assert run(tmp_path / "out", tmp_path / "model.pth", "--reverse") == 1
+    assert name in capsys.readouterr().err
+    assert [path.name for path in tmp_path.glob("model.*")] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("target", ["config.pth", "model.safetensors", "config.safetensors"])
+def test_reverse_never_breaks_a_model_folder(official, tmp_path, capsys, target):
+    assert run(tmp_path / "official.pth", tmp_path / "out", "--config", tmp_path / "official.json") == 0
+    assert run(tmp_path / "out", tmp_path / "out" / target, "--reverse", "--overwrite") == 1
+    assert "belongs to the model folder" in capsys.readouterr().err
+    assert isinstance(visionseq.load(tmp_path / "out"), EDMVelocity)
+
+
+def test_a_card_and_weights_of_another_model_are_kept(official, tmp_path, capsys):
+    for name in ("README.md", "model.safetensors"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_text("mine")
+        assert run(tmp_path / "official.pth", folder, "--config", tmp_path / "official.json") == 1
+        assert name in capsys.readouterr().err
+        assert (folder / name).read_text() == "mine"
+
+
+def test_a_source_is_never_replaced_by_its_result(official, tmp_path, capsys):
+    source = tmp_path / "out" / "model.safetensors"
+    source.parent.mkdir()
+    save_file(official, source)
+    assert run(source, source.parent, "--config", tmp_path / "official.json", "--overwrite") == 1
+    assert "replace its source" in capsys.readouterr().err
+    assert same_bits(load_file(source), official)
+
+
 def fails(capsys, *arguments: object) -> str:
     assert run(*arguments) == 1
     return capsys.readouterr().err
@@ -168,7 +206,7 @@ def test_api_is_strict(official):
 def test_preset_is_found_by_its_shapes(official, monkeypatch):
     other = {**SONG, "model_channels": 32}
     presets = {"huge": {**SONG, "model_channels": 4096}, "other": other, "this": SONG, "alike": dict(SONG), "adm": ADM}
-    monkeypatch.setitem(convert._PRESETS, "rectified_flow", lambda: presets)
+    monkeypatch.setattr(rectified_flow_convert, "presets", lambda: presets)
     assert convert.fitting_presets("rectified_flow", official) == ["this", "alike"]
     assert convert.fitting_presets("rectified_flow", official_state(other)) == ["other"]
     assert convert.fitting_presets("rectified_flow", {"w": torch.zeros(3)}) == []

@@ -70,7 +70,7 @@ def test_what_does_not_fit_is_named(place, tmp_path):
 
     with pytest.raises(DataError, match="no such file"):
         compare(samples=tmp_path / "absent.npz")
-    with pytest.raises(ConfigError, match="expected an npz, a folder"):
+    with pytest.raises(DataError, match="none of the built-in sets"):
         compare(reference="no-such-place")
     with pytest.raises(CheckpointError, match="does not download"):
         compare(features=f"inception:{tmp_path / 'absent.pth'}")

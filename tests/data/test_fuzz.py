@@ -22,8 +22,8 @@ from visionseq.data.decode import MAX_PIXELS, decode_image
 from visionseq.data.idx import read_idx
 from visionseq.data.image_folder import ImageFolder
 from visionseq.data.latents import LatentShards, LatentWriter
-from visionseq.data.pairs.dataset import open_pair_writer, open_pairs
 from visionseq.data.pairs.noise import draw_noise
+from visionseq.data.pairs.opening import open_pair_writer, open_pairs
 from visionseq.data.point_files import read_points
 from visionseq.data.webdataset import WebDatasetImages
 from visionseq.errors import DataError

@@ -8,8 +8,8 @@ from PIL import Image
 from visionseq.cli.console import run
 from visionseq.data.decode import encode_png
 from visionseq.data.latents import LatentWriter
-from visionseq.data.pairs.dataset import open_pair_writer
 from visionseq.data.pairs.noise import draw_noise
+from visionseq.data.pairs.opening import open_pair_writer
 from visionseq.data.prepare import items_of, write_shards
 
 SHAPE = (3, 8, 8)

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from visionseq.data.decode import encode_png
 from visionseq.data.pair_data import PairData
-from visionseq.data.pairs.dataset import open_pair_writer, open_pairs
 from visionseq.data.pairs.noise import (
     draw_noise,
     noise_from_record,
     official_noise,
     record_from_state,
 )
+from visionseq.data.pairs.opening import open_pair_writer, open_pairs
 from visionseq.errors import ConfigError, DataError
 
 SHAPE = (3, 4, 4)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visionseq.benchmarks.plain_unet import plain_unet
+from visionseq.benchmarks.rectified_flow.plain_unet import plain_unet
 from visionseq.errors import ConfigError
 from visionseq.rectified_flow.model import build_network
 from visionseq.rectified_flow.presets import PRESETS

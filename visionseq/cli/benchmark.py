@@ -1,12 +1,14 @@
 """`visionseq benchmark`: ratios against named peers on this machine, as JSON."""
 
+import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any
 
 
 def benchmark(
-    room: Literal["rectified_flow", "kernels", "lion", "profile"] = "rectified_flow",
+    room: str,
     *,
     out: Path | None = None,
     sections: list[str] | None = None,
@@ -20,18 +22,17 @@ def benchmark(
     """Time a room against its peers, alternately in one run, and write ratios, machine, versions and commit.
 
     Args:
-        room: Whose benchmarks to run; profile tells parameters, FLOPs and latency, and operators that were not counted.
+        room: Whose benchmarks to run: a room or a shared part such as kernels or profile; a wrong name lists them.
+            Each has its own sections; profile reports parameters, FLOPs and latency, and operators without a count.
         out: File of the JSON; for the kernels, a Markdown page and a plot appear beside it. Without it the results are
             only shown.
-        sections: Parts to run, all if not given. rectified_flow: unet, sampling, sample_t, loader; kernels: speed,
-            memory, scaling, threads; lion: stages, scaling, sparse_conv, geometry, voxels, evaluation; profile: mixers,
-            zoo.
+        sections: Parts to run, all if not given; a wrong name lists them.
         device: Where models run: cpu or cuda.
         threads: Threads of torch; default: its own choice.
         rounds: Repetitions; the medians of more rounds are steadier.
-        config: Of lion, the official configuration whose stages are timed; default: LION-Mamba on KITTI.
-        input: Of lion, the point file to run; default: a simulated frame.
-        peers: Compare the kernels with fla-core (extra `bench`) and spikingjelly (extra `spiking`) as well.
+        config: For detectors, the official configuration whose stages are timed; default: a small one.
+        input: For detectors, the point file to run; default: a simulated frame.
+        peers: For the kernels, compare with fla-core (extra `bench`) and spikingjelly (extra `spiking`) as well.
 
     Examples:
         visionseq benchmark rectified_flow --out docs/benchmarks/rectified_flow.json
@@ -42,10 +43,12 @@ def benchmark(
     """
     import torch
 
+    from visionseq import rooms
     from visionseq.benchmarks.harness import machine, write_report
     from visionseq.errors import ConfigError
 
-    known = _sections(room, peers, config, input)
+    part = rooms.benchmark(room)
+    known = _sections(room, part, {"config": config, "input": input, "peers": peers})
     if unknown := [name for name in sections or () if name not in known]:
         raise ConfigError(f"sections: {', '.join(unknown)}, expected some of {', '.join(known)}")
     if rounds < 1:
@@ -60,30 +63,18 @@ def benchmark(
     if out is not None:
         write_report(out, room, results)
         print(out)
-        if room == "kernels":
-            from visionseq.benchmarks.kernels.report import write_page
-
-            write_page(out.with_suffix(".md"), results, machine())
+        if hasattr(part, "write_page"):
+            part.write_page(out.with_suffix(".md"), results, machine())
 
 
-def _sections(
-    room: str, peers: bool, config: str | None, file: Path | None
-) -> dict[str, Callable[[str, int], dict[str, Any]]]:
-    if room == "lion":
-        from visionseq.benchmarks import lion
+def _sections(room: str, part: ModuleType, options: dict[str, Any]) -> dict[str, Callable[[str, int], dict[str, Any]]]:
+    """The parts of a benchmark by name; an option that it does not have is a `ConfigError`."""
+    from visionseq.errors import ConfigError
 
-        return lion.sections(config, file)
-    if room == "kernels":
-        from visionseq.benchmarks.kernels.measure import sections
-
-        return sections(peers)
-    if room == "profile":
-        from visionseq.benchmarks.profile import SECTIONS as PROFILES
-
-        return PROFILES
-    from visionseq.benchmarks.rectified_flow import SECTIONS
-
-    return SECTIONS
+    chosen = {name: value for name, value in options.items() if value not in (None, False)}
+    if unknown := chosen.keys() - inspect.signature(part.sections).parameters:
+        raise ConfigError(f"{', '.join(sorted(unknown))}: the benchmark {room} does not have this option")
+    return part.sections(**chosen)
 
 
 def _show(values: dict, indent: str) -> None:

@@ -11,8 +11,8 @@ from typing import Annotated, Any, get_args, get_origin
 
 import cyclopts
 
-from visionseq.cli.console import WrongArgument
 from visionseq.cli.option_types import AtLeast, option, without_none
+from visionseq.cli.wrong_argument import WrongArgument
 
 
 def bind(function: Callable[..., object], prog: str, argv: Sequence[str]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from visionseq import __version__
+from visionseq.cli.wrong_argument import WrongArgument
 from visionseq.errors import VisionseqError
 
 COMMANDS = {
@@ -32,10 +33,6 @@ COMMANDS = {
 }
 HELP = ("-h", "--help")
 _TRAINER_VERBS = ("fit", "validate", "test", "predict")
-
-
-class WrongArgument(Exception):
-    """Words that a command does not take; the message is one line."""
 
 
 def run(argv: list[str]) -> int:

@@ -13,20 +13,6 @@ if TYPE_CHECKING:
 
     from visionseq.saving.pretrained import PretrainedModel
 
-# The weights of EDM, and the students that were trained from them, carry EDM's licence (github.com/NVlabs/edm).
-_LICENCES = {
-    "lion": (
-        "other",
-        "The official code is Apache-2.0; weights follow the terms of the data that they were trained on (nuScenes, "
-        "Argoverse 2: non-commercial).",
-    ),
-    "rectified_flow": (
-        "cc-by-nc-sa-4.0",
-        "Official rf++ students start from EDM's weights: like these, the converted weights are for non-commercial use "
-        "(CC BY-NC-SA 4.0). Keep this licence unless the weights were trained independently of EDM.",
-    ),
-}
-
 
 def convert(
     room: str,
@@ -45,15 +31,15 @@ def convert(
     NVIDIA's own EDM releases contain code and are refused; save their state dict in a separate, trusted step.
 
     Args:
-        room: The paper's room: lion, rectified_flow.
+        room: Name of the paper's room; a wrong one lists them.
         source: Official .pth or .safetensors file; with --reverse a model folder, run folder or name in the zoo.
         out: Model folder to write; with --reverse the .pth or .safetensors file (its configuration goes beside it as
             .json).
         config: The official configuration, JSON or YAML; default: the .json of the same name beside `source`.
-        preset: Name of an official configuration instead of a file: cifar10_ve_aug, afhq64_ve_aug, ffhq64_ve_aug,
-            imagenet64; of lion, those in configs/lion/. Without any of these, the one whose shapes fit is taken.
-        model: Class of the result where several have the same weights: EDMVelocity (a student, the default) or
-            EDMDenoiser (a teacher).
+        preset: Name of an official configuration instead of a file; a wrong one lists the room's. Without any of these,
+            the configuration whose shapes match is taken.
+        model: Class of the result where several have the same weights, as a student and its teacher do; default: the
+            room's choice.
         reverse: From ours to the official layout.
         overwrite: Replace what `out` names.
 
@@ -64,23 +50,50 @@ def convert(
         visionseq convert rectified_flow out/ official.pth --reverse
         visionseq convert lion lion_mamba.pth out/ --preset lion_mamba_nusc_8x_1f_1x_one_stride_128dim
     """
-    occupied = out if reverse else out / "config.json"
-    if occupied.exists() and not overwrite:
-        raise ConfigError(f"out: {occupied} exists; --overwrite replaces it")
     if reverse:
         if config or preset or model:
             raise ConfigError("config, preset and model describe an official file; with --reverse the model knows them")
-        _to_official(room, source, out)
+        targets = [out, out.with_suffix(".json")]
+        _refuse_model_files(targets)
+        _keep(targets, source, overwrite)
+        _to_official(room, source, *targets)
     else:
+        _keep(_files_of_folder(out), source, overwrite)
         _from_official(room, Path(source), out, config, preset, model)
+
+
+def _files_of_folder(folder: Path) -> list[Path]:
+    from visionseq.saving.model_folder import CARD, CONFIG, WEIGHTS
+
+    return [folder / name for name in (CONFIG, WEIGHTS, CARD)]
+
+
+def _keep(targets: list[Path], source: str, overwrite: bool) -> None:
+    """Existing files are replaced on request only, and the source never."""
+    if Path(source).resolve() in [path.resolve() for path in targets]:
+        raise ConfigError(f"out: the result would replace its source {source}; choose another name or folder")
+    if folders := [path for path in targets if path.is_dir()]:
+        raise ConfigError(f"out: {folders[0]} is a folder, expected the name of a file")
+    existing = [str(path) for path in targets if path.exists()]
+    if existing and not overwrite:
+        raise ConfigError(f"out: {', '.join(existing)} exists; --overwrite replaces it")
+
+
+def _refuse_model_files(targets: list[Path]) -> None:
+    """An official checkpoint never replaces a file of a model folder, also on request: the folder would be broken."""
+    from visionseq.saving.model_folder import is_model_folder
+
+    for path in targets:
+        if is_model_folder(path.parent) and path in _files_of_folder(path.parent):
+            raise ConfigError(f"out: {path} belongs to the model folder {path.parent}; choose another name or folder")
 
 
 def _from_official(
     room: str, source: Path, out: Path, config: Path | None, preset: str | None, model: str | None
 ) -> None:
-    from visionseq.convert import from_official
+    from visionseq.convert import from_official, read_official
 
-    state = _read_state(source)
+    state = read_official(room, source)
     beside = source.with_suffix(".json")
     if config is None and preset is None and beside.is_file():
         config = beside
@@ -92,7 +105,7 @@ def _from_official(
     print(f"{out}: {type(ours).__name__}, {_parameters(ours):,} parameters, {str(dtype)[6:]}, {origin}")
 
 
-def _to_official(room: str, source: str, out: Path) -> None:
+def _to_official(room: str, source: str, out: Path, values: Path) -> None:
     from visionseq.convert import official_config, to_official
     from visionseq.saving.model_folder import WEIGHTS, is_model_folder
     from visionseq.saving.weights import read_header, write_safetensors
@@ -100,31 +113,13 @@ def _to_official(room: str, source: str, out: Path) -> None:
 
     model = load(source)
     dtype = _common_dtype(read_header(Path(source) / WEIGHTS)) if is_model_folder(source) else None
-    state = to_official(room, model.to(dtype))
+    state, config = to_official(room, model.to(dtype)), official_config(room, model)
     if out.suffix == ".safetensors":
         write_safetensors(out, state)
     else:
         _torch_save(out, state)
-    write_json(out.with_suffix(".json"), official_config(room, model))
-    print(
-        f"{out}: {len(state)} tensors, {_parameters(model):,} parameters; configuration in {out.with_suffix('.json')}"
-    )
-
-
-def _read_state(source: Path) -> "dict[str, Tensor]":
-    """The named tensors of an official file, taken out of a trainer's checkpoint where it is one."""
-    from torch import Tensor
-
-    from visionseq.saving.weights import read_checkpoint, read_safetensors
-
-    content = read_safetensors(source) if source.suffix == ".safetensors" else read_checkpoint(source)
-    for key in ("model_state_dict", "model_state"):  # rf++'s resume files (the raw weights), OpenPCDet's checkpoints
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        found = f"entries {', '.join(map(str, content))[:200]}" if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{source} holds {found}, expected a state dict: names and tensors only")
-    return content
+    write_json(values, config)
+    print(f"{out}: {len(state)} tensors, {_parameters(model):,} parameters; configuration in {values}")
 
 
 def _official_values(
@@ -193,10 +188,12 @@ def _torch_save(path: Path, state: "dict[str, Tensor]") -> None:
 
 
 def _card(room: str, model: "PretrainedModel", source: Path, origin: str) -> str:
-    licence, note = _LICENCES[room]
+    from visionseq.convert import licence
+
+    name, note = licence(room)
     return f"""---
 library_name: visionseq
-license: {licence}
+license: {name}
 tags: [{room}]
 ---
 

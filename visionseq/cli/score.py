@@ -40,8 +40,8 @@ def score(
 
     Args:
         samples: An npz of images, `arr_0` uint8 [N, H, W, C], as `visionseq sample` writes it.
-        reference: Real images: an npz as above, an npz with `mu` and `sigma` (EDM's reference statistics), a folder of
-            images, `digits` (all of them) or `fashion_mnist` (the training images).
+        reference: Real images: an npz as above, an npz with `mu` and `sigma` (EDM's reference statistics), or what
+            `visionseq inspect` reads: a folder of images, `digits` (all), `fashion_mnist` (the training images).
         features: Feature network: a name in the zoo, a model folder, or inception:FILE with the weights of
             Inception-v3 (pt_inception-2015-12-05-6726825d.pth), which makes the Frechet distance the FID.
         out: File to write the JSON to as well.
@@ -114,22 +114,12 @@ def _holds_statistics(reference: str) -> bool:
 
 
 def _real_images(reference: str, like: "MemoryImages") -> "ImageDataset":
-    """Images of a data set's name, an npz, or a folder, which is decoded to the size of the samples."""
-    if reference == "digits":
-        from visionseq.data.digits import Digits
+    """Images of an npz or a data set; image files are decoded to the size of the samples."""
+    if reference.endswith(".npz"):
+        return _npz_images(Path(reference))
+    from visionseq.data.opening import open_data
 
-        return Digits("all")
-    if reference == "fashion_mnist":
-        from visionseq.data.fashion_mnist import FashionMNIST
-
-        return FashionMNIST("train")
-    if Path(reference).is_dir():
-        from visionseq.data.image_folder import ImageFolder
-
-        return ImageFolder(reference, like.size, like.channels)
-    if not reference.endswith(".npz"):
-        raise ConfigError(f"reference {reference!r}: expected an npz, a folder of images, digits or fashion_mnist")
-    return _npz_images(Path(reference))
+    return open_data(reference, like.size, like.channels)
 
 
 def _embed(network: "FeatureExtractor", images: "ImageDataset", label: str, batch_size: int) -> "Tensor":

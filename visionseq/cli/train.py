@@ -2,7 +2,7 @@
 
 from argparse import ArgumentError
 
-from visionseq.cli.console import WrongArgument
+from visionseq.cli.wrong_argument import WrongArgument
 from visionseq.errors import import_extra
 
 _LONGEST = 400  # characters of the parser's complaint: it repeats the types of a whole configuration

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from visionseq.data.images import ImageDataset
-from visionseq.data.pairs.dataset import PairDataset, open_pairs
+from visionseq.data.pairs.dataset import PairDataset
+from visionseq.data.pairs.opening import open_pairs
 from visionseq.errors import ConfigError, DataError
 
 BUILT_IN = ("digits", "fashion_mnist")

@@ -6,7 +6,8 @@ import numpy as np
 
 from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.module import DataModule
-from visionseq.data.pairs.dataset import PairDataset, open_pairs
+from visionseq.data.pairs.dataset import PairDataset
+from visionseq.data.pairs.opening import open_pairs
 from visionseq.data.sources import PairSource
 
 

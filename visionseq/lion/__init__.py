@@ -5,6 +5,7 @@ Names load what they need when they are first used (PEP 562).
 
 import importlib
 
+LOADABLE = ("LionDetector",)  # what a model folder may name: see visionseq.zoo.table
 _HOMES = {
     "Argoverse2Metric": "visionseq.lion.evaluation",
     "KittiMetric": "visionseq.lion.evaluation",

@@ -14,9 +14,15 @@ from visionseq.data.lidar.preparation import PointPreparation
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.lion.model import LionDetector
 from visionseq.lion.official import detector_config
+from visionseq.lion.presets import preset, preset_names
 from visionseq.saving.weights import load_state
 
 COUNTER = "global_step"
+LICENCE = (
+    "other",
+    "The official code is Apache-2.0; weights follow the terms of the data that they were trained on (nuScenes, "
+    "Argoverse 2: non-commercial).",
+)
 OLD_KERNEL = (4, 0, 1, 2, 3)  # [z, y, x, C_in, C_out] as [C_out, z, y, x, C_in]
 
 
@@ -33,10 +39,15 @@ def from_official(state: Mapping[str, Any], config: Mapping[str, Any]) -> LionDe
         CheckpointError: the state does not fit; with a table of missing, unexpected and misshapen entries.
         ConfigError: the configuration lacks something, or has what we do not know.
     """
-    detector = LionDetector.from_config(detector_values(config))
+    detector = build(config)
     weights = _weights(state, detector)
     load_state(detector, weights, "the official state")
     return detector.eval()
+
+
+def build(config: Mapping[str, Any]) -> LionDetector:
+    """Our detector, freshly initialised, from a configuration of the forms that `from_official` takes."""
+    return LionDetector.from_config(detector_values(config))
 
 
 def to_official(model: LionDetector) -> dict[str, Tensor]:
@@ -47,6 +58,21 @@ def to_official(model: LionDetector) -> dict[str, Tensor]:
 def official_config(model: LionDetector) -> dict[str, Any]:
     """Values that `from_official` rebuilds the model from."""
     return dict(model.config)
+
+
+def presets() -> dict[str, dict[str, Any]]:
+    """The values of the detectors of the official configurations by name."""
+    return {name: preset(name) for name in preset_names()}
+
+
+def preprocessing_of(model: LionDetector) -> dict[str, Any]:
+    """What the official pipelines feed a detector, as plain values."""
+    return preparation_of(model).preprocessing
+
+
+def unwrap(content: Any) -> Any:
+    """The state in what an official checkpoint file holds."""
+    return content.get("model_state", content) if isinstance(content, Mapping) else content
 
 
 def detector_values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +101,7 @@ def preparation_of(model: LionDetector) -> PointPreparation:
 
 
 def _weights(state: Mapping[str, Any], detector: LionDetector) -> dict[str, Tensor]:
-    state = state.get("model_state", state)
+    state = unwrap(state)
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"the official state is a {type(state).__name__}, expected a dict of names and tensors")
     expected = {name: tensor.shape for name, tensor in detector.state_dict().items()}

@@ -2,6 +2,7 @@
 
 import importlib
 
+LOADABLE = ("FeatureCNN",)  # what a model folder may name: see visionseq.zoo.table
 _HOMES = {
     "Argoverse2AP": "visionseq.metrics.detection",
     "KittiAP": "visionseq.metrics.detection",

@@ -6,6 +6,7 @@ Loading and sampling need torch alone; the names of training bring lightning in 
 from importlib import import_module
 from typing import Any
 
+LOADABLE = ("EDMDenoiser", "EDMVelocity")  # what a model folder may name: see visionseq.zoo.table
 _HOMES = {
     "EDMDenoiser": "model",
     "EDMVelocity": "model",

@@ -12,10 +12,16 @@ from torch import Tensor
 
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
+from visionseq.rectified_flow.presets import PRESETS
 from visionseq.saving.weights import load_state
 
 UNET_TYPES = {"songunet": "SongUNet", "adm": "DhariwalUNet"}
 STALE = ("num_params",)  # carried by the official files, and wrong there
+LICENCE = (
+    "cc-by-nc-sa-4.0",
+    "Official rf++ students start from EDM's weights (github.com/NVlabs/edm): like these, the converted weights are "
+    "for non-commercial use (CC BY-NC-SA 4.0). Keep this licence unless the weights were trained independently of EDM.",
+)
 UNUSED = ("aux_dim", "aug", "aug_dim")  # arguments of the official code without an effect
 
 
@@ -34,10 +40,18 @@ def from_official(
         ConfigError: the configuration has a value or an argument that the network does not know.
     """
     weights = _network_state(state)
-    network, use_fp16 = _network_config(config, weights)
-    converted = model(build_network(network), use_fp16=use_fp16)
+    unet_type = "adm" if "out_norm.weight" in weights else "songunet"
+    converted = build({"unet_type": unet_type, **config}, model)
     load_state(converted, {f"model.{name}": tensor for name, tensor in weights.items()}, "the official state")
     return converted.eval()
+
+
+def build(
+    config: Mapping[str, Any], model: type[EDMVelocity] | type[EDMDenoiser] = EDMVelocity
+) -> EDMVelocity | EDMDenoiser:
+    """Our model, freshly initialised, from the values of the official JSON configuration; raises `ConfigError`."""
+    network, use_fp16 = _network_config(config)
+    return model(build_network(network), use_fp16=use_fp16)
 
 
 def to_official(model: EDMVelocity | EDMDenoiser) -> dict[str, Tensor]:
@@ -56,9 +70,24 @@ def official_config(model: EDMVelocity | EDMDenoiser) -> dict[str, Any]:
     return {"unet_type": types[name], "use_fp16": model.use_fp16, **arguments}
 
 
+def presets() -> dict[str, dict[str, Any]]:
+    """The values of the official JSON configurations by name."""
+    return {name: {**preset.network, "use_fp16": preset.use_fp16} for name, preset in PRESETS.items()}
+
+
+def preprocessing_of(model: EDMVelocity | EDMDenoiser) -> dict[str, Any]:
+    """What the official pipelines feed a network: square images in [-1, 1], nothing else."""
+    return {"kind": "image", "size": model.img_resolution, "channels": model.in_channels, "class_names": []}
+
+
+def unwrap(content: Any) -> Any:
+    """The state in what an official file holds; of a resume file the raw weights."""
+    return content.get("model_state_dict", content) if isinstance(content, Mapping) else content
+
+
 def _network_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Names of the bare network -> tensors."""
-    state = state.get("model_state_dict", state)
+    state = unwrap(state)
     if not isinstance(state, Mapping) or not state:
         raise CheckpointError(f"the official state is {_kind(state)}, expected a dict of names and tensors")
     for name, value in state.items():
@@ -68,14 +97,13 @@ def _network_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in state.items()}
 
 
-def _network_config(config: Mapping[str, Any], weights: Mapping[str, Tensor]) -> tuple[dict[str, Any], bool]:
+def _network_config(config: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     arguments = {name: value for name, value in config.items() if name not in STALE}
     for name in UNUSED:
         if arguments.pop(name, None):
             raise ConfigError(f"configuration: {name} has no effect in the official code and is not supported")
     use_fp16 = bool(arguments.pop("use_fp16", False))
-    told = "adm" if "out_norm.weight" in weights else "songunet"
-    unet_type = arguments.pop("unet_type", told)
+    unet_type = arguments.pop("unet_type", "songunet")
     if unet_type not in UNET_TYPES:
         raise ConfigError(f"configuration: unet_type {unet_type!r}, expected one of {', '.join(UNET_TYPES)}")
     return {"type": UNET_TYPES[unet_type], **arguments}, use_fp16

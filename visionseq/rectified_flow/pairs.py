@@ -17,7 +17,8 @@ from visionseq.data.batch import PairBatch
 from visionseq.data.images import ImageDataset
 from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.pair_data import PairData, PairSource
-from visionseq.data.pairs.dataset import PairDataset, open_pair_writer
+from visionseq.data.pairs.dataset import PairDataset
+from visionseq.data.pairs.opening import open_pair_writer
 from visionseq.places import cache_folder
 from visionseq.rectified_flow.ode import Solver
 from visionseq.rectified_flow.pair_generation import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs

@@ -29,6 +29,7 @@ from visionseq.saving.model_folder import (
     write_description,
 )
 from visionseq.saving.weights import load_state, read_header, read_safetensors, write_safetensors
+from visionseq.saving.wrapped_names import plain_state_of
 
 
 class PretrainedModel(nn.Module):
@@ -61,7 +62,7 @@ class PretrainedModel(nn.Module):
         `card` is the README's text; without it an existing README stays and a missing one is generated.
         """
         folder = Path(save_directory)
-        write_safetensors(folder / WEIGHTS, self.state_dict())
+        write_safetensors(folder / WEIGHTS, plain_state_of(self))
         write_description(folder, self.description)
         if card is not None or not (folder / CARD).exists():
             with atomic_write(folder / CARD, "w") as file:

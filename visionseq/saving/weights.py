@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError
 from visionseq.files import atomic_path, kind_of
+from visionseq.saving.wrapped_names import names_in, plain_state
 
 _TABLE_ROWS = 24
 _HEADER_BYTES = 100_000_000  # the limit of the safetensors format
@@ -40,8 +41,13 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str | os.
     """Copy `state` into `module`, every entry or none; raises `CheckpointError` with the table of differences.
 
     Floating tensors of another width are converted (float16 files load into float32 modules); a floating tensor is
-    never put where integers are expected, nor the other way round.
+    never put where integers are expected, nor the other way round. What wrappers put into names, in the state or in the
+    module, makes no difference.
     """
+    names = names_in(module)
+    if not state.keys() <= names.keys():
+        state = plain_state(state, source)
+    state = {names.get(name, name): tensor for name, tensor in state.items()}
     check_fit(module, state, source)
     module.load_state_dict(state, strict=True)
 

@@ -1,6 +1,7 @@
-"""The classes that a model folder or checkpoint may name, and where each lives. Anything else is refused.
+"""The classes that a model folder or checkpoint may name. Anything else is refused.
 
-Rooms stand above the zoo, so their modules are named here as strings and imported on request.
+A config.json names a room and a class. The rooms stand here, and each says in its own `LOADABLE` which of its classes
+may be built from a file. Rooms stand above the zoo, so they are imported on request; no file names a Python path.
 """
 
 import importlib
@@ -12,26 +13,28 @@ from visionseq.errors import CheckpointError
 if TYPE_CHECKING:
     from visionseq.saving.pretrained import PretrainedModel
 
-MODELS = {
-    ("rectified_flow", "EDMDenoiser"): "visionseq.rectified_flow.model",
-    ("rectified_flow", "EDMVelocity"): "visionseq.rectified_flow.model",
-    ("lion", "LionDetector"): "visionseq.lion.model",
-    ("metrics", "FeatureCNN"): "visionseq.metrics.features",
-}
+ROOMS = ("lion", "metrics", "rectified_flow")  # a new room adds its name
+
+
+def loadable_models() -> list[tuple[str, str]]:
+    """Every room and class that a file may name."""
+    return [(room, model) for room in ROOMS for model in _classes_of(room)]
 
 
 def model_class(room: str, model: str, source: object) -> "type[PretrainedModel]":
     """The class of a room by name; an unknown one raises `CheckpointError` with the nearest known ones."""
-    try:
-        module = MODELS[room, model]
-    except KeyError:
+    if room not in ROOMS or model not in _classes_of(room):
         raise CheckpointError(
             f"{source} names the model {room}/{model}, which visionseq does not know{_nearest(room, model)}"
-        ) from None
-    return getattr(importlib.import_module(module), model)
+        )
+    return getattr(importlib.import_module(f"visionseq.{room}"), model)
+
+
+def _classes_of(room: str) -> tuple[str, ...]:
+    return importlib.import_module(f"visionseq.{room}").LOADABLE
 
 
 def _nearest(room: str, model: str) -> str:
-    names = [f"{known_room}/{known_model}" for known_room, known_model in MODELS]
+    names = [f"{known_room}/{known_model}" for known_room, known_model in loadable_models()]
     close = get_close_matches(f"{room}/{model}", names, n=3, cutoff=0.5)
     return f"; nearest: {', '.join(close or names)}"

@@ -10,7 +10,6 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,6 @@ from visionseq.benchmarks.kernels.rows import Row, growing, rows, selective_scan
 
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
 BUSY = 1.2  # of one thread: wall time over processor time above which something else took the core
-
-
-def sections(peers: bool) -> dict[str, Callable[[str, int], dict[str, Any]]]:
-    """The parts of the benchmark by name; `peers` adds those of the extra `bench`."""
-    return {"speed": partial(speed, peers=peers), "memory": memory, "scaling": scaling, "threads": threads}
 
 
 def speed(device: str, rounds: int, peers: bool = False) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import importlib
 
 _HOMES = {
     "PairDataset": "visionseq.data.pairs.dataset",
-    "open_pairs": "visionseq.data.pairs.dataset",
-    "open_pair_writer": "visionseq.data.pairs.dataset",
+    "open_pairs": "visionseq.data.pairs.opening",
+    "open_pair_writer": "visionseq.data.pairs.opening",
     "PairShards": "visionseq.data.pairs.shards",
     "PairShardWriter": "visionseq.data.pairs.shards",
     "PairZip": "visionseq.data.pairs.zip_layout",

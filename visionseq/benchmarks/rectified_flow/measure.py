@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionseq.benchmarks.diffusers_peer import count_flops, unet_of_equal_flops
 from visionseq.benchmarks.harness import Comparison, compare
-from visionseq.benchmarks.loader_peer import loader_alternatives
-from visionseq.benchmarks.plain_unet import plain_unet
+from visionseq.benchmarks.rectified_flow.diffusers_peer import count_flops, unet_of_equal_flops
+from visionseq.benchmarks.rectified_flow.loader_peer import loader_alternatives
+from visionseq.benchmarks.rectified_flow.plain_unet import plain_unet
 from visionseq.flow.time import sample_t
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.sampling import sample
@@ -132,11 +132,3 @@ def loader(device: str, rounds: int) -> dict[str, Any]:
             "ratio_to_DataLoader": timed.ratio("visionseq", "DataLoader"),
         }
     return results
-
-
-SECTIONS: dict[str, Callable[[str, int], dict[str, Any]]] = {
-    "unet": unet,
-    "sampling": sampling,
-    "sample_t": time_draws,
-    "loader": loader,
-}

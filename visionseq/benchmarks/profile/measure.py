@@ -72,9 +72,6 @@ def zoo_models(device: str, rounds: int) -> dict[str, Any]:
     return results
 
 
-SECTIONS: dict[str, Callable[[str, int], dict[str, Any]]] = {"mixers": token_mixers, "zoo": zoo_models}
-
-
 class _Operators(TorchDispatchMode):
     """The names of all operators that run inside."""
 
