@@ -1,23 +1,5 @@
-"""Runs every golden file of the room; the beginning of a file's name chooses the handler, its metadata the rest."""
+"""Runs every golden file of `rectified_flow` through the handlers of `rectified_flow_handlers`."""
 
-import os
-from pathlib import Path
+from harness import golden_test
 
-import pytest
-from golden_vector import GoldenVector
-from rectified_flow_handlers import losses, metrics, networks, sampling, training
-
-HANDLERS = losses.HANDLERS | metrics.HANDLERS | networks.HANDLERS | sampling.HANDLERS | training.HANDLERS
-FOLDERS = os.environ.get("VISIONSEQ_GOLDEN", str(Path(__file__).parent)).split(os.pathsep)
-FILES = sorted(path for folder in FOLDERS for path in Path(folder, "rectified_flow").glob("*.safetensors"))
-
-
-def test_there_are_vectors():
-    assert FILES, f"no golden vectors in {FOLDERS}"
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parents[1].name}-{path.stem}")
-def test_golden(path: Path):
-    names = [name for name in HANDLERS if path.stem.startswith(name)]
-    assert names, f"no handler fits {path.name}"
-    HANDLERS[max(names, key=len)](GoldenVector(path))
+test_golden = golden_test("rectified_flow")

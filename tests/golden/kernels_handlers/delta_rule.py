@@ -2,17 +2,15 @@
 
 from golden_vector import GoldenVector
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.delta_rule import delta_net, delta_rule
 
 ARGUMENTS = {name: name for name in ("q", "k", "v", "a", "b", "beta", "g", "initial_state")}
 
 
 def check_delta_rule(vector: GoldenVector) -> None:
-    scale = vector.config.get("scale")
     function = delta_net if "in/beta" in vector else delta_rule
-    options = {"scale": scale if isinstance(scale, (int, float)) else None}
-    check_operator(vector, function, ARGUMENTS, ["o", "final_state"], **options)
+    check_operator(vector, function, ARGUMENTS, ["o", "final_state"], **options_of(vector, function))
 
 
 HANDLERS = {"delta_rule": check_delta_rule}

@@ -4,7 +4,7 @@ import torch
 from golden_vector import GoldenVector
 from torch import Tensor
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.gated_linear_attention import gated_linear_attention
 
 ARGUMENTS = {name: name for name in ("q", "k", "v", "g", "initial_state")} | {"bonus": "u"}
@@ -12,28 +12,16 @@ OUTPUTS = ["o", "final_state"]
 
 
 def check_gla(vector: GoldenVector) -> None:
-    scale = vector.config["scale"]  # a number, or the text of the default
-    check_operator(
-        vector, gated_linear_attention, ARGUMENTS, OUTPUTS, scale=None if isinstance(scale, str) else float(scale)
-    )
+    options = options_of(vector, gated_linear_attention)
+    options.pop("bonus", None)  # the configuration names the tensor in/u
+    function = gated_linear_attention if "in/g" in vector else retention
+    check_operator(vector, function, ARGUMENTS, OUTPUTS, **options)
 
 
-def check_retnet(vector: GoldenVector) -> None:
-    """The decays are not in the file: head h has 1 - 2^(-5-h)."""
-
-    def retention(q: Tensor, **others: Tensor) -> tuple[Tensor, Tensor | None]:
-        g = torch.log1p(-(2.0 ** (-5 - torch.arange(q.shape[2], dtype=torch.float64))))
-        return gated_linear_attention(q, g=g.to(q.dtype), **others)
-
-    check_operator(vector, retention, ARGUMENTS, OUTPUTS)
+def retention(q: Tensor, **others: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The decays that a file without any means: 1 - 2^(-5-h) for head h."""
+    g = torch.log1p(-(2.0 ** (-5 - torch.arange(q.shape[2], dtype=torch.float64))))
+    return gated_linear_attention(q, g=g.to(q.dtype), **others)
 
 
-HANDLERS = {
-    "gla_scalar": check_gla,
-    "gla_key": check_gla,
-    "gla_bonus": check_gla,
-    "gla_extreme": check_gla,
-    "gla_reverse": check_gla,
-    "gla_packed": check_gla,
-    "gla_retnet": check_retnet,
-}
+HANDLERS = {"gla_": check_gla}

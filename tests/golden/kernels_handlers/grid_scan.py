@@ -2,7 +2,7 @@
 
 from golden_vector import GoldenVector
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.grid_scan import grid_scan
 
 ARGUMENTS = {name: name for name in ("q", "k", "v", "t_rl", "t_ru", "t_dl", "t_du")} | {
@@ -18,26 +18,15 @@ TURNS = ("t_ru", "t_dl")
 
 
 def check_grid_scan(vector: GoldenVector) -> None:
-    absent = {name: None for name in TURNS if f"in/{name}" not in vector}
-    scale = vector.config.get("scale")
-    options = absent | {"scale": scale if isinstance(scale, (int, float)) else None}
-    if vector["in/s_r"].dim() == 4:
-        check_operator(vector, grid_scan, ARGUMENTS, ["y", "c_right", "c_bottom"], **options)
-    else:
-        check_operator(vector, four_directions, ARGUMENTS, ["y"], **options)
+    options = options_of(vector, grid_scan) | {name: None for name in TURNS if f"in/{name}" not in vector}
+    options["directions"] = 1 if vector["in/s_r"].dim() == 4 else 4
+    outputs = ["y", "c_right", "c_bottom"][: 3 if options["directions"] == 1 else 1]
+    check_operator(vector, _results, ARGUMENTS, outputs, **options)
 
 
-def four_directions(**arguments):
-    """y of four directions with the gates as the files hold them.
-
-    Axes H and 4 of a file were written from the official code's flat axis as [4, H], which that code reads as [H, 4].
-    """
-    gates = {name for name in ARGUMENTS if name.startswith(("source", "t_", "mark"))}
-    own = {
-        name: value.mT.flatten(-2).unflatten(-1, value.shape[-2:]) if name in gates and value is not None else value
-        for name, value in arguments.items()
-    }
-    return grid_scan(**own, directions=4)[0]
+def _results(**arguments):
+    """The results that there are: four directions leave no border states."""
+    return [result for result in grid_scan(**arguments) if result is not None]
 
 
 HANDLERS = {"grid_scan": check_grid_scan}

@@ -3,7 +3,7 @@
 from golden_vector import GoldenVector
 from torch import Tensor
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.mlstm import mlstm
 
 ARGUMENTS = {name: name for name in ("q", "k", "v", "i", "f", "C", "n", "m")}
@@ -14,8 +14,8 @@ def run(C: Tensor | None = None, n: Tensor | None = None, m: Tensor | None = Non
 
 
 def check_mlstm(vector: GoldenVector) -> None:
-    eps = vector.config.get("eps", 1e-6)
-    check_operator(vector, run, ARGUMENTS, ["o", "final_C", "final_n", "final_m"], eps=eps)
+    outputs = ["o", "final_C", "final_n", "final_m"]
+    check_operator(vector, run, ARGUMENTS, outputs, **options_of(vector, mlstm))
 
 
 HANDLERS = {"gla_mlstm": check_mlstm}

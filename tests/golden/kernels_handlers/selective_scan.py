@@ -2,15 +2,15 @@
 
 from golden_vector import GoldenVector
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.selective_scan import selective_scan
 
 ARGUMENTS = {name: name for name in ("u", "delta", "A", "B", "C", "D", "z", "delta_bias", "initial_state")}
 
 
 def check_selective_scan(vector: GoldenVector) -> None:
-    softplus = vector.config.get("delta_softplus", False)
-    check_operator(vector, selective_scan, ARGUMENTS, ["y", "final_state"], delta_softplus=softplus)
+    options = options_of(vector, selective_scan)
+    check_operator(vector, selective_scan, ARGUMENTS, ["y", "final_state"], **options)
 
 
 HANDLERS = {"selective_scan": check_selective_scan}

@@ -1,28 +1,20 @@
 """ttt_linear against golden files of flash-linear-attention's form, which puts a norm and a residual around it."""
 
-from functools import partial
-
 import torch
 from golden_vector import GoldenVector
 from torch import Tensor
 from torch.nn.functional import layer_norm
 
-from kernels_handlers.compare import check_operator
+from kernels_handlers.compare import check_operator, options_of
 from visionseq.kernels.ttt_linear import ttt_linear
 
 ARGUMENTS = {name: name for name in ("q", "k", "v", "eta", "w", "b", "initial_state", "initial_state_bias")}
 
 
 def check_fla(vector: GoldenVector) -> None:
-    config = vector.config
-    scale = config.get("scale")
-    function = partial(
-        normed,
-        scale=scale if isinstance(scale, (int, float)) else vector["in/q"].shape[-1] ** -0.5,
-        eps=config.get("eps", 1e-6),
-        mini_batch_size=config.get("mini_batch_size", 16),
-    )
-    check_operator(vector, function, ARGUMENTS, ["o", "final_state", "final_bias"])
+    options = {"scale": vector["in/q"].shape[-1] ** -0.5, "eps": 1e-6, **options_of(vector, normed)}
+    options |= options_of(vector, ttt_linear)
+    check_operator(vector, normed, ARGUMENTS, ["o", "final_state", "final_bias"], **options)
 
 
 def normed(
@@ -47,4 +39,4 @@ def normed(
     return o + layer_norm(o, o.shape[-1:], eps=eps) * w + b, weights, bias.unsqueeze(2)
 
 
-HANDLERS = {"delta_rule_ttt_fla": check_fla}
+HANDLERS = {"delta_rule_ttt": check_fla}

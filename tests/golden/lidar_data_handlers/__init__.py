@@ -1,1 +1,1 @@
-"""Handlers of the golden files of the lidar data pipeline: each module offers a dict `HANDLERS`, name to check."""
+"""Handlers of the golden files of `lidar_data`: each module may offer a dict `HANDLERS`, kind to check."""

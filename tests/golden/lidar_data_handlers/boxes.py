@@ -1,34 +1,37 @@
 """Box utilities: frames, corners, image boxes, range masks, points in boxes, angles."""
 
 import numpy as np
+import torch
 from golden_vector import GoldenVector
-from torch import Tensor
+from torch.testing import assert_close
 
 from visionseq import geometry
 
 METRES, PIXELS = 1e-4, 1e-2
-ROTATION = 0.7  # radians, as the output's name says
+ROTATED = "points_rotated_"
 
 
 def check_box_ops(vector: GoldenVector) -> None:
-    given = {name: value.numpy() for name, value in vector.tensors("in/").items()}
-    outputs = _frames(given, vector.config) | _angles(given, vector["out/points_rotated_0p7"])
-    outputs |= _masks(given)
-    for name, expected in vector.tensors("out/").items():
-        tolerance = PIXELS if name.startswith("image_boxes") else METRES
-        compare(name, outputs[name], expected, tolerance)
+    inputs = {name: value.numpy() for name, value in vector.tensors("in/").items()}
+    outputs = _frames(inputs, vector.config) | _angles(vector, inputs) | _masks(inputs)
+    for name in vector.names("out/"):
+        compare(vector, name, outputs[name], PIXELS if name.startswith("image_boxes") else METRES)
 
 
-def compare(name: str, found: np.ndarray, expected: Tensor, tolerance: float) -> None:
-    """Masks and counts must be equal, floats within the tolerance."""
-    assert found.shape == tuple(expected.shape), f"{name}: {found.shape}, expected {tuple(expected.shape)}"
-    error = np.abs(found.astype(np.float64) - expected.double().numpy()).max(initial=0)
-    assert error <= (tolerance if expected.is_floating_point() else 0), f"{name}: {error:.3e}"
+def compare(vector: GoldenVector, name: str, actual: np.ndarray, tolerance: float) -> None:
+    """Masks and counts must be equal, floats within the tolerance: absolute, not of the largest value."""
+    if f"out/{name}" not in vector:
+        return
+    expected = vector.expected(f"out/{name}")
+    bound = tolerance if expected.is_floating_point() else 0
+    assert_close(
+        torch.as_tensor(actual).double(), expected.double(), rtol=0, atol=bound, msg=lambda text: f"{name}: {text}"
+    )
 
 
-def _frames(given: dict[str, np.ndarray], config: dict) -> dict[str, np.ndarray]:
-    boxes = given["boxes_lidar"]
-    calibration = geometry.Calibration(given["P2"], given["R0"], given["Tr_velo2cam"])
+def _frames(inputs: dict[str, np.ndarray], config: dict) -> dict[str, np.ndarray]:
+    boxes = inputs["boxes_lidar"]
+    calibration = geometry.Calibration(inputs["P2"], inputs["R0"], inputs["Tr_velo2cam"])
     camera = geometry.lidar_to_camera(boxes, calibration)
     fake = geometry.lidar_to_fakelidar(boxes)
     return {
@@ -45,16 +48,22 @@ def _frames(given: dict[str, np.ndarray], config: dict) -> dict[str, np.ndarray]
     }
 
 
-def _angles(given: dict[str, np.ndarray], rotated: Tensor) -> dict[str, np.ndarray]:
+def _angles(vector: GoldenVector, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    rotated = [name for name in vector.names("out/") if name.startswith(ROTATED)]
     return {
-        "limit_period_0_pi": geometry.limit_period(given["angles"], 0, np.pi),
-        "limit_period_half_2pi": geometry.limit_period(given["angles"]),
-        "points_rotated_0p7": geometry.rotate_z(given["points"][: len(rotated)], ROTATION),
+        "limit_period_0_pi": geometry.limit_period(inputs["angles"], 0, np.pi),
+        "limit_period_half_2pi": geometry.limit_period(inputs["angles"]),
+        **{name: _rotated(inputs["points"], name, len(vector[f"out/{name}"])) for name in rotated},
     }
 
 
-def _masks(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    points, boxes, bounds = given["points"], given["boxes_lidar"], given["range"]
+def _rotated(points: np.ndarray, name: str, rows: int) -> np.ndarray:
+    """The first points, turned by the radians in the output's name."""
+    return geometry.rotate_z(points[:rows], float(name.removeprefix(ROTATED).replace("p", ".")))
+
+
+def _masks(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    points, boxes, bounds = inputs["points"], inputs["boxes_lidar"], inputs["range"]
     return {
         "in_hull": geometry.points_in_boxes(points, boxes, geometry.HULL),
         "points_in_boxes_cpu": geometry.points_in_boxes(points, boxes, geometry.DATABASE),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from golden_vector import GoldenVector
+from PIL import Image
 
 from lidar_data_handlers.boxes import compare
 from lidar_data_handlers.samples import sample
@@ -26,39 +27,49 @@ def check_kitti_frame(vector: GoldenVector) -> None:
     folder = sample("kitti/training")
     read = geometry.Calibration.from_file(folder / "calib" / f"{frame}.txt")
     for name in ("P2", "R0", "V2C"):
-        compare(name, getattr(read, name), vector[f"out/{name}"], EXACT)
+        compare(vector, name, getattr(read, name), EXACT)
+    image_shape = _image_shape(vector, folder / "image_2" / f"{frame}.png")
     points = np.fromfile(folder / "velodyne" / f"{frame}.bin", np.float32).reshape(-1, 4)
     label = _read_label(folder / "label_2" / f"{frame}.txt", vector.config["names"])
     for name, values in label.items():
-        compare(name, values, vector[f"out/{name}"], EXACT)
-    in_view = _check_view(vector, calibration, points)
-    _check_boxes(vector, calibration, label, points, in_view)
+        compare(vector, name, values, EXACT)
+    in_view = _check_view(vector, calibration, points, image_shape)
+    _check_boxes(vector, calibration, label, points, in_view, image_shape)
 
 
 def _check_projection(vector: GoldenVector, calibration: geometry.Calibration) -> None:
     points = vector["in/points_every_101"].numpy()
     rect = calibration.lidar_to_rect(points)
     pixels, depth = calibration.lidar_to_image(points)
-    compare("rect", rect, vector["out/rect"], METRES)
-    compare("back_to_lidar", calibration.rect_to_lidar(rect), vector["out/back_to_lidar"], METRES)
-    compare("depth", depth, vector["out/depth"], METRES)
-    expected = vector["out/img"].numpy()
+    compare(vector, "rect", rect, METRES)
+    compare(vector, "back_to_lidar", calibration.rect_to_lidar(rect), METRES)
+    compare(vector, "depth", depth, METRES)
+    expected = vector.expected("out/img").numpy()
     error = np.abs(pixels - expected) / np.maximum(np.abs(expected), 1)
     assert (error.max(1) <= np.where(np.abs(depth) < 1, NEAR_PIXELS, RELATIVE_PIXELS)).all()
     back = calibration.image_to_rect(expected, vector["out/depth"].numpy())
-    assert np.allclose(back, vector["out/img_to_rect"].numpy(), rtol=RELATIVE_PIXELS, atol=METRES)
+    assert np.allclose(back, vector.expected("out/img_to_rect").numpy(), rtol=RELATIVE_PIXELS, atol=METRES)
 
 
-def _check_view(vector: GoldenVector, calibration: geometry.Calibration, points: np.ndarray) -> np.ndarray:
+def _check_view(
+    vector: GoldenVector, calibration: geometry.Calibration, points: np.ndarray, image_shape: tuple[int, int]
+) -> np.ndarray:
     """The points in view, whose flags and counts are compared."""
-    height, width = vector["out/image_shape"].tolist()
-    mask = calibration.in_view(points, (height, width))
-    compare("fov_packed", np.packbits(mask), vector["out/fov_packed"], EXACT)
+    mask = calibration.in_view(points, image_shape)
+    compare(vector, "fov_packed", np.packbits(mask), EXACT)
     in_view = points[mask]
     in_range = [geometry.points_in_range(in_view, POINT_RANGE, with_z).sum() for with_z in (False, True)]
-    compare("num_points", np.array([len(points), len(in_view), *in_range]), vector["out/num_points"], EXACT)
-    compare("point_mean_fov", in_view.mean(0, dtype=np.float64), vector["out/point_mean_fov"], METRES)
+    compare(vector, "num_points", np.array([len(points), len(in_view), *in_range]), EXACT)
+    compare(vector, "point_mean_fov", in_view.mean(0, dtype=np.float64), METRES)
     return in_view
+
+
+def _image_shape(vector: GoldenVector, picture: Path) -> tuple[int, int]:
+    """(height, width) of the camera picture."""
+    with Image.open(picture) as image:
+        shape = image.height, image.width
+    compare(vector, "image_shape", np.array(shape), EXACT)
+    return shape
 
 
 def _check_boxes(
@@ -67,21 +78,22 @@ def _check_boxes(
     label: dict[str, np.ndarray],
     points: np.ndarray,
     in_view: np.ndarray,
+    image_shape: tuple[int, int],
 ) -> None:
     objects = label["index"] >= 0
     camera = np.column_stack([label["location"], label["dimensions_lhw"], label["rotation_y"]])[objects]
     boxes = geometry.camera_to_lidar(camera, calibration)
-    compare("gt_boxes_lidar_info", boxes, vector["out/gt_boxes_lidar_info"], METRES)
+    compare(vector, "gt_boxes_lidar_info", boxes, METRES)
     loaded = geometry.camera_to_lidar(camera.astype(np.float32), calibration)
-    compare("gt_boxes_lidar_loader_f32", loaded, vector["out/gt_boxes_lidar_loader_f32"], METRES)
-    enclosing = geometry.image_boxes(camera, calibration, tuple(vector["out/image_shape"].tolist()))
-    expected = vector["out/image_boxes_from_3d"].numpy()
+    compare(vector, "gt_boxes_lidar_loader_f32", loaded, METRES)
+    enclosing = geometry.image_boxes(camera, calibration, image_shape)
+    expected = vector.expected("out/image_boxes_from_3d").numpy()
     assert np.allclose(enclosing, expected, rtol=RELATIVE_PIXELS, atol=METRES)
     counts = np.full(len(objects), -1)
     counts[objects] = geometry.count_points(in_view, boxes, geometry.HULL)
     cut = geometry.count_points(points, boxes, geometry.DATABASE)
-    for name, found in (("num_points_in_gt", counts), ("points_in_boxes_cpu_count", cut)):
-        assert np.abs(found - vector[f"out/{name}"].numpy()).max(initial=0) <= ON_A_FACE, name
+    for name, count in (("num_points_in_gt", counts), ("points_in_boxes_cpu_count", cut)):
+        assert np.abs(count - vector.expected(f"out/{name}").numpy()).max(initial=0) <= ON_A_FACE, name
 
 
 def _read_label(path: Path, names: list[str]) -> dict[str, np.ndarray]:

@@ -3,8 +3,7 @@
 import json
 
 import numpy as np
-import torch
-from golden_vector import ReadVector, close
+from golden_vector import GoldenVector
 
 from lidar_data_handlers.samples import sample
 from visionseq.data.lidar.argoverse2 import Argoverse2, boxes_of
@@ -16,67 +15,63 @@ from visionseq.geometry import DATABASE, count_points
 ON_A_FACE = 1  # points by which a count may differ
 
 
-def sweeps(vector: ReadVector) -> None:
+def sweeps(vector: GoldenVector) -> None:
     key = vector["in/ego2global_key"].numpy() @ vector["in/lidar2ego_key"].numpy()
     sweep = vector["in/ego2global_sweep"].numpy() @ vector["in/lidar2ego_sweep"].numpy()
     transform = np.linalg.inv(key) @ sweep
-    close(torch.from_numpy(transform), vector["out/transform_matrix"], 1e-9)
+    vector.close("out/transform_matrix", transform, 1e-9)
     earlier = sweep_points(vector["in/sweep_raw"].numpy(), transform)
-    close(torch.from_numpy(earlier), vector["out/sweep_points"], 1e-3)
+    vector.close("out/sweep_points", earlier, 1e-3)
     lag = vector["in/time_lag"].item()
     times = np.full((len(earlier), 1), lag)
-    close(torch.from_numpy(times), vector["out/sweep_times"], 1e-9)
+    vector.close("out/sweep_times", times, 1e-9)
     keyframe = vector["in/keyframe_raw"].numpy()[:, :4]
     again = sweep_points(vector["in/keyframe_raw"].numpy(), np.eye(4))  # the start of a scene: itself, without a lag
-    parts = [(keyframe, 0.0)]
-    for number in np.random.RandomState(3).choice(2, 2, replace=False):
-        parts.append([(earlier, lag), (again, 0.0)][number])
-    found = np.concatenate([np.column_stack([points, np.full(len(points), time)]) for points, time in parts])
-    close(torch.from_numpy(found), vector["out/aggregated_seed3"], 1e-3)
+    for name in vector.names("out/aggregated_seed"):
+        parts = [(keyframe, 0.0)]
+        for number in np.random.RandomState(int(name)).choice(2, 2, replace=False):
+            parts.append([(earlier, lag), (again, 0.0)][number])
+        together = [np.column_stack([points, np.full(len(points), time)]) for points, time in parts]
+        vector.close(f"out/aggregated_seed{name}", np.concatenate(together), 1e-3)
 
 
-def nuscenes_frame(vector: ReadVector) -> None:
+def nuscenes_frame(vector: GoldenVector) -> None:
     folder = sample("nuscenes")
     (record,) = (json.loads(path.read_text()) for path in folder.glob("*.json"))
     boxes = np.array([[*item["box"], *item["velocity"]] for item in record["instances"]])
-    expected = vector["out/gt_boxes9"].numpy()
-    assert np.array_equal(np.isnan(boxes), np.isnan(expected))  # a velocity that nobody knows
-    close(torch.from_numpy(np.nan_to_num(boxes)), torch.from_numpy(np.nan_to_num(expected)), 1e-9)
-    labels = [record["categories"].get(item["name"], -1) for item in record["instances"]]
-    assert labels == vector["out/label"].tolist()
+    vector.close("out/gt_boxes9", boxes, 1e-9)  # an unknown velocity is NaN
+    vector.equal("out/label", [record["categories"].get(item["name"], -1) for item in record["instances"]])
     for key in ("num_lidar_pts", "num_radar_pts"):
-        assert [item[key] for item in record["instances"]] == vector[f"out/{key}"].tolist()
+        vector.equal(f"out/{key}", [item[key] for item in record["instances"]])
     (file,) = folder.glob("*.pcd.bin")
     points = read_points(file).values
-    assert len(points) == vector["out/num_points"].item()
-    close(torch.from_numpy(points[:10]), vector["out/first_points"], 0)
+    vector.equal("out/num_points", [len(points)])
+    vector.equal("out/first_points", points[: len(vector["out/first_points"])])
     counts = count_points(points, boxes, DATABASE)
-    assert np.abs(counts - vector["out/points_in_boxes_cpu_count"].numpy()).max() <= ON_A_FACE
+    assert np.abs(counts - vector.expected("out/points_in_boxes_cpu_count").numpy()).max() <= ON_A_FACE
 
 
-def argo2_frame(vector: ReadVector) -> None:
+def argo2_frame(vector: GoldenVector) -> None:
     config = vector.config
     frames = Argoverse2(str(sample("argo2")), "")
     frame = frames.frame(frames.frame_ids.index(f"{config['log']}_{config['timestamp_ns']}"))
     assert frame.names.tolist() == config["names"]
-    expected = vector["out/gt_boxes"]
-    close(torch.from_numpy(frame.boxes), expected, 1e-5)
+    vector.close("out/gt_boxes", frame.boxes, 1e-5)
+    expected = vector["out/gt_boxes"].numpy()
     w, x, y, z = vector["in/quat_wxyz"].numpy().T
-    sizes = expected.numpy()
-    table = dict(zip(("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m"), sizes.T, strict=False))
+    table = dict(zip(("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m"), expected.T, strict=False))
     table |= {"qw": w, "qx": x, "qy": y, "qz": z, "category": np.array([name.upper() for name in config["names"]])}
     boxes, names = boxes_of(table)
-    close(torch.from_numpy(boxes), expected, 1e-9)
+    vector.close("out/gt_boxes", boxes, 1e-9)
     assert names.tolist() == config["names"]
-    assert frame.num_points.tolist() == vector["out/num_interior_pts"].tolist()
-    close(torch.from_numpy(frame.points[:20]), vector["out/first_points"], 0)
-    close(torch.from_numpy(frame.points.mean(0, dtype=np.float64)), vector["out/point_mean"], 1e-4)
-    counts = count_points(frame.points, expected.numpy(), DATABASE)
-    assert np.abs(counts - vector["out/points_in_boxes_cpu_count"].numpy()).max() <= ON_A_FACE
+    vector.equal("out/num_interior_pts", frame.num_points)
+    vector.equal("out/first_points", frame.points[: len(vector["out/first_points"])])
+    vector.close("out/point_mean", frame.points.mean(0, dtype=np.float64), 1e-4)
+    counts = count_points(frame.points, expected, DATABASE)
+    assert np.abs(counts - vector.expected("out/points_in_boxes_cpu_count").numpy()).max() <= ON_A_FACE
     point_range, size = [-200, -200, -4, 200, 200, 4], [0.4, 0.4, 0.25]
     valid, coords = voxel_indices(frame.points, size, point_range)
-    found = [len(frame.points), int(valid.sum()), len(np.unique(coords, axis=0))]
-    assert found == vector["out/num_points"].tolist()
+    vector.equal("out/num_points", [len(frame.points), int(valid.sum()), len(np.unique(coords, axis=0))])
 
 
 HANDLERS = {"nuscenes_sweeps": sweeps, "nuscenes_frame": nuscenes_frame, "argo2_frame": argo2_frame}

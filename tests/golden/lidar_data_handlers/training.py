@@ -4,8 +4,7 @@ import json
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
-from golden_vector import ReadVector, close
+from golden_vector import GoldenVector
 
 from visionseq.data.lidar import augment
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling, on_road_plane
@@ -13,18 +12,18 @@ from visionseq.data.lidar.resampling import balanced_numbers
 from visionseq.geometry import Calibration
 
 
-def augmentations(vector: ReadVector) -> None:
+def augmentations(vector: GoldenVector) -> None:
     config, points, boxes = vector.config, vector["in/points"].numpy(), vector["in/gt_boxes"].numpy()
-    found = {
+    scenes = {
         "flip_x": augment.flip(points, boxes, "x"),
         "flip_y": augment.flip(points, boxes, "y"),
         "rot": augment.rotate(points, boxes, config["rotation"]),
         "scale": augment.scale(points, boxes, config["scale"]),
     }
-    found["queue"] = queue(points, boxes, config["queue_seed"], _scaling_of(config))
-    for name, (moved, turned) in found.items():
-        close(torch.from_numpy(moved), vector[f"out/{name}_points"], 1e-4)
-        close(torch.from_numpy(turned), vector[f"out/{name}_boxes"], 1e-4)
+    scenes["queue"] = queue(points, boxes, config["queue_seed"], _scaling_of(config))
+    for name, (moved, turned) in scenes.items():
+        vector.close(f"out/{name}_points", moved, 1e-4)
+        vector.close(f"out/{name}_boxes", turned, 1e-4)
 
 
 def queue(points: np.ndarray, boxes: np.ndarray, seed: int, scaling: augment.RandomScaling) -> augment.Scene:
@@ -46,15 +45,15 @@ def _scaling_of(config: dict) -> augment.RandomScaling:
     return min(ranges, key=lambda r: abs(r.low + (r.high - r.low) * share - config["queue_scale"]))
 
 
-def gt_sampling(vector: ReadVector) -> None:
+def gt_sampling(vector: GoldenVector) -> None:
     config = vector.config
     calibration = Calibration(*(vector[f"in/calib_{name}"].numpy() for name in ("P2", "R0", "Tr_velo2cam")))
     names = np.array([*config["classes"], "other"])
-    boxes, given = vector["in/gt_boxes"].numpy(), names[vector["in/gt_class"].numpy()]
+    boxes, labels = vector["in/gt_boxes"].numpy(), names[vector["in/gt_class"].numpy()]
     plane = vector["in/road_plane"].numpy()
     moved, heights = on_road_plane(boxes, plane, calibration)
-    close(torch.from_numpy(moved), vector["out/boxes_on_plane"], 1e-4)
-    close(torch.from_numpy(heights), vector["out/mv_height"], 1e-4)
+    vector.close("out/boxes_on_plane", moved, 1e-4)
+    vector.close("out/mv_height", heights, 1e-4)
     with TemporaryDirectory() as folder:
         database = _database(vector, folder)
         for variant, options in config["variants"].items():
@@ -68,18 +67,17 @@ def gt_sampling(vector: ReadVector) -> None:
                 config["removed_difficulty"],
             )
             random, draws = np.random.RandomState(config["seed"]), sampling.draws()
-            sizes = torch.tensor([len(draw.numbers) for draw in draws.values()])
-            assert torch.equal(sizes, vector[f"out/{variant}_db_size"])
-            for call in range(2):
-                scene = sampling.apply(vector["in/points"].numpy(), boxes, given, random, draws, plane, calibration)
+            vector.equal(f"out/{variant}_db_size", [len(draw.numbers) for draw in draws.values()])
+            for call in range(len({name.split("_")[0] for name in vector.names(f"out/{variant}_call")})):
+                scene = sampling.apply(vector["in/points"].numpy(), boxes, labels, random, draws, plane, calibration)
                 known = scene.names != "other"
-                close(torch.from_numpy(scene.points), vector[f"out/{variant}_call{call}_points"], 1e-4)
-                close(torch.from_numpy(scene.boxes[known]), vector[f"out/{variant}_call{call}_boxes"], 1e-4)
+                vector.close(f"out/{variant}_call{call}_points", scene.points, 1e-4)
+                vector.close(f"out/{variant}_call{call}_boxes", scene.boxes[known], 1e-4)
                 numbers = [config["classes"].index(name) for name in scene.names[known]]
-                assert numbers == vector[f"out/{variant}_call{call}_class"].tolist()
+                vector.equal(f"out/{variant}_call{call}_class", numbers)
 
 
-def _database(vector: ReadVector, folder: str) -> str:
+def _database(vector: GoldenVector, folder: str) -> str:
     """The file's objects in the layout of `build_database`."""
     counts = vector["in/db_num_points"].numpy()
     names = np.array([*vector.config["classes"], "other"])[vector["in/db_class"].numpy()]
@@ -92,15 +90,16 @@ def _database(vector: ReadVector, folder: str) -> str:
     return folder
 
 
-def cbgs(vector: ReadVector) -> None:
+def cbgs(vector: GoldenVector) -> None:
     classes = vector.config["classes"]
-    present = [{name for name, there in zip(classes, row, strict=True) if there} for row in vector["in/class_present"]]
+    rows = vector["in/class_present"].tolist()
+    present = [{name for name, is_present in zip(classes, row, strict=True) if is_present} for row in rows]
     numbers = balanced_numbers(present, classes, np.random.RandomState(vector.config["seed"]))
-    assert numbers.tolist() == vector["out/sampled_index"].tolist()
+    vector.equal("out/sampled_index", numbers)
     total = sum(len(names) for names in present)
     counts = [sum(name in names for names in present) for name in classes]
     drawn = [int(count * (1 / len(classes)) / (count / total)) if count else 0 for count in counts]
-    assert drawn == vector["out/num_per_class"].tolist()
+    vector.equal("out/num_per_class", drawn)
 
 
 HANDLERS = {"augment": augmentations, "gt_sampling": gt_sampling, "cbgs": cbgs}

@@ -2,7 +2,6 @@
 
 from golden_vector import GoldenVector
 
-from lidar_data_handlers.boxes import compare
 from visionseq.data.voxels import hard_voxels, voxel_indices
 
 
@@ -11,15 +10,14 @@ def check_voxelize(vector: GoldenVector) -> None:
     grid = config["voxel_size"], config["range"]
     hard = hard_voxels(points, *grid, config["max_points"], config["max_voxels"])
     dynamic = voxel_indices(points, *grid)
-    found = {
+    outputs = {
         "voxels": hard.voxels,
         "coords_zyx": hard.coords,
         "num_points": hard.num_points,
         "dynamic_coords_xyz": dynamic.coords,
         "dynamic_valid": dynamic.valid,
     }
-    for name, expected in vector.tensors("out/").items():
-        compare(name, found[name], expected, tolerance=0)
+    vector.close_all("out/", outputs, tolerance=0)
 
 
 HANDLERS = {"voxelize": check_voxelize}

@@ -1,1 +1,1 @@
-"""Handlers of the golden files of LION: each module offers a dict `HANDLERS`, name to check."""
+"""Handlers of the golden files of `lion`: each module may offer a dict `HANDLERS`, kind to check."""

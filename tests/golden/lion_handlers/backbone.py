@@ -3,7 +3,7 @@
 import inspect
 
 import torch
-from golden_vector import ReadVector, close
+from golden_vector import GoldenVector
 from torch import Tensor, nn
 
 from lion_handlers.compare import check_gradients, check_statistics, dtype_of, load, operator_of, sparse_of
@@ -16,41 +16,53 @@ from visionseq.lion.windows import group_places, window_order
 from visionseq.nn import mixers
 from visionseq.nn.sparse import SparseTensor
 
+OPTIONS = (
+    "FEATURE_DIM",
+    "WINDOW_SHAPE",
+    "GROUP_SIZE",
+    "DEPTHS",
+    "LAYER_DOWN_SCALES",
+    "DIFFUSION",
+    "DIFF_SCALE",
+    "SHIFT",
+    "DIRECTION",
+)
 
-def windows(vector: ReadVector) -> None:
+
+def windows(vector: GoldenVector) -> None:
     for case in vector.config["cases"]:
         name, shape = case["case"], tuple(case["spatial_shape_zyx"])
         indices = vector[f"in/{name}/indices"].long()
         for direction in "xy":
             order = window_order(indices, shape, tuple(case["window_shape_xyz"]), case["shift"], direction)
-            assert torch.equal(order, vector[f"out/{name}/{direction}"])
+            vector.equal(f"out/{name}/{direction}", order)
         groups = group_places(case["voxels_per_sample"], case["group_size"])
-        assert torch.equal(groups.sources, vector[f"out/{name}/flat2win"])
-        assert torch.equal(groups.places, vector[f"out/{name}/win2flat"])
+        vector.equal(f"out/{name}/flat2win", groups.sources)
+        vector.equal(f"out/{name}/win2flat", groups.places)
 
 
-def merge(vector: ReadVector) -> None:
+def merge(vector: GoldenVector) -> None:
     config = vector.config
     layer = PatchMerging3D(config["dim"], config["down_scale_xyz"], config["diffusion"], config["diff_scale"])
     x = sparse_of(vector, config["spatial_shape_zyx"], config["batch_size"])
     load(layer, vector)
     described = layer.describe(x)
-    close(described, vector["out/descriptor"], 1e-5)
-    if "out/response" in vector:
-        close(described.mean(1), vector["out/response"], 1e-5)
-        chosen = vector["out/selected_rows"]
+    vector.close("out/descriptor", described, 1e-5)
+    vector.close("out/response", described.mean(1), 1e-5)
+    if "out/selected_rows" in vector:  # compared as a set, through the voxels that they generate
+        chosen = vector.expected("out/selected_rows")
         generated = layer.generate(x, described)
         around = _neighbours(x.indices[chosen], x.spatial_shape)
         assert sorted(generated.tolist()) == sorted(around.tolist())
     merged = layer(x)
     _check_sites(vector, merged.tensor)
-    assert torch.equal(merged.coarse, vector["out/unq_inv"])
-    close(merged.tensor.features, vector["out/features"], 1e-5)
+    vector.equal("out/unq_inv", merged.coarse)
+    vector.close("out/features", merged.tensor.features, 1e-5)
     (merged.tensor.features * vector["in/gy"]).sum().backward()
     check_gradients(vector, layer, 1e-4, {"features": x.features})
 
 
-def layer(vector: ReadVector) -> None:
+def layer(vector: GoldenVector) -> None:
     config, dtype = vector.config, dtype_of(vector)
     layer = LIONLayer(
         config["dim"],
@@ -58,17 +70,17 @@ def layer(vector: ReadVector) -> None:
         config["window_shape"],
         config["group_size"],
         config["shift"],
-        direction=config["direction"],
+        direction=config.get("direction", ("x", "y")),
     )
     x = sparse_of(vector, config["spatial_shape_zyx"], len(config["voxels_per_sample"]))
     y = load(layer, vector, dtype).train()(x)
     double = dtype == torch.float64
-    close(y.features, vector["out/features"], 1e-9 if double else 1e-5)
+    vector.close("out/features", y.features, 1e-9 if double else 1e-5)
     (y.features * vector["in/gy"]).sum().backward()
     check_gradients(vector, layer, 1e-7 if double else 1e-4, {"features": x.features})
 
 
-def block(vector: ReadVector) -> None:
+def block(vector: GoldenVector) -> None:
     config, dtype = vector.config, dtype_of(vector)
     double = dtype == torch.float64
     block = LIONBlock(
@@ -79,6 +91,7 @@ def block(vector: ReadVector) -> None:
         config["window_shape"],
         config["group_size"],
         config["shift"],
+        direction=config.get("direction", ("x", "y")),
     )
     load(block, vector, dtype).train(config["train"])
     tolerance = 1e-8 if double else 1e-4
@@ -87,64 +100,53 @@ def block(vector: ReadVector) -> None:
     )
     x = sparse_of(vector, config["spatial_shape_zyx"], config["batch_size"])
     y = block(x)
-    for name, expected in vector.tensors("out/pos_location").items():
+    for name in vector.names("out/pos_location"):
         grid = seen[f"encoder{name}"]  # a layer keeps its sites
-        close(PositionEmbedding.location(grid), expected, tolerance)
-    for name, found in seen.items():
-        close(found.features, vector[f"out/{name}_features"], tolerance)
-        assert torch.equal(found.indices, vector[f"out/{name}_indices"].long())
-    close(y.features, vector["out/features"], tolerance)
-    assert torch.equal(y.indices, vector["out/indices"].long())
+        vector.close(f"out/pos_location{name}", PositionEmbedding.location(grid), tolerance)
+    for name, output in seen.items():
+        vector.close(f"out/{name}_features", output.features, tolerance)
+        vector.equal(f"out/{name}_indices", output.indices)
+    vector.close("out/features", y.features, tolerance)
+    vector.equal("out/indices", y.indices)
     (y.features * vector["in/gy"]).sum().backward()
     check_gradients(vector, block, 1e-6 if double else 1e-3, {"features": x.features})
     check_statistics(vector, block, "out/after/", tolerance)
 
 
-def backbone(vector: ReadVector) -> None:
+def backbone(vector: GoldenVector) -> None:
     config, dtype = vector.config, dtype_of(vector)
     double = dtype == torch.float64
-    given = config["backbone_cfg"]
+    section = config["backbone_cfg"]
     sparse = any(name.startswith("linear_bev") for name in vector.state)
-    network = (LION3DBackboneOneStride_Sparse if sparse else LION3DBackboneOneStride)(
-        given["FEATURE_DIM"],
-        operator_of(given["OPERATOR"]["NAME"], given["OPERATOR"]["CFG"]),
-        given["WINDOW_SHAPE"],
-        given["GROUP_SIZE"],
-        given["DEPTHS"],
-        given["LAYER_DOWN_SCALES"],
-        given["DIFFUSION"],
-        given["DIFF_SCALE"],
-        given["SHIFT"],
-        given["DIRECTION"],
-    )
+    build = operator_of(section["OPERATOR"]["NAME"], section["OPERATOR"].get("CFG") or {})
+    options = {name.lower(): section[name] for name in OPTIONS if name in section}
+    network = (LION3DBackboneOneStride_Sparse if sparse else LION3DBackboneOneStride)(build=build, **options)
     load(network, vector, dtype).train(config["train"])
     tolerance = 1e-6 if double else 1e-3
     stages = [f"{part}{i}" for i in range(1, 5) for part in ("linear_", "dow")]
     seen = _watch(network, {name: name for name in (*stages, "linear_out", *(["dow_out"] if sparse else []))})
     x = sparse_of(vector, config["grid_size_xyz"][::-1], config["batch_size"])
     y = network(x)
-    for name, found in seen.items():
-        if f"out/{name}_features" in vector:
-            close(found.features, vector[f"out/{name}_features"], tolerance)
-        if f"out/{name}_indices" in vector:
-            assert torch.equal(found.indices, vector[f"out/{name}_indices"].long())
+    for name, output in seen.items():
+        vector.close(f"out/{name}_features", output.features, tolerance)
+        vector.equal(f"out/{name}_indices", output.indices)
     _check_sites(vector, y)
-    close(y.features, vector["out/features"], tolerance)
+    vector.close("out/features", y.features, tolerance)
     (y.features * vector["in/gy"]).sum().backward()
     check_gradients(vector, network, 1e-5 if double else 1e-2, {"features": x.features})
     check_statistics(vector, network, "out/after/", tolerance)
 
 
-def bev(vector: ReadVector) -> None:
+def bev(vector: GoldenVector) -> None:
     config = vector.config
     kind = BaseBEVResBackbone if "res" in vector.path.stem else BaseBEVBackbone
     names = ("LAYER_NUMS", "LAYER_STRIDES", "NUM_FILTERS", "UPSAMPLE_STRIDES", "NUM_UPSAMPLE_FILTERS")
     network = kind(config["input_channels"], *(config[name] for name in names))
     load(network, vector)
     x = vector["in/x"].clone().requires_grad_()
-    close(network.eval()(x), vector["out/eval"], 1e-4)
+    vector.close("out/eval", network.eval()(x), 1e-4)
     y = network.train()(x)
-    close(y, vector["out/train"], 1e-4)
+    vector.close("out/train", y, 1e-4)
     (y * vector["in/gy"]).sum().backward()
     check_gradients(vector, network, 1e-3, {"x": x})
     check_statistics(vector, network, "out/after_train/", 1e-4)
@@ -170,19 +172,19 @@ def _watch(module: nn.Module, names: dict[str, str]) -> dict[str, SparseTensor]:
     return seen
 
 
-def _check_sites(vector: ReadVector, found: SparseTensor) -> None:
-    assert torch.equal(found.indices, vector["out/indices"].long())
-    assert list(found.spatial_shape) == vector["out/spatial_shape"].tolist()
+def _check_sites(vector: GoldenVector, y: SparseTensor) -> None:
+    vector.equal("out/indices", y.indices)
+    vector.equal("out/spatial_shape", list(y.spatial_shape))
 
 
 def _neighbours(sites: Tensor, shape: tuple[int, ...]) -> Tensor:
-    found = []
+    around = []
     for dy, dx in ((1, -1), (1, 1), (-1, -1), (-1, 1)):
         moved = sites + torch.tensor([0, 0, dy, dx])
         moved[:, 2].clamp_(0, shape[1] - 1)
         moved[:, 3].clamp_(0, shape[2] - 1)
-        found.append(moved)
-    return torch.cat(found)
+        around.append(moved)
+    return torch.cat(around)
 
 
 HANDLERS = {

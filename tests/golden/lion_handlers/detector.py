@@ -4,10 +4,11 @@ import json
 import math
 
 import torch
-from golden_vector import ReadVector, close
+from golden_vector import GoldenVector, close, first_number
 from torch import nn
 
 from lion_handlers.compare import Stub, check_gradients, load
+from lion_handlers.heads import mean_iou
 from visionseq.lion import model as lion_model
 from visionseq.lion.detections import Detections
 from visionseq.lion.model import LionDetector
@@ -16,57 +17,68 @@ from visionseq.lion.presets import preset
 from visionseq.nn.mixers import Mamba
 from visionseq.optim.adam_onecycle import AdamOneCycle
 
+TOTALS = ("loss", "rpn_loss", "loss_rpn", "loss_trans")
 
-def detector(vector: ReadVector) -> None:
+
+def detector(vector: GoldenVector) -> None:
     config = vector.config
     data = {"POINT_CLOUD_RANGE": config["point_cloud_range"], "VOXEL_SIZE": config["voxel_size"]}
     values = detector_config(config["model_cfg"], config["class_names"], data, config["num_point_features"])
     double = "float64" in vector.tolerance
-    network = build(values)
-    load(network, vector, torch.float64 if double else torch.float32)
+    network = load(build(values), vector, torch.float64 if double else torch.float32)
     points, gt_boxes = vector["in/points"], vector["in/gt_boxes"]
-    if double:
-        points = points.double()
-    batch_size = len(gt_boxes)
+    points = points.double() if double else points
+
+    # Evaluation: voxels, maps, detections.
+    tolerance = first_number(vector.tolerance, 1e-5 if double else 1e-3)
     with torch.no_grad():
-        voxels = network.eval().vfe(points, batch_size)
-        assert torch.equal(voxels.indices, vector["out/voxel_coords"].long())
+        voxels = network.eval().vfe(points, len(gt_boxes))
+        vector.equal("out/voxel_coords", voxels.indices)
         features = lion_model.bev.height_compression(network.backbone_3d(voxels))
-        tolerance = 1e-5 if double else 1e-3
-        close(features.sum(1), vector["out/spatial_features_sum_over_channels"], tolerance)
-        close(network.backbone_2d(features), vector["out/spatial_features_2d"], tolerance)
-        together = network.dense_head.detections(network(points, batch_size))
-    for found in (unsuppressed(network, points),) if double else (together, network.detect(points, batch_size)):
-        for sample, boxes in enumerate(found):
-            check_boxes(boxes, vector, f"out/det_b{sample}", tolerance)
-    losses = network.train().losses(points, batch_size, gt_boxes)
-    # The official overlap of boxes writes float32 into the memory of its float64 result: pairs of overlaps become one
-    # wrong number. Doing so reproduces the IoU loss of detector_mamba to 4e-8 (exactly computed it is 2.1e-3 lower), so
-    # that the float64 files are compared without it.
-    overlaps = [name for name in losses if "iou" in name] if double else []
-    allowed = 1e-6 if double else 1e-3
-    parts = {name: value for name, value in vector.tensors("out/tb_").items() if name not in overlaps}
-    for name, expected in {**parts, "loss": vector["out/loss"]}.items():
-        own = {"rpn_loss": "loss", "loss_rpn": "loss"}.get(name, name)
-        found = losses[own].view(1)
-        if own == "loss":
-            found = found - sum(losses[name] for name in overlaps)
-            expected = expected - sum(vector[f"out/tb_{name}"] for name in overlaps)
-        close(found, expected, allowed)
+        vector.close("out/spatial_features_sum_over_channels", features.sum(1), tolerance)
+        vector.close("out/spatial_features_2d", network.backbone_2d(features), tolerance)
+    all_boxes = unsuppressed(network, points) if double else network.detect(points, len(gt_boxes))
+    for sample, boxes in enumerate(all_boxes):
+        check_boxes(boxes, vector, f"out/det_b{sample}", tolerance)
+
+    # Training: losses and gradients.
+    head, predictions = network.dense_head, network.train()(points, len(gt_boxes))
+    losses = head.losses(predictions, gt_boxes)
+    if "out/tb_matched_ious" in vector:
+        losses["matched_ious"] = mean_iou(head.assignment(predictions, gt_boxes))
+    check_losses(vector, losses, double)
     losses["loss"].backward()
     check_gradients(vector, network, 1e-4 if double else 1e-2, {})
+
+
+def check_losses(vector: GoldenVector, losses: dict[str, torch.Tensor], double: bool) -> None:
+    """All terms; of a float64 file the sum without the IoU terms.
+
+    The official overlap of boxes writes float32 into the memory of its float64 result: pairs of overlaps become one
+    wrong number. Doing so reproduces the IoU loss of detector_mamba to 4e-8 (exactly computed it is 2.1e-3 lower).
+    """
+    overlaps = [name for name in losses if "iou" in name] if double else []
+    official_overlaps = sum(vector.expected(f"out/tb_{name}") for name in overlaps)
+    tolerance = 1e-6 if double else 1e-3
+    for name in ["loss", *(f"tb_{term}" for term in vector.names("out/tb_") if term not in overlaps)]:
+        term = name.removeprefix("tb_")
+        if term in TOTALS:
+            total = (losses["loss"] - sum(losses[overlap] for overlap in overlaps)).view(1)
+            close(name, total, vector.expected(f"out/{name}") - official_overlaps, tolerance)
+        else:
+            vector.close(f"out/{name}", losses[term].view(1), tolerance)
 
 
 def build(values: dict) -> nn.Module:
     """The detector; a stub operator is put in where the file names it."""
     if values["backbone_3d"]["operator"]["name"] != "Stub":
         return LionDetector.from_config(values)
-    given = lion_model.operator
+    operator = lion_model.operator
     lion_model.operator = lambda name, **_: Stub
     try:
         return LionDetector.from_config(values)
     finally:
-        lion_model.operator = given
+        lion_model.operator = operator
 
 
 def unsuppressed(network: nn.Module, points: torch.Tensor) -> list[Detections]:
@@ -78,9 +90,9 @@ def unsuppressed(network: nn.Module, points: torch.Tensor) -> list[Detections]:
     with torch.no_grad():
         (maps,) = network(points, int(points[:, 0].max()) + 1)
         head = network.dense_head
-        found = head.candidates(maps, head.groups[0])
+        candidates = head.candidates(maps, head.groups[0])
     ordered = []
-    for sample in found:
+    for sample in candidates:
         order = torch.cat([
             rows[sample.scores[rows].argsort(descending=True)]
             for rows in ((sample.labels == label).nonzero()[:, 0] for label in head.groups[0])
@@ -89,33 +101,33 @@ def unsuppressed(network: nn.Module, points: torch.Tensor) -> list[Detections]:
     return ordered
 
 
-def check_boxes(found: Detections, vector: ReadVector, prefix: str, tolerance: float) -> None:
-    assert torch.equal(found.labels, vector[f"{prefix}_labels"])
-    boxes, expected = found.boxes.clone(), vector[f"{prefix}_boxes"]
+def check_boxes(detections: Detections, vector: GoldenVector, prefix: str, tolerance: float) -> None:
+    vector.equal(f"{prefix}_labels", detections.labels)
+    boxes, expected = detections.boxes.clone(), vector[f"{prefix}_boxes"]
     turn = (boxes[:, 6] - expected[:, 6]) / (2 * math.pi)
     boxes[:, 6] -= turn.round() * 2 * math.pi
-    close(boxes, expected, tolerance)
-    close(found.scores, vector[f"{prefix}_scores"], tolerance)
+    vector.close(f"{prefix}_boxes", boxes, tolerance)
+    vector.close(f"{prefix}_scores", detections.scores, tolerance)
 
 
-def official_shapes(vector: ReadVector) -> None:
+def official_shapes(vector: GoldenVector) -> None:
     for name, counts in vector.config["params"].items():
         with torch.device("meta"):
             network = LionDetector.from_config(preset(name))
         assert sum(p.numel() for p in network.parameters()) == counts["total"]
         for part in ("vfe", "backbone_3d", "backbone_2d", "dense_head"):
             module = getattr(network, part)
-            found = 0 if module is None else sum(p.numel() for p in module.parameters())
-            assert found == counts.get(part, 0), f"{name}: {part}"
+            size = 0 if module is None else sum(p.numel() for p in module.parameters())
+            assert size == counts.get(part, 0), f"{name}: {part}"
         assert list(network.vfe.grid) == counts["grid_xyz"]
         if f"out/{name}" in vector:
-            expected = json.loads(bytes(vector[f"out/{name}"].tolist()))
+            expected = json.loads(bytes(vector.expected(f"out/{name}").tolist()))
             shapes = {key: list(value.shape) for key, value in network.state_dict().items()}
             counters = {key for key in shapes if key.endswith("num_batches_tracked")}
-            wanted = {key: list(shape) for key, shape in expected.items() if key != "global_step"}
-            assert set(shapes) - counters <= set(wanted)
-            assert set(wanted) <= set(shapes)
-            assert all(shapes[key] == shape for key, shape in wanted.items() if key not in counters)
+            official = {key: list(shape) for key, shape in expected.items() if key != "global_step"}
+            assert set(shapes) - counters <= set(official)
+            assert set(official) <= set(shapes)
+            assert all(shapes[key] == shape for key, shape in official.items() if key not in counters)
 
 
 # A bias before BatchNorm has the gradient zero; Adam makes steps of full length of what rounding leaves of it, which no
@@ -135,7 +147,7 @@ class Toy(nn.Module):
         return self.out(self.blk(self.ln(self.bn(self.lin(x))).unsqueeze(0))[0])
 
 
-def one_cycle(vector: ReadVector) -> None:
+def one_cycle(vector: GoldenVector) -> None:
     config = vector.config
     network = load(Toy(config["mamba"]), vector)
     options = AdamOneCycle(
@@ -143,19 +155,22 @@ def one_cycle(vector: ReadVector) -> None:
     )
     built = options.build(network.parameters(), config["total_steps"])
     optimizer, scheduler = built["optimizer"], built["lr_scheduler"]["scheduler"]
+    rates, momenta = [], []
     for step in range(config["total_steps"]):
         group = optimizer.param_groups[0]
-        assert abs(group["lr"] - vector["out/lr"][step].item()) < 1e-12
-        assert abs(group["betas"][0] - vector["out/mom"][step].item()) < 1e-12
+        rates.append(group["lr"])
+        momenta.append(group["betas"][0])
         optimizer.zero_grad()
         network(vector["in/x"][step]).square().sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimizer.step()
         scheduler.step()
-        for name, expected in vector.tensors(f"out/step{step + 1}/").items():
-            found = network.state_dict()[name]
-            apart = 2 * vector["out/lr"][: step + 1].sum().item() if name in AFTER_ROUNDING else 0.0
-            close(found.view(expected.shape).float(), expected.float(), 1e-5 + apart)
+        for name in vector.names(f"out/step{step + 1}/"):
+            expected = vector.expected(f"out/step{step + 1}/{name}")
+            apart = 2 * sum(rates) if name in AFTER_ROUNDING else 0.0
+            close(name, network.state_dict()[name].view(expected.shape), expected, 1e-5 + apart)
+    vector.close("out/lr", torch.tensor(rates, dtype=torch.float64), 1e-12)
+    vector.close("out/mom", torch.tensor(momenta, dtype=torch.float64), 1e-12)
 
 
 HANDLERS = {"detector": detector, "official_state_shapes": official_shapes, "adam_onecycle": one_cycle}

@@ -15,7 +15,7 @@ from visionseq.rectified_flow.perceptual import IMAGENET_MEAN, IMAGENET_STD, Per
 
 
 def check_tdist(vector: GoldenVector) -> None:
-    for name in {key.split("/")[0] for key in vector.tensors("in/")}:
+    for name in {key.split("/")[0] for key in vector.names("in/")}:
         a = float(name.removeprefix("a"))
         u, q = vector[f"in/{name}/u"], vector[f"in/{name}/q"]
         values = {
@@ -27,9 +27,8 @@ def check_tdist(vector: GoldenVector) -> None:
             "mix_cdf": time.u_shape_cdf(u, a),
             "t": time.antithetic_t(vector[f"in/{name}/uniform"], vector[f"in/{name}/perm"], a),
         }
-        for key, expected in vector.tensors(f"out/{name}/").items():
-            close(values[key], expected, 1e-6)
-        close(time.u_shape_cdf(time.u_shape_icdf(q, a), a), q, 1e-12)
+        vector.close_all(f"out/{name}/", values, 1e-6)
+        close("quantiles", time.u_shape_cdf(time.u_shape_icdf(q, a), a), q, 1e-12)
 
 
 def tiny_distance(vector: GoldenVector, resize: int | None) -> PerceptualDistance:
@@ -37,7 +36,7 @@ def tiny_distance(vector: GoldenVector, resize: int | None) -> PerceptualDistanc
 
     A convolution is followed by its ReLU; where the numbering leaves a place before the next one, that is a pooling.
     """
-    layers = sorted({int(key.split(".")[0]) for key in vector.tensors("in/feat.")})
+    layers = sorted({int(key.split(".")[0]) for key in vector.names("in/feat.")})
     named = re.search(r"layers ([\d, ]*\d)", vector.meta.get("what", ""))
     taps = [int(tap) for tap in named[1].split(",")] if named else [layer + 1 for layer in layers]
 
@@ -62,7 +61,7 @@ def check_loss(vector: GoldenVector) -> None:
     distance = tiny_distance(vector, vector.config.get("upsample"))
     x_t = (1 - t.view(-1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1) * z
     _check_parts(vector, model(x_t, t, one_hot(vector)).detach(), x, z, x_t, t, distance)
-    for variant in {key.split("/")[0] for key in vector.tensors("out/") if key.endswith("/loss")}:
+    for variant in {key.split("/")[0] for key in vector.names("out/") if key.endswith("/loss")}:
         name, divt = variant.removesuffix("_divt"), variant.endswith("_divt")
         model.zero_grad()
         v = model(x_t, t, one_hot(vector))
@@ -79,19 +78,22 @@ def _check_parts(vector: GoldenVector, v: Tensor, x: Tensor, z: Tensor, x_t: Ten
         "lpips_per_sample": distance(to_unit(image), to_unit(x)),
     }
     for name, value in parts.items():
-        if f"out/{name}" in vector:
-            close(value, vector[f"out/{name}"], 1e-5)
+        vector.close(f"out/{name}", value, 1e-5)
     if "out/v" in vector:
-        for row, expected, time_ in zip(v, vector["out/v"], t.tolist(), strict=True):
-            close(row, expected, 2e-5 / time_)
+        for row, expected, time_ in zip(v, vector.expected("out/v"), t.tolist(), strict=True):
+            close("v", row, expected, 2e-5 / time_)
 
 
 def _compare(vector: GoldenVector, variant: str, loss: Tensor, model: EDMVelocity, tolerance: float) -> None:
-    torch.testing.assert_close(loss.detach().double(), vector[f"out/{variant}/loss"].double(), rtol=1e-5, atol=1e-8)
+    expected = vector.expected(f"out/{variant}/loss").double()
+    torch.testing.assert_close(loss.detach().double(), expected, rtol=1e-5, atol=1e-8)
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norm = torch.stack([gradient.square().sum() for gradient in gradients.values()]).sum().sqrt()
-    torch.testing.assert_close(norm, vector[f"out/{variant}/grad_norm"], rtol=tolerance, atol=0)
-    for name, expected in vector.tensors(f"grad/{variant}/").items():
+    if f"out/{variant}/grad_norm" in vector:
+        expected = vector.expected(f"out/{variant}/grad_norm")
+        torch.testing.assert_close(norm, expected.to(norm.dtype), rtol=tolerance, atol=0)
+    for name in vector.names(f"grad/{variant}/"):
+        expected = vector.expected(f"grad/{variant}/{name}")
         error = (gradients[name] - expected).abs().max()
         assert error <= tolerance * expected.abs().max(), f"{variant} {name}: {error:.2e} of {expected.abs().max():.2e}"
 

@@ -1,9 +1,7 @@
 """Layers, whole networks and the EDM wrappers against vectors of the official implementation."""
 
-import re
-
 import torch
-from golden_vector import GoldenVector, close
+from golden_vector import GoldenVector, close, first_number
 from torch import nn
 
 from visionseq.nn.embeddings import FourierEmbedding, SinusoidalEmbedding
@@ -15,7 +13,7 @@ IGNORED = ("num_params", "unet_type", "use_fp16", "wrapper")
 
 
 def network_of(config: dict) -> nn.Module:
-    """Network from a vector's configuration; the arguments tell the two U-Nets apart where no type is named."""
+    """Network of a configuration; where it names no type, only a SongUNet has embedding or encoder types."""
     name = {"songunet": "SongUNet", "adm": "DhariwalUNet"}.get(config.get("unet_type"))
     name = name or ("SongUNet" if "embedding_type" in config or "encoder_type" in config else "DhariwalUNet")
     arguments = {key: value for key, value in config.items() if key not in IGNORED}
@@ -23,7 +21,7 @@ def network_of(config: dict) -> nn.Module:
 
 
 def check_layers(vector: GoldenVector) -> None:
-    tolerance, x = _tolerance(vector, 1e-5), vector["in/x"]
+    tolerance, x = first_number(vector.tolerance, 1e-5), vector["in/x"]
     for layout in (torch.contiguous_format, torch.channels_last):
         _check_layers(vector, x.contiguous(memory_format=layout), layout, tolerance)
     _check_embeddings(vector, tolerance)
@@ -32,35 +30,30 @@ def check_layers(vector: GoldenVector) -> None:
 
 def _check_layers(vector: GoldenVector, x: torch.Tensor, layout: torch.memory_format, tolerance: float) -> None:
     for name, config in vector.config.items():
-        expected = vector[f"out/{name}"]
+        key = f"out/{name}"
         state = _below(vector.state, name)
         if name.startswith("gn"):
-            close(
-                _loaded(GroupNorm(vector[f"in/{name}_x"].shape[1], **config), state)(vector[f"in/{name}_x"]),
-                expected,
-                tolerance,
-            )
+            layer, source = GroupNorm(vector[f"in/{name}_x"].shape[1], **config), vector[f"in/{name}_x"]
+            vector.close(key, _loaded(layer, state)(source), tolerance)
         elif name.startswith("block"):
             emb = vector["in/emb"]
             block = UNetBlock(**{"emb_channels": emb.shape[1], **config})
-            close(_loaded(block, state)(x, emb), expected, tolerance)
+            vector.close(key, _loaded(block, state)(x, emb), tolerance)
         else:
-            sizes = {"in_channels": x.shape[1], "out_channels": expected.shape[1], "bias": "bias" in state}
+            sizes = {"in_channels": x.shape[1], "out_channels": vector[key].shape[1], "bias": "bias" in state}
             layer = Conv2d(**{**sizes, **config})
-            close(_loaded(layer, state)(x), expected, tolerance)
+            vector.close(key, _loaded(layer, state)(x), tolerance)
 
 
 def _check_embeddings(vector: GoldenVector, tolerance: float) -> None:
-    for name, expected in vector.tensors("out/").items():
+    for name in vector.names("out/"):
+        key = f"out/{name}"
         if name.startswith("pos"):
-            close(
-                SinusoidalEmbedding(expected.shape[1], endpoint="endpoint" in name)(vector["in/noise_labels"]),
-                expected,
-                tolerance,
-            )
+            layer = SinusoidalEmbedding(vector[key].shape[1], endpoint="endpoint" in name)
+            vector.close(key, layer(vector["in/noise_labels"]), tolerance)
         if name.startswith("fourier"):
-            layer = _loaded(FourierEmbedding(expected.shape[1]), _below(vector.state, name))
-            close(layer(vector["in/noise_labels"]), expected, tolerance)
+            layer = _loaded(FourierEmbedding(vector[key].shape[1]), _below(vector.state, name))
+            vector.close(key, layer(vector["in/noise_labels"]), tolerance)
 
 
 def _check_attention(vector: GoldenVector, tolerance: float) -> None:
@@ -68,33 +61,32 @@ def _check_attention(vector: GoldenVector, tolerance: float) -> None:
         return
     q, k = vector["in/q"], vector["in/k"]
     values = torch.eye(k.shape[2]).expand(len(k), -1, -1)  # unit vectors as values read the weights out
-    close(attention(q, k, values).transpose(1, 2), vector["out/attn_w"], tolerance)
+    vector.close("out/attn_w", attention(q, k, values).transpose(1, 2), tolerance)
 
 
 def check_network(vector: GoldenVector) -> None:
-    tolerance = _tolerance(vector, 1e-5)
+    tolerance = first_number(vector.tolerance, 1e-5)
     network = _loaded(network_of(vector.config), vector.state)
     x = vector["in/x"].requires_grad_()
     noise, labels = vector["in/noise_labels"], vector.tensors("in/").get("class_labels")
     augment = vector.tensors("in/").get("augment_labels")
     y = network(x, noise, labels, augment)
-    close(y, vector["out/y"], tolerance)
+    vector.close("out/y", y, tolerance)
     if "out/y_zero_aug" in vector:
         zeros = None if augment is None else torch.zeros_like(augment)
-        close(network(x, noise, labels, zeros), vector["out/y_zero_aug"], tolerance)
-        close(network(x, noise, labels, None), vector["out/y_zero_aug"], tolerance)
+        vector.close("out/y_zero_aug", network(x, noise, labels, zeros), tolerance)
+        vector.close("out/y_zero_aug", network(x, noise, labels, None), tolerance)
     if "out/y_zero_label" in vector:
-        close(network(x, noise, None, augment), vector["out/y_zero_label"], tolerance)
+        vector.close("out/y_zero_label", network(x, noise, None, augment), tolerance)
     if "in/cotangent" in vector:
         _check_gradients(vector, network, x, y, tolerance)
 
 
 def _check_gradients(vector: GoldenVector, network: nn.Module, x, y, tolerance: float) -> None:
     named = {"x": x, **dict(network.named_parameters())}
-    expected = vector.tensors("grad/")
-    gradients = torch.autograd.grad(y, [named[name] for name in expected], vector["in/cotangent"])
-    for gradient, value in zip(gradients, expected.values(), strict=True):
-        close(gradient, value, tolerance)
+    names = vector.names("grad/")
+    gradients = torch.autograd.grad(y, [named[name] for name in names], vector["in/cotangent"])
+    vector.close_all("grad/", dict(zip(names, gradients, strict=True)), tolerance)
 
 
 def check_precond_vel(vector: GoldenVector) -> None:
@@ -103,27 +95,28 @@ def check_precond_vel(vector: GoldenVector) -> None:
     options = {"use_fp16": config.get("use_fp16", False)}
     denoiser, velocity = EDMDenoiser(network, **options), EDMVelocity(network, **options)
     _loaded(denoiser, vector.state), velocity.eval()
-    t, x_t = vector["in/t"], vector["in/x_t"]
+    t, x_t = vector["in/t"], _state_at_t(vector)
     labels = vector.tensors("in/").get("class_labels")
     t_B111 = t.reshape(-1, 1, 1, 1)
     sigma = t_B111 / (1 - t_B111)
     if "out/sigma" in vector:
-        close(sigma.flatten(), vector["out/sigma"].flatten(), 1e-6)
+        vector.close("out/sigma", sigma.reshape(vector["out/sigma"].shape), 1e-6)
     augment = vector.tensors("in/").get("augment_labels")
     D = denoiser(x_t / (1 - t_B111), sigma, labels, augment)
     assert D.dtype == torch.float32
-    close(D, vector["out/D"], 2e-5)
-    if "out/D_no_aug" in vector:
-        close(denoiser(x_t / (1 - t_B111), sigma, labels), vector["out/D_no_aug"], 2e-5)
+    vector.close("out/D", D, 2e-5)
+    vector.close("out/D_no_aug", denoiser(x_t / (1 - t_B111), sigma, labels), 2e-5)
     v = velocity(x_t, t, labels)
     for i, t_i in enumerate(t.tolist()):
-        close(v[i], vector["out/v"][i], 2e-5 / t_i)
+        close(f"v at t = {t_i}", v[i], vector.expected("out/v")[i], 2e-5 / t_i)
 
 
-def _tolerance(vector: GoldenVector, default: float) -> float:
-    """First number of the file's tolerance text."""
-    found = re.search(r"\d+(?:\.\d+)?e-?\d+", vector.tolerance)
-    return float(found.group()) if found else default
+def _state_at_t(vector: GoldenVector) -> torch.Tensor:
+    """x_t of the file, which is (1 - t) x + t z."""
+    if "in/x" in vector:
+        x, z, t_B111 = vector["in/x"], vector["in/z"], vector["in/t"].reshape(-1, 1, 1, 1)
+        close("x_t", (1 - t_B111) * x + t_B111 * z, vector["in/x_t"], 1e-6)
+    return vector["in/x_t"]
 
 
 def _below(state: dict, name: str) -> dict:

@@ -1,6 +1,6 @@
 """Samplers, inversion and the teacher's ODE against vectors of the official implementation."""
 
-from golden_vector import GoldenVector, close
+from golden_vector import GoldenVector
 from torch import Tensor
 
 from rectified_flow_handlers.models import denoiser_of, one_hot, velocity_of
@@ -28,39 +28,36 @@ def check_sampler(vector: GoldenVector) -> None:
             "straightness": trajectory.straightness(),
             "straightness_mean": trajectory.straightness().mean(),
         }
-        for key, expected in vector.tensors(f"out/{name}/").items():
-            close(values[key], expected, 2e-4)
+        vector.close_all(f"out/{name}/", values, 2e-4)
     if "out/slerp" in vector:
-        _check_slerp(vector["in/slerp_a"], vector["in/slerp_b"], vector["in/slerp_w"], vector["out/slerp"])
+        _check_slerp(vector, *(vector[f"in/slerp_{name}"] for name in "abw"))
 
 
-def _check_slerp(a: Tensor, b: Tensor, w: Tensor, expected: Tensor) -> None:
-    if expected.ndim > a.ndim:  # every weight for every vector
+def _check_slerp(vector: GoldenVector, a: Tensor, b: Tensor, w: Tensor) -> None:
+    if vector["out/slerp"].ndim > a.ndim:  # every weight for every vector
         w = w.reshape(-1, *[1] * (a.ndim - 1))
-    close(slerp(a, b, w), expected, 2e-4)
+    vector.close("out/slerp", slerp(a, b, w), 2e-4)
 
 
 def check_edm_teacher(vector: GoldenVector) -> None:
     config, model, labels = vector.config, denoiser_of(vector.config, vector.state), one_hot(vector)
     schedule = {key: config[key] for key in ("rho", "sigma_min", "sigma_max") if key in config}
     steps = len(vector["out/sigmas"]) - 1
-    close(edm_sigmas(steps, **schedule), vector["out/sigmas"], 1e-12)
-    for solver in {key.split("/")[0] for key in vector.tensors("out/") if "/" in key}:
+    vector.close("out/sigmas", edm_sigmas(steps, **schedule), 1e-12)
+    for solver in {key.split("/")[0] for key in vector.names("out/") if "/" in key}:
         trajectory = edm_sample(model, vector["in/z"], steps, solver, labels, **schedule)
         values = {"traj": trajectory.states, "x": trajectory.x, "x0": trajectory.predictions}
-        for key, expected in vector.tensors(f"out/{solver}/").items():
-            if key == "uint8":
-                assert _levels_apart(to_uint8(trajectory.x), expected) <= 1
-            else:
-                close(values[key], expected, 1e-4)
+        for key, value in values.items():
+            vector.close(f"out/{solver}/{key}", value, 1e-4)
+        if (key := f"out/{solver}/uint8") in vector:
+            assert _levels_apart(to_uint8(trajectory.x), vector.expected(key)) <= 1
 
 
 def check_noise_state(vector: GoldenVector) -> None:
-    noise = vector["out/noise"]
-    for record, expected in zip(vector["in/bin"], noise, strict=True):
-        found = noise_from_record(bytes(record.tolist()), tuple(expected.shape))
-        assert found.dtype == expected.dtype
-        assert found.equal(expected)
+    for record, expected in zip(vector["in/bin"], vector.expected("out/noise"), strict=True):
+        noise = noise_from_record(bytes(record.tolist()), tuple(expected.shape))
+        assert noise.dtype == expected.dtype
+        assert noise.equal(expected)
 
 
 def _levels_apart(a: Tensor, b: Tensor) -> int:
