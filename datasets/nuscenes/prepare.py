@@ -9,10 +9,10 @@ from visionseq.cli.progress import counted
 from visionseq.data.lidar import NuScenes
 from visionseq.data.lidar.nuscenes_index import open_index
 from visionseq.data.lidar.prepare import archives_in, unpack, write_database
-from visionseq.data.lidar.text import read_text
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
 from visionseq.geometry import NEAREST
+from visionseq.text_files import read_text
 
 FILES = r"(?:^|/)((?:samples|sweeps)/LIDAR_TOP/[^/]+\.pcd\.bin|v1\.0-\w+/\w+\.json)$"
 SCENE = re.compile(r"scene-\d{4}")

@@ -39,7 +39,9 @@ def prepare(
         if not files:
             raise DataError(f"{recordings}: no .tfrecord files")
         with counted("converting recordings", len(files)) as advance, ProcessPoolExecutor(processes) as pool:
-            for task in as_completed([pool.submit(write_segment, file, root / split) for file in files]):
+            for task in as_completed(
+                [pool.submit(write_segment, file, root / split, split != "test") for file in files]
+            ):
                 task.result()
                 advance(1)
         done.append(f"{len(files)} segments in {root / split}")

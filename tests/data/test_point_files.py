@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from point_file_writers import write_feather, write_las, write_pcd, write_ply
 
+from visionseq.data.lidar_world import LidarSensor, LidarWorld
 from visionseq.data.point_files import find_point_files, read_points
+from visionseq.data.point_files.bin_columns import likely_columns
 from visionseq.errors import DataError
 
 POINTS = np.random.default_rng(0).normal(0, 20, (57, 4)).astype(np.float32)
@@ -29,6 +31,98 @@ def test_raw_floats_and_arrays(tmp_path, columns):
     for cloud in (read_points(tmp_path / "a.bin", columns), read_points(tmp_path / "a.npy")):
         np.testing.assert_array_equal(cloud.values, values)
         assert len(cloud.columns) == columns
+
+
+@pytest.mark.parametrize("columns", [3, 4, 5, 6])
+@pytest.mark.parametrize("intensity", ["0..1", "0..255", "nothing"])
+@pytest.mark.parametrize("order", ["as scanned", "shuffled"])
+def test_the_number_of_columns_is_seen_from_the_values(columns, intensity, order, tmp_path):
+    """A size of 5 columns divides by 16 for every fourth number of points, and was then read as 4 columns."""
+    scan = LidarWorld(1, seed=2, sensor=LidarSensor(beams=24, columns=360)).frame(0).points[:7200]
+    scale = {"0..1": 1.0, "0..255": 255.0, "nothing": 0.0}[intensity]
+    more = [scan[:, 3] * scale, np.arange(len(scan)) % 24, np.full(len(scan), -1)]
+    points = np.column_stack([scan[:, :3], *more])[:, :columns]
+    points = np.random.default_rng(0).permutation(points) if order == "shuffled" else points
+    path = tmp_path / "a.bin"
+    points[: len(points) // 60 * 60].astype("<f4").tofile(path)  # a size that fits 3, 4, 5 and 6 columns
+    assert likely_columns(path)[0] == columns
+    if columns == 4:
+        assert read_points(path).columns == NAMES
+    else:
+        with pytest.raises(
+            DataError, match=f"^{path}: the size fits 4 and {columns} columns.*--columns {columns} reads"
+        ):
+            read_points(path)
+    assert read_points(path, columns).values.shape[1] == columns
+    assert len(read_points(path, 4).values)  # by choice, whatever the values look like
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("x y z scalar_Intensity", "x y z intensity"),
+        ("x y z Intensity", "x y z intensity"),
+        ("i x y z", "x y z intensity"),
+        ("X Y Z reflectance", "x y z intensity"),
+        ("x y z reflectivity intensity", "x y z reflectivity intensity"),
+        ("x y z remission scalar_intensity", "x y z remission intensity"),
+        ("x y z laser_id", "x y z ring"),
+        ("x y z time", "x y z time"),
+    ],
+)
+@pytest.mark.parametrize("ending", ["pcd", "ply", "feather"])
+def test_columns_have_their_usual_names(names, expected, ending, tmp_path):
+    path = tmp_path / f"a.{ending}"
+    points = np.column_stack([POINTS, POINTS[:, :1]])[:, : len(names.split())]
+    writers = {
+        "pcd": lambda: write_pcd(path, points, tuple(names.split()), "binary"),
+        "ply": lambda: write_ply(path, points, tuple(names.split()), "ascii"),
+        "feather": lambda: write_feather(path, points, tuple(names.split())),
+    }
+    writers[ending]()
+    cloud = read_points(path)
+    assert cloud.columns == tuple(expected.split())
+    place = names.split().index("i") if "i" in names.split() else len(names.split()) - 1
+    np.testing.assert_array_equal(cloud.values[:, -1], points[:, place])
+
+
+NEWLINE, ROWS = b"\n", "1 2 3 4\n5 6 7 8\n9 10 11 12\n"
+
+
+@pytest.mark.parametrize("ending", ["pcd", "ply"])
+@pytest.mark.parametrize(
+    ("rows", "line", "message"),
+    [
+        (ROWS.replace("5 6 7 8", "5 6 7 8 0"), 1, "5 values, expected 4"),
+        (ROWS.replace("5 6 7 8", "5 6 7"), 1, "3 values, expected 4"),
+        (ROWS.replace("5 6 7 8", "5 6\n7 8"), 1, "2 values, expected 4"),
+        (ROWS.replace("4\n5", "4\n\n \t\n5").replace("11", "eleven"), 4, "expected 4 numbers"),
+        (ROWS.replace("7", "1_0"), 1, "expected 4 numbers"),
+        (ROWS.replace("7", "7" * (1 << 20)), 1, "bytes or more"),
+        (ROWS.replace("9 10 11 12\n", " " * 30), None, "2 rows, expected 3"),
+    ],
+)
+def test_rows_are_rows(ending, rows, line, message, tmp_path):
+    """A surplus value in one row shifted all later points, silently."""
+    path = tmp_path / f"a.{ending}"
+    write = write_pcd if ending == "pcd" else write_ply
+    write(path, POINTS[:3], NAMES, "ascii")
+    header = path.read_bytes()[: path.read_bytes().index(b"ascii\n" if ending == "pcd" else b"end_header\n")]
+    header += b"ascii\n" if ending == "pcd" else b"end_header\n"
+    path.write_bytes(header + ROWS.encode())
+    assert read_points(path).values.tolist() == [[1, 2, 3, 4], [5, 6, 7, 8], [9, 10, 11, 12]]
+    path.write_bytes(header + rows.encode())
+    where = "" if line is None else f", line {header.count(NEWLINE) + 1 + line}"
+    with pytest.raises(DataError, match=f"^{path}{where}: .*{message}"):
+        read_points(path)
+
+
+def test_a_row_too_many_is_named(tmp_path):
+    write_pcd(tmp_path / "a.pcd", POINTS[:3], NAMES, "ascii")
+    with open(tmp_path / "a.pcd", "a") as file:
+        file.write("\n1 2 3 4\n")
+    with pytest.raises(DataError, match=r"line 15: '1 2 3 4': a row beyond the 3 POINTS of the header"):
+        read_points(tmp_path / "a.pcd")
 
 
 def test_nuscenes_files_have_five_columns(tmp_path):
@@ -104,13 +198,13 @@ def test_what_is_wrong_is_said(tmp_path):
         return str(error.value)
 
     assert "the size fits 5 columns" in fails("a.bin", bytes(20))
-    assert "no numpy array" in fails("a.npy", b"not numpy")
+    assert "not a numpy array" in fails("a.npy", b"not numpy")
     assert "DATA" in fails("a.pcd", b"FIELDS x y z\n")
     assert "no PLY header" in fails("a.ply", b"ply\nformat ascii 1.0\n")
     assert "no column z, found x, y" in fails(
         "b.pcd", b"FIELDS x y\nSIZE 4 4\nTYPE F F\nCOUNT 1 1\nPOINTS 0\nDATA binary\n"
     )
-    assert "too few for 1000000 points" in fails(
+    assert "too few for 1000000 rows of 3" in fails(
         "c.pcd", b"FIELDS x y z\nSIZE 4 4 4\nTYPE F F F\nPOINTS 1000000\nDATA ascii\n1 2 3\n"
     )
     assert "ends in .bin" in fails("a.xyz", b"1 2 3")

@@ -79,9 +79,9 @@ def test_a_missing_line_is_named(tmp_path, missing):
     ("key", "values", "message"),
     [
         ("P2", "1 2 3", "P2 has 3 values, expected 12"),
-        ("P2", "1 2 x", "could not convert string to float: 'x'"),
-        ("R0_rect", " ".join(["nan"] * 9), "R0 is .*expected finite values"),
-        ("R0_rect", " ".join(["1e39"] * 9), "R0 is .*expected finite values"),
+        ("P2", "1 2 x", "'1 2 x', expected numbers"),
+        ("R0_rect", " ".join(["nan"] * 9), "expected finite numbers"),
+        ("R0_rect", " ".join(["1e39"] * 9), "expected finite numbers"),
         ("R0_rect", " ".join(["0"] * 9), "no inverse"),
         ("R0_rect", "3e38 3e38 0 3e38 -3e38 0 0 0 3e38", "no inverse"),
         ("R0_rect", "1e-42 0 0 0 1e-42 0 0 0 1e-42", "no inverse"),
@@ -89,7 +89,7 @@ def test_a_missing_line_is_named(tmp_path, missing):
 )
 def test_unfit_values_are_named(tmp_path, key, values, message):
     text = text_of({name: value for name, value in KEYS.items() if name != key}) + f"{key}: {values}\n"
-    with pytest.raises(DataError, match=f"000000.txt: .*{message}"):
+    with pytest.raises(DataError, match=f"000000.txt[:,] .*{message}"):
         Calibration.from_file(write(tmp_path, text))
 
 

@@ -23,8 +23,8 @@ class _Found:
     points: list[int] = field(default_factory=list)
     not_finite: int = 0
     unlabelled: int = 0
+    missing_labels: "Path | None" = None
     flat: int = 0
-    turned: int = 0
     counts: Counter = field(default_factory=Counter)
     sizes: dict = field(default_factory=lambda: defaultdict(list))
     hits: dict = field(default_factory=lambda: defaultdict(list))
@@ -46,9 +46,9 @@ class _Found:
             self.high = high if self.high is None else np.maximum(self.high, high)
         if frame.boxes is None:
             self.unlabelled += 1
+            self.missing_labels = self.missing_labels or frame.missing_labels
             return
         self.flat += int((~have_volume(frame.boxes)).sum())
-        self.turned += int((np.abs(frame.boxes[:, 6]) > 2 * np.pi).sum())
         self.counts.update(frame.names.tolist())
         for row, name in enumerate(frame.names.tolist()):
             self.sizes[name].append(frame.boxes[row, 3:6])
@@ -95,10 +95,10 @@ def _report(frames: "LidarFrames", found: _Found) -> None:
         for name, low, high in zip(frames.features, found.low, found.high, strict=True):
             print(f"  {name}: {low:.3f} to {high:.3f}")
     print(f"objects: {sum(found.counts.values())} in {len(found.good) - found.unlabelled} labelled frames")
+    if found.missing_labels:
+        print(f"  {found.unlabelled} frames without labels: {found.missing_labels} is missing")
     if found.flat:
         print(f"  {found.flat} without a volume: they are not learned")
-    if found.turned:
-        print(f"  {found.turned} with headings beyond 2 pi: degrees?")
     for name, count in found.counts.most_common():
         length, width, height = np.mean(found.sizes[name], 0)
         hits = f", {np.median(found.hits[name]):.0f} points (median)" if found.hits[name] else ""

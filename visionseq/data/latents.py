@@ -15,9 +15,10 @@ from torch import Tensor
 
 from visionseq.data.batch import ImageBatch
 from visionseq.data.images import ImageDataset
-from visionseq.data.names import check_class_names, parse_json
+from visionseq.data.names import check_class_names
 from visionseq.data.shards import TensorShards, shard_metadata, shard_paths, write_shard
 from visionseq.errors import DataError
+from visionseq.text_files import parse_json
 
 _FLOATS = ("F32", "F16", "BF16")
 _NAME = "latents-{:06d}.safetensors"

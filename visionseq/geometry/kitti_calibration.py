@@ -10,13 +10,13 @@ Legend: N points, columns after the third are ignored.
 import os
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
 from visionseq.errors import DataError
+from visionseq.text_files import numbers_of, read_rows
 
-# What exports call the matrices: the first name is KITTI's own.
+# What the matrices are called: in the object benchmark, and in the tracking benchmark and in exports.
 KEYS = {"P2": ("P2",), "R0": ("R0_rect", "R_rect"), "V2C": ("Tr_velo_to_cam", "Tr_velo_cam")}
 SHAPES = {"P2": (3, 4), "R0": (3, 3), "V2C": (3, 4)}
 
@@ -41,8 +41,11 @@ class Calibration:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "Calibration":
-        """Read `calib/NNNNNN.txt` by the names in it, in whatever order. `DataError` names what is missing or unfit."""
-        lines = _lines_of(Path(path))
+        """Read `calib/NNNNNN.txt` by the names in it, in any order, with or without colons behind them.
+
+        `DataError` names the line that is missing, or that does not hold a matrix.
+        """
+        lines = _lines_of(path)
         matrices = {name: _matrix(path, lines, name) for name in SHAPES}
         try:
             return cls(**matrices)
@@ -111,27 +114,25 @@ def _extended(points: np.ndarray) -> np.ndarray:
     return np.concatenate([points[:, :3], np.ones_like(points[:, :1])], 1).astype(np.float32, copy=False)
 
 
-def _lines_of(path: Path) -> dict[str, str]:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise DataError(f"{path}: cannot be read as a KITTI calibration: {reason}") from error
-    pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
-    return {key.strip(): values for key, _, values in pairs}
+def _lines_of(path: str | os.PathLike) -> dict[str, tuple[int, list[str]]]:
+    """Number and values of each line by its name: `R0_rect: 1 0 ...` and `R_rect 1 0 ...`."""
+    lines: dict[str, tuple[int, list[str]]] = {}
+    for number, words in read_rows(path):
+        name, colon, values = " ".join(words).partition(":")
+        if not colon:
+            name, _, values = " ".join(words).partition(" ")
+        lines[name.strip()] = number, values.split()
+    return lines
 
 
-def _matrix(path: str | os.PathLike, lines: dict[str, str], name: str) -> np.ndarray:
-    found = [key for key in KEYS[name] if key in lines]
-    if not found:
-        raise DataError(
-            f"{path}: no line {' or '.join(KEYS[name])}, found {', '.join(lines) or 'no line with a colon'}"
-        )
-    try:
-        values = np.array([float(value) for value in lines[found[0]].split()])
-    except ValueError as error:
-        raise DataError(f"{path}: {found[0]}: {error}") from error
+def _matrix(path: str | os.PathLike, lines: dict[str, tuple[int, list[str]]], name: str) -> np.ndarray:
+    keys = [key for key in KEYS[name] if key in lines]
+    if not keys:
+        names = ", ".join(lines)[:200] or "an empty file"
+        raise DataError(f"{path}: no line {' or '.join(KEYS[name])}, found {names}")
+    line, words = lines[keys[0]]
+    values = np.array(numbers_of(path, line, words))
     rows, columns = SHAPES[name]
     if values.size != rows * columns:
-        raise DataError(f"{path}: {found[0]} has {values.size} values, expected {rows * columns}")
+        raise DataError(f"{path}, line {line}: {keys[0]} has {values.size} values, expected {rows * columns}")
     return values.reshape(rows, columns)

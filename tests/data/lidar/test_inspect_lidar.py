@@ -47,16 +47,17 @@ def test_boxes_that_no_object_has_are_counted(tmp_path, capsys):
     for folder in ("points", "labels"):
         (tmp_path / folder).mkdir()
     np.zeros((5, 4), np.float32).tofile(tmp_path / "points" / "a.bin")
-    rows = ("1 1 0 4 2 1.5 1 Car", "1 1 0 4 -1.6 1.5 90 Car", "1 1 0 4 2 1.5 -6.3 Car", "1 1 0 4 0 0 6.2 Car")
+    rows = ("1 1 0 4 2 1.5 1 Car", "1 1 0 4 -1.6 1.5 3 Car", "1 1 0 4 2 1.5 -6 Car", "1 1 0 4 0 0 6.2 Car")
     (tmp_path / "labels" / "a.txt").write_text("\n".join(rows))
     assert run(["inspect", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "objects: 4 in 1 labelled frames\n  2 without a volume: they are not learned\n" in shown
-    assert "\n  2 with headings beyond 2 pi: degrees?\n" in shown
+    (tmp_path / "labels" / "a.txt").write_text(rows[0].replace(" 1 Car", " 90 Car"))
+    assert run(["inspect", str(tmp_path)]) == 1
+    captured = capsys.readouterr()
+    assert "a.txt, line 1: heading 90, expected radians within +-2 pi; is it in degrees?" in captured.err
     assert run(["inspect", "lidar_world", "--limit", "1"]) == 0
-    shown = capsys.readouterr().out
-    assert "volume" not in shown
-    assert "headings" not in shown
+    assert "volume" not in capsys.readouterr().out
 
 
 def test_a_frame_is_drawn_by_its_place_in_the_set(kitti, tmp_path, capsys, monkeypatch):

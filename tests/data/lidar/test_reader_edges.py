@@ -115,7 +115,7 @@ def test_any_set_becomes_kitti(tmp_path):
     points = np.arange(8, dtype=np.float32).reshape(2, 4)
     frames = [LidarFrame("a", points, box, names, calibration=own), LidarFrame("b", points)]
     write_kitti(Given(frames, ("x", "y", "z", "ring")), tmp_path, "val")
-    again = Kitti(str(tmp_path), "val", fov_points_only=False)
+    again = Kitti(str(tmp_path), "val", fov_points_only=False, missing_labels="report")
     assert again.frame_ids == ["a", "b"]
     first, second = again.frame(0), again.frame(1)
     assert first.points.tolist() == [[0, 1, 2, 0], [4, 5, 6, 0]]
@@ -143,6 +143,7 @@ def test_frames_of_ones_own_are_known_by_their_whole_names(tmp_path):
     for number, name in enumerate(("drive.1.bin", "drive.2.pcd.bin")):
         points = WORLD.frame(number).points
         (np.column_stack([points, points[:, :1]]) if "pcd" in name else points).tofile(root / "points" / name)
+        (root / "labels" / f"drive.{number + 1}.txt").touch()
     assert CustomFrames(str(root), ["Car"]).frame_ids == ["000000", "000001", "drive.1", "drive.2"]
     np.save(root / "points" / "drive.1.npy", WORLD.frame(0).points)
     with pytest.raises(DataError, match=r"drive.1.npy: drive.1.bin is a frame of the same name"):
@@ -243,10 +244,10 @@ def test_a_file_that_is_missing_is_named_once(tmp_path):
         CustomFrames(str(tmp_path / "own"), ["Car"], "val")
     reads = {"a.json": lambda path: list(table_rows(path)), "a.npz": lambda path: read_infos(path, {})}
     for name, read in reads.items():
-        with pytest.raises(DataError, match=f"^{tmp_path / name}: not readable.*: No such file or directory$"):
+        with pytest.raises(DataError, match=f"^{tmp_path / name}: .*[Nn]o such file"):
             read(tmp_path / name)
     for name in ("database.json", "objects.npz"):
-        with pytest.raises(DataError, match=f"^{tmp_path / name}: .*: No such file or directory$"):
+        with pytest.raises(DataError, match=f"^{tmp_path / name}: .*[Nn]o such file"):
             GroundTruthDatabase(tmp_path)
         (tmp_path / name).write_text('{"features": []}')
 

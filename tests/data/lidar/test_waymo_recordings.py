@@ -25,6 +25,7 @@ from waymo_messages import (
 )
 
 from visionseq.data.lidar import Waymo, waymo, waymo_writer
+from visionseq.data.lidar.checksum import masked_crc32c
 from visionseq.data.lidar.opening import open_frames
 from visionseq.data.lidar.waymo_records import euler_rotations, read_frames
 from visionseq.data.lidar.waymo_writer import write_segment
@@ -37,7 +38,22 @@ SAMPLES = Path(os.environ.get("VISIONSEQ_LIDAR_SAMPLES") or Path(__file__).paren
 
 def test_checksums_are_those_of_tfrecords():
     crc = 0xE3069283  # of the digits 1 to 9, as the literature has it
-    assert masked_crc(b"123456789") == ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    expected = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    assert masked_crc(b"123456789") == masked_crc32c(b"123456789") == expected
+    data = np.random.default_rng(0).integers(0, 256, 200, dtype=np.uint8).tobytes()
+    for length in range(40):  # whole groups of bytes and what remains of one
+        assert masked_crc32c(data[length : 5 * length]) == masked_crc(data[length : 5 * length])
+
+
+def test_a_flipped_bit_anywhere_in_a_record_is_noticed(tmp_path):
+    """Points and boxes are doubles and floats: nothing else would notice z 3.0 that became 12.0."""
+    path, whole = tmp_path / "a.tfrecord", records([bytes(range(40)), b"", b"three"])
+    for bit in range(8 * len(whole)):
+        changed = bytearray(whole)
+        changed[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(bytes(changed))
+        with pytest.raises(DataError, match=f"^{path}, offset "):
+            list(read_records(path))
 
 
 def test_messages_give_their_fields():
@@ -48,7 +64,9 @@ def test_messages_give_their_fields():
     assert (message.integer(1), message.integer(2), message.integer(9)) == (8, -5, 0)
     assert (message.text(3), message.text(9), message.data(9)) == ("ä", "", b"")
     assert message.numbers(4).tolist() == [1.5, 2]
-    assert message.integers(6) == [3, 300]
+    assert message.integers(6, most=2) == [3, 300]
+    with pytest.raises(DataError, match="field 6 has more than 1 numbers"):
+        message.integers(6, most=1)
     assert Message(field(4, np.array([1.0, 2.0]).tobytes()), "here").numbers(4).tolist() == [1, 2]  # packed
     for wrong in (lambda: message.integer(3), lambda: message.text(1), lambda: Message(b"\x0b", "here")):
         with pytest.raises(DataError, match="here"):
@@ -121,8 +139,11 @@ def test_a_segment_is_written_in_the_layout_that_is_read(tmp_path):
 
 
 def test_the_test_set_has_no_labels(tmp_path):
-    folder = write_segment(recording(tmp_path / "segment-1.tfrecord", labelled=False), tmp_path / "test")
-    assert Waymo(str(folder.parent)).frame(0).boxes is None
+    source = recording(tmp_path / "segment-1.tfrecord", labelled=False)
+    folder = write_segment(source, tmp_path / "test", labelled=False)
+    assert Waymo(str(folder.parent), missing_labels="report").frame(0).boxes is None
+    empty = write_segment(source, tmp_path / "train")  # a street without any object
+    assert Waymo(str(empty.parent)).frame(0).boxes.shape == (0, 9)
 
 
 def test_points_that_are_not_in_their_boxes_stop_the_conversion(tmp_path):
@@ -156,11 +177,13 @@ CUT, UNREADABLE = (field(1, 2) + field(2, field(2, data)) for data in (matrix(im
     [
         ([], None, np.eye(4), "no lidar in it"),
         ([laser(3, image())], None, np.eye(4), "no calibration of lidar 3"),
+        ([laser(2, image())] * 2, None, np.eye(4), r"lidars \[2, 2\], expected each of 1 to 5 at most once"),
+        ([laser(6, image())], None, np.eye(4), r"lidars \[6\], expected"),
         ([laser(2, image())], np.ones(5), np.eye(4), "5 inclinations of 6 rows"),
         ([laser(2, image()[..., :3])], None, np.eye(4), r"expected \[H, W, 4\]"),
         ([laser(2, image(), poses=np.zeros((3, 4, 6)))], None, np.eye(4), "poses"),
         ([laser(2, image())], None, np.full((4, 4), np.nan), "16 finite"),
-        ([UNREADABLE], None, np.eye(4), "cannot be unpacked"),
+        ([UNREADABLE], None, np.eye(4), "a damaged image"),
         ([CUT], None, np.eye(4), "ends early"),
     ],
 )
@@ -193,7 +216,7 @@ def test_real_points_are_read_from_the_prepared_layout(tmp_path):
     (tmp_path / "segment-1").mkdir()
     np.save(tmp_path / "segment-1" / "0000.npy", points)
     waymo.read_segment.cache_clear()
-    frame = Waymo(str(tmp_path)).frame(0)
+    frame = Waymo(str(tmp_path), missing_labels="report").frame(0)
     np.testing.assert_array_equal(frame.points, points[:, :5])
     assert frame.boxes is None
 

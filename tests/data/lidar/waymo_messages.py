@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -76,19 +77,28 @@ def records(messages: list[bytes]) -> bytes:
     parts = []
     for message in messages:
         length = struct.pack("<Q", len(message))
-        parts.append(length + struct.pack("<I", masked_crc(length)) + message + bytes(4))
+        checksums = [struct.pack("<I", masked_crc(data)) for data in (length, message)]
+        parts.append(length + checksums[0] + message + checksums[1])
     return b"".join(parts)
 
 
 def masked_crc(data: bytes) -> int:
-    """CRC-32C by polynomial division of a whole number."""
-    value = int.from_bytes(bytes(int(f"{byte:08b}"[::-1], 2) for byte in data), "big") << 32
-    value ^= 0xFFFFFFFF << 8 * len(data)
-    for bit in range(value.bit_length() - 1, 31, -1):
+    """CRC-32C byte by byte, by polynomial division of each."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = crc >> 8 ^ remainder(crc & 0xFF ^ byte)
+    crc ^= 0xFFFFFFFF
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+@cache
+def remainder(byte: int) -> int:
+    """What is left of a byte of reflected bits behind 32 others."""
+    value = int(f"{byte:08b}"[::-1], 2) << 32
+    for bit in range(39, 31, -1):
         if value >> bit & 1:
             value ^= 0x11EDC6F41 << bit - 32
-    crc = int(f"{value ^ 0xFFFFFFFF:032b}"[::-1], 2)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+    return int(f"{value:032b}"[::-1], 2)
 
 
 def pose(yaw: float, x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:

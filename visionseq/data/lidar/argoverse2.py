@@ -7,9 +7,11 @@ import numpy as np
 
 from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
-from visionseq.data.lidar.text import fits_float32
+from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
 from visionseq.data.point_files import read_points
-from visionseq.errors import ConfigError, DataError, import_extra
+from visionseq.data.point_files.feather import read_columns
+from visionseq.errors import ConfigError, DataError
+from visionseq.text_files import fits_float32
 
 GROUPS = (
     ("Regular_vehicle",),
@@ -27,6 +29,7 @@ COLUMNS = (
     "timestamp_ns", "category", "length_m", "width_m", "height_m", "qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m",
     "num_interior_pts",
 )  # fmt: skip
+ANNOTATIONS = "annotations.feather"
 LOGS_KEPT = 8  # annotation tables in memory
 
 
@@ -36,19 +39,23 @@ class Argoverse2:
     Args:
         root: folder of the sensor data set.
         split: train, val, test; "" where the logs lie in `root` itself.
+        missing_labels: refuse logs without annotations.feather (those of the test split have none), or report them
+            and go on.
     """
 
     class_names = CLASS_NAMES
     features = ("x", "y", "z", "intensity")
 
-    def __init__(self, root: str, split: str = "train"):
+    def __init__(self, root: str, split: str = "train", missing_labels: MissingLabels = "refuse"):
         self.folder = Path(root) / split
         require(self.folder, "argoverse2")
-        found = self.folder.glob("*/sensors/lidar/*.feather")
-        self.sweeps = sorted(path for path in found if path.stem.isdecimal())  # nanoseconds
+        files = self.folder.glob("*/sensors/lidar/*.feather")
+        self.sweeps = sorted(path for path in files if path.stem.isdecimal())  # nanoseconds
         self.frame_ids = [f"{path.parents[2].name}_{path.stem}" for path in self.sweeps]
         if not self.sweeps:
             raise ConfigError(f"{self.folder}: no LOG/sensors/lidar/*.feather; see datasets/argoverse2/README.md")
+        tables = dict.fromkeys(path.parents[2] / ANNOTATIONS for path in self.sweeps)
+        check_labels([path for path in tables if not path.is_file()], len(tables), missing_labels)
 
     def __len__(self) -> int:
         return len(self.sweeps)
@@ -63,9 +70,9 @@ class Argoverse2:
         path = self.sweeps[index]
         log = path.parents[2]
         nothing, origin = np.zeros((0, 4), np.float32), {"log": log.name, "timestamp_ns": int(path.stem)}
-        if not (log / "annotations.feather").is_file():
-            return LidarFrame(self.frame_ids[index], nothing, origin=origin)
-        table = read_annotations(log / "annotations.feather")
+        if not (log / ANNOTATIONS).is_file():
+            return LidarFrame(self.frame_ids[index], nothing, origin=origin, missing_labels=log / ANNOTATIONS)
+        table = read_annotations(log / ANNOTATIONS)
         rows = (table["timestamp_ns"] == int(path.stem)) & (table["num_interior_pts"] > 0)
         boxes, names = boxes_of({name: values[rows] for name, values in table.items()})
         counts = table["num_interior_pts"][rows].astype(np.int64)
@@ -77,16 +84,10 @@ class Argoverse2:
 @lru_cache(LOGS_KEPT)
 def read_annotations(path: Path) -> dict[str, np.ndarray]:
     """The columns of a log's annotations; `DataError` names the file that lacks one or cannot be read."""
-    feather = import_extra("pyarrow.feather", "lidar")
-    try:
-        table = feather.read_table(path, memory_map=False)
-        table.validate(full=True)
-        columns = {name: table[name].to_numpy() for name in COLUMNS}
-    except Exception as error:  # pyarrow raises its own family and many of Python's
-        raise DataError(f"{path}: no annotations of Argoverse 2: {error or type(error).__name__}") from error
+    columns = read_columns(path, COLUMNS)
     for name, values in columns.items():
         if name != "category" and (values.dtype.kind not in "fiu" or not fits_float32(values)):
-            raise DataError(f"{path}: {name} holds {values.dtype}, or what is missing or not finite")
+            raise DataError(f"{path}: {name} holds {values.dtype}, or values that are missing or not finite")
     return columns
 
 
@@ -97,5 +98,4 @@ def boxes_of(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         2 * (table["qw"] * table["qz"] + table["qx"] * table["qy"]), 1 - 2 * (table["qy"] ** 2 + table["qz"] ** 2)
     )
     boxes = np.stack([*(table[name] for name in columns), yaw], 1).astype(np.float64).reshape(-1, 7)
-    names = [str(name).capitalize() for name in table["category"].tolist()]
-    return boxes, np.array(names, dtype=np.str_) if names else np.zeros(0, "U1")
+    return boxes, np.char.capitalize(np.asarray(table["category"], dtype=np.str_))

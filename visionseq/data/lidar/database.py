@@ -4,7 +4,6 @@ A folder of three files, each written to a temporary file and renamed: points.np
 relative to their centres, memory-mapped), objects.npz (boxes, names, where the points are), database.json (columns).
 """
 
-import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
@@ -13,30 +12,35 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame, LidarFrames
-from visionseq.data.lidar.text import reason
+from visionseq.data.lidar.infos import Column, read_infos, write_infos
+from visionseq.data.point_files.arrays import open_array
 from visionseq.errors import DataError
 from visionseq.files import atomic_write, write_json
 from visionseq.geometry.point_tests import DATABASE, NEAREST, PointTest, first_box, points_in_boxes
+from visionseq.text_files import fits_float32, name_array, read_json
 
 POINTS, OBJECTS, DESCRIPTION = "points.npy", "objects.npz", "database.json"
-KINDS = {"boxes": "f", "names": "U", "starts": "i", "counts": "i", "difficulty": "i"}
+LAYOUT = {
+    "boxes": Column("object", "f", (None,)),
+    "names": Column("object", "U"),
+    "starts": Column("object", "i"),  # rows of points.npy
+    "counts": Column("object", "i"),
+    "difficulty": Column("object", "i"),
+}
+WIDTHS = (7, 9)  # values of a box: without and with velocity
 
 
 class GroundTruthDatabase:
     """Objects of a folder that `build_database` wrote; points are read when asked for.
 
     Attributes: `boxes` float32 [M, 7 or 9], `names` str [M], `counts` int64 [M] of points, `difficulty` int64 [M].
-    Raises `DataError` naming the file that is missing, damaged or does not fit the others.
+    Raises `DataError` naming the file that is missing, damaged or contradicts the others.
     """
 
     def __init__(self, folder: str | os.PathLike):
         self.folder = Path(folder)
-        description = self.folder / DESCRIPTION
-        try:
-            self.features = tuple(json.loads(description.read_text(encoding="utf-8"))["features"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{description}: no description of a database: {reason(error)}") from error
-        arrays = self._arrays()
+        self.features = _features(self.folder / DESCRIPTION)
+        arrays = _objects(self.folder / OBJECTS)
         self.boxes, self.names = arrays["boxes"], arrays["names"]
         self.starts, self.counts, self.difficulty = arrays["starts"], arrays["counts"], arrays["difficulty"]
 
@@ -50,14 +54,13 @@ class GroundTruthDatabase:
     def points(self) -> np.ndarray:
         """The memory map, float32 [N, 3 + C]."""
         path = self.folder / POINTS
-        try:
-            points = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: no numpy array: {reason(error)}") from error
+        points = open_array(path)
         if points.ndim != 2 or points.shape[1] != len(self.features) or points.dtype != np.float32:
             raise DataError(f"{path}: {points.dtype} {points.shape}, expected float32 [N, {len(self.features)}]")
-        if len(self) and (self.starts + self.counts).max() > len(points):
-            raise DataError(f"{path}: {len(points)} points, {OBJECTS} expects {(self.starts + self.counts).max()}")
+        beyond = (self.starts > len(points)) | (self.counts > len(points) - self.starts)
+        if beyond.any():
+            last = f"{self.counts[beyond][0]} points from {self.starts[beyond][0]} on"
+            raise DataError(f"{path}: {len(points)} points, {OBJECTS} expects {last}")
         return points
 
     def points_of(self, number: int) -> np.ndarray:
@@ -65,21 +68,24 @@ class GroundTruthDatabase:
         start = self.starts[number]
         return np.array(self.points[start : start + self.counts[number]])
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        path = self.folder / OBJECTS
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in KINDS}
-        except Exception as error:  # zipfile, zlib and numpy each have errors of their own
-            raise DataError(f"{path}: not readable: {reason(error)}") from error
-        lengths = {len(array) if array.ndim else UNKNOWN for array in arrays.values()}
-        kinds = {name: array.dtype.kind for name, array in arrays.items()}
-        boxes = arrays["boxes"]
-        if len(lengths) != 1 or kinds != KINDS or boxes.ndim != 2 or boxes.shape[1] not in (7, 9):
-            raise DataError(f"{path}: {', '.join(f'{n} {a.dtype} {a.shape}' for n, a in arrays.items())} do not fit")
-        if (arrays["starts"] < 0).any() or (arrays["counts"] < 0).any():
-            raise DataError(f"{path}: negative places of points")
-        return arrays
+
+def _features(path: Path) -> tuple[str, ...]:
+    """The columns of the points, from the description of a database."""
+    features = read_json(path, dict).get("features")
+    if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
+        raise DataError(f"{path}: features {str(features)[:80]}, expected the names of the columns")
+    return tuple(features)
+
+
+def _objects(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of objects.npz."""
+    arrays = read_infos(path, LAYOUT)
+    boxes = arrays["boxes"]
+    if boxes.shape[1] not in WIDTHS:
+        raise DataError(f"{path}: boxes of {boxes.shape[1]} values, expected 7 or 9")
+    if not fits_float32(boxes[:, :7]) or (arrays["starts"] < 0).any() or (arrays["counts"] < 0).any():
+        raise DataError(f"{path}: boxes that are not finite, or negative places of points")
+    return arrays
 
 
 def build_database(
@@ -100,7 +106,8 @@ def build_database(
         every: class -> take only every so many-th frame for it.
         progress: called with the number of frames done since the last call.
     """
-    points, boxes, names, counts, difficulty = [], [], [], [], []
+    # Cut out what lies in the boxes of each frame.
+    points, boxes, names, difficulty = [], [], [], []
     for index in range(len(frames)):
         frame = frames.frame(index)
         progress(1)
@@ -111,28 +118,32 @@ def build_database(
             skipped = index % (every or {}).get(name, 1)
             if skipped or (classes is not None and name not in classes):
                 continue
-            own = frame.points[inside[row]].copy()
-            own[:, :3] -= frame.boxes[row, :3]
-            points.append(own)
+            points.append(_relative(frame.points[inside[row]], frame.boxes[row]))
             boxes.append(frame.boxes[row])
             names.append(name)
-            counts.append(len(own))
             difficulty.append(UNKNOWN if frame.difficulty is None else int(frame.difficulty[row]))
-    width = len(frames.features)
+
+    # Write the three files; the description last, which makes a database of them.
+    folder, counts = Path(folder), [len(rows) for rows in points]
     arrays = {
         "boxes": np.array(boxes, np.float32).reshape(len(boxes), -1) if boxes else np.zeros((0, 7), np.float32),
-        "names": np.array(names, dtype=np.str_) if names else np.zeros(0, "U1"),
+        "names": name_array(names, str(folder)),
         "starts": np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)[: len(counts)],
         "counts": np.array(counts, np.int64),
         "difficulty": np.array(difficulty, np.int64),
     }
-    folder = Path(folder)
     with atomic_write(folder / POINTS) as file:
-        np.save(file, np.concatenate(points) if points else np.zeros((0, width), np.float32))
-    with atomic_write(folder / OBJECTS) as file:
-        np.savez(file, **arrays)
+        np.save(file, np.concatenate(points) if points else np.zeros((0, len(frames.features)), np.float32))
+    write_infos(folder / OBJECTS, arrays)
     write_json(folder / DESCRIPTION, {"features": list(frames.features), "objects": len(boxes)})
     return GroundTruthDatabase(folder)
+
+
+def _relative(points: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """The points of an object relative to its centre, as a copy."""
+    points = points.copy()
+    points[:, :3] -= box[:3]
+    return points
 
 
 def _points_of_boxes(frame: LidarFrame, test: PointTest) -> np.ndarray:

@@ -1,6 +1,7 @@
 """One frame of a lidar data set, as every reader gives it: points, boxes and what evaluation needs beside them."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,8 +18,9 @@ class LidarFrame:
     Fields: `frame_id` names the frame within its data set; `points` float32 [N, 3 + C], columns as the data set's
     `features` say; `boxes` float32 [M, 7], or [M, 9] with velocity (x, y, z of the centre, dx, dy, dz, heading[, vx,
     vy]), `names` str [M] of their classes, `num_points` int64 [M] and `difficulty` int64 [M], -1 where not known; all
-    of these are None for a frame without labels. `annotations` holds further arrays of the data set's own, as its
-    metric takes them, `origin` what else is known of the recording (tokens, poses, files) as plain values.
+    of these are None for a frame without labels, and then `missing_labels` is the label file that was looked for.
+    `annotations` holds further arrays of the data set, as its metric takes them, `origin` what else is known of the
+    recording (tokens, poses, files) as plain values.
     """
 
     frame_id: str
@@ -32,6 +34,7 @@ class LidarFrame:
     road_plane: np.ndarray | None = None
     annotations: dict[str, np.ndarray] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    missing_labels: Path | None = None
 
 
 class LidarFrames(Protocol):

@@ -11,19 +11,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-from visionseq.data.lidar.text import reason
+from visionseq.data.point_files.limits import FREE
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
+from visionseq.metrics.npz import Expected, read_npz
+from visionseq.text_files import LONGEST_NAME
 
 
 class Column(NamedTuple):
-    """An array of a layout: whose rows it has, the kinds of its dtype ("f", "iu", "US" ...), the shape of a row."""
+    """An array of a layout: its group, the kinds of its dtype ("f", "iu", "US" ...), the shape of a row (None: any)."""
 
     group: str
     kinds: str
-    row: tuple[int, ...] = ()
+    row: tuple[int | None, ...] = ()
 
 
+WIDEST = 4 * LONGEST_NAME  # bytes of an element
 Layout = Mapping[str, Column]
 
 
@@ -34,17 +37,15 @@ def write_infos(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> No
 
 
 def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]:
-    """The arrays of a layout; `DataError` names the file and the array that is missing, damaged or does not fit."""
+    """The arrays of a layout; `DataError` names the file and the array that is missing, damaged or of another form."""
     path = Path(path)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in layout}
-    except Exception as error:  # zipfile, zlib and numpy each have errors of their own
-        raise DataError(f"{path}: not readable: {reason(error)}") from error
+    most = max(FREE // max(len(layout), 1), path.stat().st_size if path.is_file() else 0)  # of each array
+    expected = {name: Expected(1 + len(row), kinds, WIDEST, most) for name, (_, kinds, row) in layout.items()}
+    arrays = read_npz(path, expected)
     rows: dict[str, int] = {}
     for name, (group, kinds, row) in layout.items():
         array = arrays[name]
-        if array.dtype.kind not in kinds or array.ndim < 1 or array.shape[1:] != row:
+        if any(length not in (None, size) for length, size in zip(row, array.shape[1:], strict=True)):
             raise DataError(f"{path}: {name} {array.dtype} {array.shape}, expected rows {row} of {kinds}")
         if len(array) != rows.setdefault(group, len(array)):
             raise DataError(f"{path}: {len(array)} rows of {name}, expected {rows[group]}")

@@ -9,8 +9,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from visionseq.data.lidar.text import reason
 from visionseq.errors import DataError
+from visionseq.text_files import LONGEST_NAME, reason
 
 CHUNK = 1 << 20  # characters read at a time
 LONGEST_ROW = 1 << 22
@@ -30,10 +30,10 @@ class Row:
     values: dict[str, Any]
 
     def text(self, key: str) -> str:
-        """A string."""
+        """A string of at most 255 characters."""
         value = self.values.get(key)
-        if not isinstance(value, str):
-            raise self.misfit(key, "a text")
+        if not isinstance(value, str) or len(value) > LONGEST_NAME:
+            raise self.misfit(key, f"a text of at most {LONGEST_NAME} characters")
         return value
 
     def integer(self, key: str) -> int:
@@ -49,10 +49,10 @@ class Row:
         if not isinstance(value, list) or len(value) != count:
             raise self.misfit(key, f"{count} numbers")
         try:
-            fit = bool(np.isfinite(np.array(value, np.float64)).all())
+            finite = bool(np.isfinite(np.array(value, np.float64)).all())
         except (TypeError, ValueError, OverflowError):
-            fit = False
-        if not fit:
+            finite = False
+        if not finite:
             raise self.misfit(key, f"{count} finite numbers")
         return value
 
@@ -64,15 +64,15 @@ class Row:
         return numbers[token]
 
     def misfit(self, key: str, expected: str) -> DataError:
-        """What to raise where a value does not fit."""
-        found = str(self.values.get(key, "nothing"))[:80]
-        return DataError(f"{self.path}, row {self.number}: {key} {found!r}, expected {expected}")
+        """The error for a value that is not as expected."""
+        value = str(self.values.get(key, "nothing"))[:80]
+        return DataError(f"{self.path}, row {self.number}: {key} {value!r}, expected {expected}")
 
 
 def table_rows(path: Path) -> Iterator[Row]:
     """The rows of a table; `DataError` names the file and the row where it is damaged or ends early."""
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             for number, values in enumerate(_objects(file, path)):
                 yield Row(path, number, values)
     except (OSError, UnicodeDecodeError) as error:
@@ -94,7 +94,7 @@ def _objects(file: IO[str], path: Path) -> Iterator[dict[str, Any]]:
         except (ValueError, RecursionError) as error:
             more = file.read(CHUNK) if len(text) - place < LONGEST_ROW else ""
             if not more:
-                raise DataError(f"{path}, row {number}: no JSON, or the file ends early: {error}") from None
+                raise DataError(f"{path}, row {number}: not JSON, or the file ends early: {error}") from None
             text, place = text[place:] + more, 0  # the row was not there as a whole
             continue
         if not isinstance(row, dict):

@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from visionseq.data.lidar.folders import require
+from visionseq.data.lidar.bin_rows import read_bin_rows
+from visionseq.data.lidar.folders import listed_frames, require
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes, read_labels
+from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
 from visionseq.data.lidar.preparation import points_in_view
-from visionseq.data.lidar.text import numbers_of, read_bin_rows, read_text
 from visionseq.errors import ConfigError, DataError
 from visionseq.geometry import HULL, Calibration, count_points
+from visionseq.text_files import numbers_of, read_text
 
 _log = logging.getLogger("visionseq.data")
 
@@ -23,10 +25,11 @@ class Kitti:
     Args:
         root: folder of the data set.
         split: name of a list in ImageSets (train, val, trainval, test); None: all frames of the folder.
-        folder: training, or testing (without labels).
+        folder: training, or testing, whose labels KITTI keeps to itself.
         fov_points_only: keep the points that the camera sees, as training on KITTI does; without a picture, whose
-            size it takes, all points stay, which is said once.
+            size it takes, all points stay, which is logged once.
         min_points: count the points of each object (hull, points in view), and leave out those with fewer.
+        missing_labels: refuse frames of training/ whose label file is missing, or report them and go on.
     """
 
     class_names = ("Car", "Pedestrian", "Cyclist", "Van", "Truck", "Person_sitting", "Tram", "Misc")
@@ -39,6 +42,7 @@ class Kitti:
         folder: str = "training",
         fov_points_only: bool = True,
         min_points: int = 0,
+        missing_labels: MissingLabels = "refuse",
     ):
         self.root, self.folder = Path(root), Path(root) / folder
         self.fov_points_only, self.min_points = fov_points_only, min_points
@@ -48,9 +52,13 @@ class Kitti:
         else:
             names = self.root / "ImageSets" / f"{split}.txt"
             require(names, "kitti")
-            self.frame_ids = read_text(names).split()
+            self.frame_ids = listed_frames(names, self.folder / "velodyne")
         if not self.frame_ids:
             raise ConfigError(f"{self.folder}: no frames in velodyne/; see datasets/kitti/README.md")
+        if folder != "testing":
+            existing = set((self.folder / "label_2").glob("*.txt"))
+            missing = [path for name in self.frame_ids if (path := self._labels_of(name)) not in existing]
+            check_labels(missing, len(self.frame_ids), missing_labels)
 
     def __len__(self) -> int:
         return len(self.frame_ids)
@@ -74,14 +82,17 @@ class Kitti:
         facts = {"calibration": calibration, "image_shape": _image_shape(self.folder / "image_2", name)}
         facts["road_plane"] = self._road_plane(name)
         nothing = np.zeros((0, 4), np.float32)
-        path = self.folder / "label_2" / f"{name}.txt"
+        path = self._labels_of(name)
         if not path.is_file():
-            return LidarFrame(name, nothing, **facts)
+            return LidarFrame(name, nothing, **facts, missing_labels=path)
         labels = read_labels(path)
         known = labels["name"] != DONT_CARE
         boxes = lidar_boxes(labels, calibration)[known]
         objects = {"difficulty": labels["difficulty"][known], "num_points": np.full(known.sum(), -1)}
         return LidarFrame(name, nothing, boxes, labels["name"][known], **objects, annotations=labels, **facts)
+
+    def _labels_of(self, name: str) -> Path:
+        return self.folder / "label_2" / f"{name}.txt"
 
     def _in_view(self, frame: LidarFrame, points: np.ndarray) -> np.ndarray:
         if frame.image_shape is None:
@@ -126,5 +137,5 @@ def _image_shape(folder: Path, name: str) -> tuple[int, int] | None:
                 with Image.open(path, formats=("PNG", "JPEG")) as picture:
                     return picture.height, picture.width
             except Exception as error:  # decoders fail in many ways
-                raise DataError(f"{path}: no picture: {error}") from error
+                raise DataError(f"{path}: not a picture: {error}") from error
     return None

@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.frame import UNKNOWN
-from visionseq.data.lidar.text import numbers_of, rows_of
+from visionseq.data.lidar.headings import check_radians
 from visionseq.errors import DataError
 from visionseq.geometry import Calibration, camera_to_lidar
+from visionseq.text_files import name_array, numbers_of, read_rows
 
 DONT_CARE = "DontCare"
 FIELDS = 15  # without the score of result files
@@ -19,17 +20,20 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
 
     `name` str [M]; `truncated`, `occluded`, `alpha` [M]; `bbox` [M, 4] pixels; `dimensions` [M, 3] (l, h, w);
     `location` [M, 3] (bottom centre); `rotation_y` [M]; `score` [M] (-1 where absent); `difficulty` int64 [M], 0 easy,
-    1 moderate, 2 hard, -1 harder. `DataError` names the file and line that does not fit.
+    1 moderate, 2 hard, -1 harder. `DataError` names the file and the line that is not a label.
     """
     names, values = [], []
-    for line, words in rows_of(path):
+    for line, words in read_rows(path):
         if len(words) not in (FIELDS, FIELDS + 1):
             raise DataError(f"{path}, line {line}: {len(words)} fields, expected {FIELDS} or {FIELDS + 1}")
+        numbers = numbers_of(path, line, words[1:])
+        if words[0] != DONT_CARE:
+            check_radians(numbers[13], f"{path}, line {line}")
         names.append(words[0])
-        values.append([*numbers_of(path, line, words[1:]), -1.0][:FIELDS])
+        values.append([*numbers, -1.0][:FIELDS])
     table = np.array(values, np.float64).reshape(-1, FIELDS)
-    found = {
-        "name": np.array(names, dtype=np.str_) if names else np.zeros(0, "U1"),
+    labels = {
+        "name": name_array(names, str(path)),
         "truncated": table[:, 0],
         "occluded": table[:, 1],
         "alpha": table[:, 2],
@@ -39,7 +43,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
         "rotation_y": table[:, 13],
         "score": table[:, 14],
     }
-    return {**found, "difficulty": difficulty_of(found)}
+    return {**labels, "difficulty": difficulty_of(labels)}
 
 
 def difficulty_of(labels: dict[str, np.ndarray]) -> np.ndarray:

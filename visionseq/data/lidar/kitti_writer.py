@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.frame import LidarFrames
+from visionseq.data.names import path_below
 from visionseq.files import atomic_write
 from visionseq.geometry import Calibration, image_boxes, lidar_to_camera, limit_period, observation_angle
 
@@ -33,20 +34,20 @@ def write_kitti(
         frames: any data set; its names of frames become names of files.
         root: where to write.
         split: name of the list of these frames.
-        calibration: of frames that have none of their own.
+        calibration: of frames without a calibration.
         progress: called with the number of frames done since the last call.
     """
     folder = Path(root) / "training"
     for index in range(len(frames)):
         frame = frames.frame(index)
-        own = frame.calibration or calibration
-        with atomic_write(folder / "velodyne" / f"{frame.frame_id}.bin") as file:
+        camera = frame.calibration or calibration
+        with atomic_write(path_below(folder / "velodyne", f"{frame.frame_id}.bin", "frame")) as file:
             file.write(_four_columns(frame.points, frames.features).astype("<f4").tobytes())
         with atomic_write(folder / "calib" / f"{frame.frame_id}.txt", "w") as file:
-            file.write(_calibration_text(own))
+            file.write(_calibration_text(camera))
         if frame.boxes is not None:
             with atomic_write(folder / "label_2" / f"{frame.frame_id}.txt", "w") as file:
-                file.write(_label_text(frame.boxes, frame.names, own, frame.image_shape or (HEIGHT, WIDTH)))
+                file.write(_label_text(frame.boxes, frame.names, camera, frame.image_shape or (HEIGHT, WIDTH)))
         progress(1)
     with atomic_write(Path(root) / "ImageSets" / f"{split}.txt", "w") as file:
         file.write("".join(f"{frame_id}\n" for frame_id in frames.frame_ids))

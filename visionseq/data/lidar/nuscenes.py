@@ -9,13 +9,18 @@ from typing import Any
 
 import numpy as np
 
+from visionseq.data.lidar.bin_rows import read_bin_rows
 from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
-from visionseq.data.lidar.nuscenes_index import INDEX, RACK, Index, open_index, sensor_to_global
+from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
+from visionseq.data.lidar.nuscenes_index import INDEX, open_index
+from visionseq.data.lidar.nuscenes_layout import Index, sensor_to_global
+from visionseq.data.lidar.nuscenes_objects import ANNOTATIONS, RACK
 from visionseq.data.lidar.poses import moved
-from visionseq.data.lidar.text import read_bin_rows, read_text
+from visionseq.data.names import path_below
 from visionseq.errors import ConfigError
 from visionseq.metrics.detection.quaternions import yaw_of
+from visionseq.text_files import name_array, read_list
 
 CATEGORIES = {
     "human.pedestrian.adult": "pedestrian",
@@ -58,6 +63,8 @@ class NuScenes:
         sweeps: keyframe and earlier sweeps together.
         min_points: objects that fewer lidar points hit are left out, as training does; with 0 those stay that radar
             alone saw, as the benchmark has them.
+        missing_labels: refuse a version whose table of annotations is empty, as that of the test set is, or report it
+            and go on.
     """
 
     class_names = CLASS_NAMES
@@ -70,16 +77,22 @@ class NuScenes:
         scenes: Sequence[str] | str | None = None,
         sweeps: int = 10,
         min_points: int = 1,
+        missing_labels: MissingLabels = "refuse",
     ):
         self.root, self.version, self.sweeps, self.min_points = Path(root), version, sweeps, min_points
         require(self.root / version, "nuscenes")
         self._index: Index | None = None
+        self.annotations = self.root / version / f"{ANNOTATIONS}.json"
+        if not len(self.index["box"]):
+            check_labels([self.annotations], 1, missing_labels, "this table has no objects")
+
+        # The keyframes of the scenes.
         names = self.index["scene_name"]
         chosen = np.ones(len(names), bool)
         if scenes is not None:
-            wanted = read_text(Path(scenes)).split() if isinstance(scenes, str) else list(scenes)
-            self._check_scenes(wanted, scenes if isinstance(scenes, str) else "scenes")
-            chosen = np.isin(names, np.array(wanted, dtype=np.str_))
+            listed = read_list(scenes) if isinstance(scenes, str) else list(scenes)
+            self._check_scenes(listed, scenes if isinstance(scenes, str) else "scenes")
+            chosen = np.isin(names, name_array(listed, str(scenes)))
         self.numbers = chosen[self.index["sample_scene"]].nonzero()[0]
         self.frame_ids = self.index["sample_token"][self.numbers].tolist()
 
@@ -90,14 +103,14 @@ class NuScenes:
             self._index = open_index(self.root / self.version)
         return self._index
 
-    def _check_scenes(self, wanted: list[str], where: str) -> None:
-        there = self.index["scene_name"].tolist()
-        known = set(there)
-        unknown = [name for name in wanted if name not in known]
+    def _check_scenes(self, listed: list[str], where: str) -> None:
+        existing = self.index["scene_name"].tolist()
+        known = set(existing)
+        unknown = [name for name in listed if name not in known]
         if unknown:
             named = ", ".join(unknown[:MOST_NAMED]) + (" ..." if len(unknown) > MOST_NAMED else "")
-            some = f"{len(there)} scenes ({' ... '.join(sorted({*there[:1], *there[-1:]}))})"
-            raise ConfigError(f"{where}: {named}: not in {self.version}, which has {some}")
+            scenes = f"{len(existing)} scenes ({' ... '.join(sorted({*existing[:1], *existing[-1:]}))})"
+            raise ConfigError(f"{where}: {named}: not in {self.version}, which has {scenes}")
 
     def __getstate__(self) -> dict[str, Any]:
         kept = (self.root / self.version / INDEX).is_file()  # then a worker opens it by itself
@@ -129,8 +142,11 @@ class NuScenes:
             "lidar_to_global": to_global.tolist(),
             "ego_translation": tables["lidar_ego"][keyframe, :3].tolist(),
         }
-        if not len(tables["box"]):  # a version without annotations
+        if not len(tables["box"]):
+            frame.missing_labels = self.annotations
             return frame
+
+        # The objects of the keyframe; bicycle racks go to the metric.
         first = tables["sample_first"][sample]
         rows = np.arange(first, first + tables["sample_objects"][sample])
         categories = tables["category_name"][tables["object_category"][rows]]
@@ -139,7 +155,7 @@ class NuScenes:
         kept = (points + tables["radar_points"][rows] > 0) & (points >= self.min_points)
         names = [CATEGORIES.get(category, IGNORED) for category in categories[kept].tolist()]
         frame.boxes = tables["box"][rows[kept]].astype(np.float32)
-        frame.names = np.array(names, dtype=np.str_) if names else np.zeros(0, "U1")
+        frame.names = name_array(names, frame.frame_id)
         frame.num_points = points[kept]
         frame.difficulty = np.full(len(names), UNKNOWN, np.int64)
         frame.annotations = {
@@ -154,25 +170,25 @@ class NuScenes:
 
     def sweeps_of(self, index: int) -> np.ndarray:
         """Rows of the keyframe and of the sweeps before it; where the scene begins, the last one again."""
-        found = [self.index["sample_lidar"][self.numbers[index]]]
-        while len(found) < self.sweeps:
-            before = self.index["lidar_before"][found[-1]]
-            found.append(found[-1] if before < 0 else before)
-        return np.array(found)
+        sweeps = [self.index["sample_lidar"][self.numbers[index]]]
+        while len(sweeps) < self.sweeps:
+            before = self.index["lidar_before"][sweeps[-1]]
+            sweeps.append(sweeps[-1] if before < 0 else before)
+        return np.array(sweeps)
 
     def _points(self, sweep: int) -> np.ndarray:
-        return read_bin_rows(self.root / self.index["lidar_file"][sweep].decode(errors="replace"), 5)
+        name = self.index["lidar_file"][sweep].decode(errors="replace")
+        return read_bin_rows(path_below(self.root, name, f"{self.root / self.version}, sample_data"), 5)
 
     def _attributes(self, rows: np.ndarray) -> np.ndarray:
         names, numbers = self.index["attribute_name"].tolist(), self.index["object_attribute"][rows].tolist()
-        found = ["" if number < 0 else names[number] for number in numbers]
-        return np.array(found, dtype=np.str_) if found else np.zeros(0, "U1")
+        return name_array(["" if number < 0 else names[number] for number in numbers], "attributes")
 
 
 def sweep_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
     """float32 [M, 4] of a sweep's points [N, 5]: without the vehicle's own, in the keyframe's lidar frame."""
-    own = (np.abs(points[:, 0]) < EGO) & (np.abs(points[:, 1]) < EGO)
-    kept = points[~own, :4].copy()
+    of_vehicle = (np.abs(points[:, 0]) < EGO) & (np.abs(points[:, 1]) < EGO)
+    kept = points[~of_vehicle, :4].copy()
     kept[:, :3] = moved(kept, transform)
     return kept
 

@@ -1,4 +1,4 @@
-"""Which lidar data set a folder is, told from its layout."""
+"""Which lidar data set a folder is, by its layout."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 from visionseq.data import lidar
 from visionseq.data.lidar.frame import LidarFrames
 from visionseq.data.point_files import EXTENSIONS, find_point_files, read_points
+from visionseq.data.point_files.bin_columns import likely_columns
 from visionseq.errors import ConfigError, DataError
 
 WORLD = "lidar_world"
 PARTS = ("train", "val", "test")  # folders below a data set's root, where it has them
-BIN_COLUMNS = (4, 5, 6, 3)  # the more usual first
 POINT_FOLDERS = ("", "velodyne", "lidar_roof", "LIDAR_TOP", "samples/LIDAR_TOP", "sensors/lidar")
 LAYOUTS = (
     "KITTI's training/velodyne and calib, nuScenes' v1.0-* tables, Waymo's SEGMENT/0000.npy, "
@@ -19,13 +19,15 @@ LAYOUTS = (
 
 
 def open_frames(name: str, split: str | None = None) -> LidarFrames | None:
-    """The frames of a folder, or of the built-in `lidar_world`; None where it is none of the known layouts.
+    """The frames of a folder, or of the built-in `lidar_world`; None where it has none of the known layouts.
+
+    Frames whose label files are missing are counted in the log, and have no labels.
 
     Args:
         name: folder of KITTI (or its training/), nuScenes, Waymo (prepared), Argoverse 2, ONCE or of one's own
             (points/ and labels/); of Waymo and Argoverse 2 also the folder of one split.
-        split: name of a list of frames or scenes, or of a folder; None: everything that is there, of Waymo and
-            Argoverse 2 the first of train, val and test. `ConfigError` names those there are.
+        split: name of a list of frames or scenes, or of a folder; None: all frames, of Waymo and Argoverse 2 those of
+            the first of train, val and test. `ConfigError` names the existing splits.
     """
     if name == WORLD:
         from visionseq.data.lidar_world import LidarWorld
@@ -53,10 +55,10 @@ def _is_point_file(path: Path) -> bool:
 def _kitti(root: Path, split: str | None) -> LidarFrames | None:
     if (root / "velodyne").is_dir() and (root / "calib").is_dir():
         _check_split(root, split, _lists(root.parent / "ImageSets"))
-        return lidar.Kitti(str(root.parent), split, root.name, fov_points_only=False)
+        return lidar.Kitti(str(root.parent), split, root.name, fov_points_only=False, missing_labels="report")
     if (root / "training" / "velodyne").is_dir():
         _check_split(root, split, _lists(root / "ImageSets"))
-        return lidar.Kitti(str(root), split, fov_points_only=False)
+        return lidar.Kitti(str(root), split, fov_points_only=False, missing_labels="report")
     return None
 
 
@@ -66,7 +68,7 @@ def _nuscenes(root: Path, split: str | None) -> LidarFrames | None:
         return None
     _check_split(root, split, _lists(root))
     scenes = None if split is None else str(root / f"{split}.txt")
-    return lidar.NuScenes(str(root), tables[0], scenes, sweeps=1, min_points=0)
+    return lidar.NuScenes(str(root), tables[0], scenes, sweeps=1, min_points=0, missing_labels="report")
 
 
 def _once(root: Path, split: str | None) -> LidarFrames | None:
@@ -77,17 +79,19 @@ def _in_parts(root: Path, split: str | None) -> LidarFrames | None:
     """Argoverse 2 or Waymo, whose splits are folders; `root` may be one of them."""
     for data_set, pattern in ((lidar.Argoverse2, "*/sensors/lidar/*.feather"), (lidar.Waymo, "[!.]*/0000.npy")):
         parts = dict.fromkeys(("", *PARTS, split or ""))
-        there = [part for part in parts if any((root / part).glob(pattern))]
-        if there:
-            folder = root / _part_of(root, split, there)
-            return lidar.Waymo(str(folder)) if data_set is lidar.Waymo else lidar.Argoverse2(str(folder), "")
+        existing = [part for part in parts if any((root / part).glob(pattern))]
+        if existing:
+            folder = str(root / _part_of(root, split, existing))
+            if data_set is lidar.Waymo:
+                return lidar.Waymo(folder, missing_labels="report")
+            return lidar.Argoverse2(folder, "", missing_labels="report")
     return None
 
 
-def _part_of(root: Path, split: str | None, there: list[str]) -> str:
-    if there[0]:
-        _check_split(root, split, there)
-        return split or there[0]
+def _part_of(root: Path, split: str | None, existing: list[str]) -> str:
+    if existing[0]:
+        _check_split(root, split, existing)
+        return split or existing[0]
     if split not in (None, root.name):
         raise ConfigError(f"{root}: no split {split}, the frames of this folder are one split")
     return ""
@@ -98,25 +102,25 @@ def _own(root: Path, split: str | None) -> LidarFrames | None:
         return None
     _check_split(root, split, _lists(root / "ImageSets"))
     features, columns = _columns_of(root / "points")
-    return lidar.CustomFrames(str(root), (), split, features, columns)
+    return lidar.CustomFrames(str(root), (), split, features, columns, missing_labels="report")
 
 
 def _lists(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.txt"))
 
 
-def _check_split(where: str | Path, split: str | None, there: Sequence[str]) -> None:
-    if split is not None and split not in there:
-        known = f"expected one of {', '.join(there)}" if there else "it has none"
+def _check_split(where: str | Path, split: str | None, existing: Sequence[str]) -> None:
+    if split is not None and split not in existing:
+        known = f"expected one of {', '.join(existing)}" if existing else "it has none"
         raise ConfigError(f"{where}: no split {split}, {known}")
 
 
 def _columns_of(folder: Path) -> tuple[tuple[str, ...], int | None]:
-    """The columns of the first point file that can be read; for a .bin also their number, as its size allows."""
+    """The columns of the first point file that can be read; for a .bin also their number, as its values suggest."""
     for path in find_point_files(folder):
-        for columns in BIN_COLUMNS if path.suffix.lower() == ".bin" else (None,):
-            try:
-                return read_points(path, columns).columns, columns
-            except DataError:
-                continue
+        try:
+            columns = next(iter(likely_columns(path)), None) if path.suffix.lower() == ".bin" else None
+            return read_points(path, columns).columns, columns
+        except (DataError, OSError):
+            continue
     return ("x", "y", "z"), None

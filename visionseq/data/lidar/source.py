@@ -19,6 +19,7 @@ from visionseq.data.lidar.preparation import (
     prepare_points,
 )
 from visionseq.data.seeding import seed_of
+from visionseq.errors import DataError
 
 _log = logging.getLogger("visionseq.data")
 
@@ -64,14 +65,15 @@ class PointCloudSource:
         training: what happens to training samples; None: evaluation, where labels are kept for the metric.
 
     What is odd about the frames (boxes without a volume, names that no class has, points that are not finite) goes to
-    the log, once each. Raises `ConfigError` where the database of objects does not fit the frames.
+    the log, once each. Training draws another frame in the place of one without labels. Raises `ConfigError` where the
+    database of objects has other columns than the frames.
     """
 
     def __init__(
         self, frames: LidarFrames, preparation: PointPreparation, seed: int = 0, training: Training | None = None
     ):
         self.frames, self.preparation, self.seed, self.training = frames, preparation, seed, training
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         if training is not None and training.gt_sampling is not None:
             training.gt_sampling.check(frames.features)
 
@@ -101,24 +103,34 @@ class PointCloudSource:
         return frame, prepared.points, boxes, prepared.dropped
 
     def _training_sample(self, epoch: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
+        sample = unlabelled = None
         for attempt in range(ATTEMPTS):
             chosen = index if attempt == 0 else seed_of(self.seed, _ANOTHER, epoch, index, attempt) % len(self.frames)
-            sample = self._drawn(epoch, index, chosen)
+            frame = self.frames.frame(chosen)
+            if frame.boxes is None:
+                unlabelled = frame
+                continue
+            sample = self._drawn(epoch, index, frame)
             if len(sample[2]):
                 break
+        if sample is None:
+            looked = f" ({unlabelled.missing_labels} is missing)" if unlabelled.missing_labels else ""
+            raise DataError(
+                f"frame {unlabelled.frame_id}: no labels{looked}, nor in {ATTEMPTS - 1} others; nothing to learn"
+            )
         return sample
 
-    def _drawn(self, epoch: int, index: int, chosen: int) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
-        frame, training = self.frames.frame(chosen), self.training.in_epoch(epoch)
+    def _drawn(self, epoch: int, index: int, frame: LidarFrame) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
+        """A labelled frame with the pasting, augmentation and order of points that a sample of an epoch draws."""
+        training = self.training.in_epoch(epoch)
         random = np.random.default_rng(seed_of(self.seed, _AUGMENT, epoch, index))
         points, boxes, names = frame.points, frame.boxes, frame.names
-        if boxes is None:
-            boxes, names = np.zeros((0, 7), np.float32), np.zeros(0, np.str_)
         if training.gt_sampling is not None:
             place = {"road_plane": frame.road_plane, "calibration": frame.calibration}
             points, boxes, names = training.gt_sampling.apply(points, boxes, names, random, **place)
         for augmentation in training.augmentations:
             points, boxes = augmentation.apply(points, boxes, random)
+
         encoded = self._encoded(frame, wrap_headings(boxes), names)
         prepared = self._prepared(frame, points)
         order = np.random.default_rng(seed_of(self.seed, _SHUFFLE, epoch, index)).permutation(len(prepared.points))
@@ -128,23 +140,23 @@ class PointCloudSource:
         """The boxes as they are learned, those that were pasted among them."""
         flat = len(boxes) - int(have_volume(boxes).sum())
         if flat:
-            self._tell("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (said once)")
+            self._report("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (said once)")
         classes = list(self.preparation.class_names)
         if frame.names is not None and len(frame.names) and not np.isin(frame.names, classes).any():
-            told = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (said once)"
-            self._tell("names", f"{frame.frame_id}: no box is of a class that is learned {told}")
+            names_in_frame = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (said once)"
+            self._report("names", f"{frame.frame_id}: no box is of a class that is learned {names_in_frame}")
         return encode_boxes(boxes, names, self.preparation, in_range)
 
     def _prepared(self, frame: LidarFrame, points: np.ndarray) -> PreparedPoints:
         prepared = prepare_points(points, self.frames.features, self.preparation)
         if prepared.dropped:
-            told = f"{prepared.dropped} of {len(points)} points are not finite and left out (said once)"
-            self._tell("points", f"{frame.frame_id}: {told}")
+            count = f"{prepared.dropped} of {len(points)} points are not finite and left out (said once)"
+            self._report("points", f"{frame.frame_id}: {count}")
         return prepared
 
-    def _tell(self, kind: str, message: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
+    def _report(self, kind: str, message: str) -> None:
+        if kind not in self._reported:
+            self._reported.add(kind)
             _log.warning(message)
 
 

@@ -14,10 +14,13 @@ import numpy as np
 from visionseq.data.lidar.folders import require
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.infos import Column, read_infos
-from visionseq.data.lidar.text import fits_float32, reason
+from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
+from visionseq.data.point_files.arrays import open_array
 from visionseq.errors import ConfigError, DataError
+from visionseq.text_files import fits_float32
 
 SEGMENTS_KEPT = 8  # files in memory
+LABELS_FILE, FRAMES_FILE = "labels.npz", "frames.npz"
 LABELS = {
     "frame": Column("object", "iu"),
     "boxes": Column("object", "f", (9,)),  # x, y, z, dx, dy, dz, heading, vx, vy
@@ -42,12 +45,20 @@ class Waymo:
         interval: take every so many-th frame of a segment.
         labelled_points_only: leave out points where nothing was labelled.
         min_points: objects that fewer points hit are left out; training leaves out those without any.
+        missing_labels: refuse segments without labels.npz (those of the test set have none), or report them and go on.
     """
 
     class_names = ("Vehicle", "Pedestrian", "Cyclist", "Sign")
     features = ("x", "y", "z", "intensity", "elongation")
 
-    def __init__(self, root: str, interval: int = 1, labelled_points_only: bool = False, min_points: int = 0):
+    def __init__(
+        self,
+        root: str,
+        interval: int = 1,
+        labelled_points_only: bool = False,
+        min_points: int = 0,
+        missing_labels: MissingLabels = "refuse",
+    ):
         if interval < 1:
             raise ConfigError(f"waymo: interval {interval}, expected at least 1")
         self.root, self.labelled_points_only, self.min_points = Path(root), labelled_points_only, min_points
@@ -58,31 +69,31 @@ class Waymo:
         self.frame_ids = [f"{path.parent.name}_{int(path.stem):03d}" for path in self.files]
         if not self.files:
             raise ConfigError(f"{self.root}: no SEGMENT/0000.npy; see datasets/waymo/README.md")
+        tables = dict.fromkeys(path.parent / LABELS_FILE for path in self.files)
+        check_labels([path for path in tables if not path.is_file()], len(tables), missing_labels)
 
     def __len__(self) -> int:
         return len(self.files)
 
     def frame(self, index: int) -> LidarFrame:
         path = self.files[index]
-        try:
-            points = np.load(path, allow_pickle=False)
-        except Exception as error:  # the header is Python's syntax, whose parsers fail in many ways
-            raise DataError(f"{path}: no numpy array: {reason(error)}") from error
-        if not isinstance(points, np.ndarray) or points.ndim != 2 or points.shape[1] != 6 or points.dtype != np.float32:
-            raise DataError(f"{path}: {getattr(points, 'dtype', '')} {np.shape(points)}, expected float32 [N, 6]")
+        points = open_array(path)
+        if points.ndim != 2 or points.shape[1] != 6 or points.dtype != np.float32:
+            raise DataError(f"{path}: {points.dtype} {points.shape}, expected float32 [N, 6]")
         if self.labelled_points_only:
             points = points[points[:, 5] == -1]
         frame = self.labels(index)
-        frame.points = np.ascontiguousarray(points[:, :5])
+        frame.points = np.array(points[:, :5])
         return frame
 
     def labels(self, index: int) -> LidarFrame:
         path = self.files[index]
         segment, number = path.parent, int(path.stem)
         frame = LidarFrame(self.frame_ids[index], np.zeros((0, 5), np.float32), origin=_origin(segment, number))
-        if not (segment / "labels.npz").is_file():
+        if not (segment / LABELS_FILE).is_file():
+            frame.missing_labels = segment / LABELS_FILE
             return frame
-        arrays = read_segment(segment / "labels.npz")
+        arrays = read_segment(segment / LABELS_FILE)
         rows = (arrays["frame"] == number) & (arrays["num_points"] >= self.min_points)
         frame.boxes, frame.names = arrays["boxes"][rows].astype(np.float32), arrays["names"][rows]
         frame.num_points = arrays["num_points"][rows].astype(np.int64)
@@ -107,7 +118,7 @@ def read_origins(path: Path) -> dict[str, np.ndarray]:
 
 def _origin(segment: Path, number: int) -> dict[str, Any]:
     """Context, time and pose of a frame, where they are known, as a submission names frames."""
-    path = segment / "frames.npz"
+    path = segment / FRAMES_FILE
     facts = read_origins(path) if path.is_file() else None
     rows = [] if facts is None else (facts["frame"] == number).nonzero()[0]
     if not len(rows) or not len(facts["context"]):

@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from visionseq.data.lidar.text import fits_float32
 from visionseq.data.lidar.wire import Message, read_records
 from visionseq.errors import DataError
+from visionseq.text_files import fits_float32
 
 TYPES = {1: "Vehicle", 2: "Pedestrian", 3: "Sign", 4: "Cyclist"}
 CHANNELS, ANGLES = 4, 6  # of a range image, and of its poses: roll, pitch, yaw, x, y, z
-LARGEST = 1 << 26  # bytes of an image
+LARGEST = 1 << 23  # bytes of an image once unpacked; the poses of the largest lidar take 4 MB
+LIDARS = (1, 2, 3, 4, 5)  # names of the lidars, each at most once in a frame
 
 
 @dataclass
@@ -43,21 +44,27 @@ class Recorded:
 
 
 def read_frames(path: Path) -> Iterator[Recorded]:
-    """The frames of a segment in their order; `DataError` names the file and the frame that does not fit."""
+    """The frames of a segment in their order; `DataError` names the file and the frame that is damaged."""
     for number, record in enumerate(read_records(path)):
         yield _frame(Message(record, f"{path}, frame {number}"))
 
 
 def _frame(message: Message) -> Recorded:
+    # The points of all lidars.
     context, pose = message.message(1), _transform(message.message(3))
     calibrations = {calibration.integer(1): calibration for calibration in context.messages(3)}
-    clouds = []
-    for laser in message.messages(5):
-        if laser.integer(1) not in calibrations:
-            raise DataError(f"{laser.where}: no calibration of lidar {laser.integer(1)}")
-        clouds += _returns(laser, calibrations[laser.integer(1)], pose)
+    clouds, lasers = [], message.messages(5)
+    names = [laser.integer(1) for laser in lasers]
+    if not set(names) <= set(LIDARS) or len(set(names)) < len(names):
+        raise DataError(f"{message.where}: lidars {names[:8]}, expected each of 1 to 5 at most once")
+    for name, laser in zip(names, lasers, strict=True):
+        if name not in calibrations:
+            raise DataError(f"{message.where}: no calibration of lidar {name}")
+        clouds += _returns(laser, calibrations[name], pose)
     if not clouds:
         raise DataError(f"{message.where}: no lidar in it, expected a frame of the perception data set")
+
+    # The labels, in the frame of the vehicle.
     labels = [label for label in message.messages(6) if label.integer(3) in TYPES]
     return Recorded(
         np.concatenate(clouds),
@@ -111,12 +118,12 @@ def _returns(laser: Message, calibration: Message, pose: np.ndarray) -> list[np.
 
 
 def inclinations(calibration: Message, rows: int) -> np.ndarray:
-    """Radians [H] of the rows of a range image, the highest first; equally spaced where they are not given."""
-    given = calibration.numbers(2)
-    if given.size == rows:
-        return given[::-1]
-    if given.size:
-        raise DataError(f"{calibration.where}: {given.size} inclinations of {rows} rows")
+    """Radians [H] of the rows of a range image, the highest first; equally spaced where the file has only limits."""
+    beams = calibration.numbers(2)
+    if beams.size == rows:
+        return beams[::-1]
+    if beams.size:
+        raise DataError(f"{calibration.where}: {beams.size} inclinations of {rows} rows")
     low, high = calibration.number(3), calibration.number(4)
     return (low + (high - low) * (np.arange(rows) + 0.5) / rows)[::-1]
 
@@ -133,8 +140,8 @@ def directions(beams: np.ndarray, columns: int, extrinsic: np.ndarray) -> np.nda
 def _as_of_frame(points: np.ndarray, pixel_poses: np.ndarray, pose: np.ndarray) -> np.ndarray:
     """Points of the vehicle at the time of their pixels in the vehicle's frame at the time of the frame."""
     rotations = euler_rotations(pixel_poses[:, :3].astype(np.float64))
-    somewhere = (rotations @ points[..., None])[..., 0] + pixel_poses[:, 3:]
-    return (somewhere - pose[:3, 3]) @ np.linalg.inv(pose[:3, :3]).T
+    world = (rotations @ points[..., None])[..., 0] + pixel_poses[:, 3:]
+    return (world - pose[:3, 3]) @ np.linalg.inv(pose[:3, :3]).T
 
 
 def euler_rotations(angles: np.ndarray) -> np.ndarray:
@@ -157,11 +164,11 @@ def _matrix(message: Message, field: int, channels: int) -> np.ndarray | None:
     try:
         content = stream.decompress(compressed, LARGEST)
     except zlib.error as error:
-        raise DataError(f"{message.where}: an image that cannot be unpacked: {error}") from error
+        raise DataError(f"{message.where}: a damaged image: {error}") from error
     if not stream.eof:
         raise DataError(f"{message.where}: an image that ends early, or has more than {LARGEST} bytes")
     matrix = Message(content, message.where)
-    values, shape = matrix.numbers(1, single=True), matrix.message(2).integers(1)
+    values, shape = matrix.numbers(1, single=True), matrix.message(2).integers(1, most=3)
     if len(shape) != 3 or shape[2] != channels or shape[0] * shape[1] * shape[2] != values.size:
         raise DataError(f"{message.where}: {values.size} values of shape {shape}, expected [H, W, {channels}]")
     return values.reshape(shape)

@@ -8,16 +8,23 @@ from pathlib import Path
 import numpy as np
 
 from visionseq.data.lidar.infos import write_infos
+from visionseq.data.lidar.waymo import FRAMES_FILE, LABELS_FILE
 from visionseq.data.lidar.waymo_records import Recorded, read_frames
 from visionseq.errors import DataError
 from visionseq.geometry import HULL, count_points
+from visionseq.text_files import name_array
 
 ENDING = "_with_camera_labels"  # of the recordings' names
 MANY, ENOUGH = 20, 3  # points of a label, and such labels, for the labels to check the points
 
 
-def write_segment(recording: Path, out: Path) -> Path:
-    """Convert a .tfrecord file to a folder in `out`; one that is there is left as it is. Returns the folder.
+def write_segment(recording: Path, out: Path, labelled: bool = True) -> Path:
+    """Convert a .tfrecord file to a folder in `out`; an existing folder stays as it is. Returns the folder.
+
+    Args:
+        recording: the file.
+        out: where to write.
+        labelled: write labels.npz also where no frame has an object; the recordings of the test set have no labels.
 
     Raises `DataError` for a damaged recording, and where the points do not lie in the boxes that claim them.
     """
@@ -27,7 +34,7 @@ def write_segment(recording: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out, prefix=f".{folder.name}."))  # the same disk; readers skip the dot
     try:
-        _write(recording, temporary)
+        _write(recording, temporary, labelled)
         temporary.chmod(0o755)
         os.replace(temporary, folder)
     finally:
@@ -35,9 +42,10 @@ def write_segment(recording: Path, out: Path) -> Path:
     return folder
 
 
-def _write(recording: Path, folder: Path) -> None:
+def _write(recording: Path, folder: Path, labelled: bool) -> None:
     rows, frames, names, context = [], [], [], ""
     checked = False
+    # The points of each frame as it comes.
     for number, frame in enumerate(read_frames(recording)):
         checked = checked or _check(frame, f"{recording}, frame {number}")
         np.save(folder / f"{number:04d}.npy", frame.points)
@@ -47,13 +55,15 @@ def _write(recording: Path, folder: Path) -> None:
         context = frame.context
     if not frames:
         raise DataError(f"{recording}: no frames in it")
+
+    # What all frames share.
     numbers, times, poses = zip(*frames, strict=True)
     facts = {"frame": np.array(numbers), "timestamp": np.array(times), "pose": np.array(poses)}
-    write_infos(folder / "frames.npz", {**facts, "context": np.array([context])})
-    if names:  # the test set has none
+    write_infos(folder / FRAMES_FILE, {**facts, "context": np.array([context])})
+    if names or labelled:
         columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
         labels = dict(zip(("frame", "boxes", "num_points", "difficulty"), columns, strict=True))
-        write_infos(folder / "labels.npz", {**labels, "names": np.array(names, dtype=np.str_)})
+        write_infos(folder / LABELS_FILE, {**labels, "names": name_array(names, str(recording))})
 
 
 def _check(frame: Recorded, where: str) -> bool:
@@ -64,6 +74,6 @@ def _check(frame: Recorded, where: str) -> bool:
     counts, stated = count_points(frame.points, frame.boxes[rows], HULL), frame.num_points[rows]
     fit = (counts >= stated / 2) & (counts <= stated * 2)
     if fit.mean() < 0.5:
-        told = f"{counts[~fit][:3].tolist()} points instead of {stated[~fit][:3].tolist()}"
-        raise DataError(f"{where}: boxes hold {told}: this recording's geometry is not understood")
+        counted = f"{counts[~fit][:3].tolist()} points instead of {stated[~fit][:3].tolist()}"
+        raise DataError(f"{where}: boxes hold {counted}: this recording's geometry is not understood")
     return True

@@ -10,16 +10,17 @@ from typing import Any
 
 import numpy as np
 
+from visionseq.data.lidar.checksum import masked_crc32c
 from visionseq.errors import DataError
+from visionseq.text_files import reason
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _WIDTH = {_FIXED64: 8, _FIXED32: 4}
-_MASK = 0xA282EAD8  # added to a checksum after its rotation
-_POLYNOMIAL = 0x82F63B78  # CRC-32C, reflected
+MOST_FIELDS = 1 << 16  # of a message; a frame of Waymo has a few hundred
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file in their order; checks the lengths' checksums, and that the file is whole.
+    """The records of a TFRecord file in their order; their checksums are compared, of the lengths and of the data.
 
     Raises `DataError` naming the file and the offset of what is damaged.
     """
@@ -28,29 +29,34 @@ def read_records(path: Path) -> Iterator[bytes]:
         with open(path, "rb") as file:
             while header := file.read(12):
                 place = file.tell() - len(header)
-                if len(header) < 12 or _checksum(header[:8]) != int.from_bytes(header[8:], "little"):
-                    raise DataError(f"{path}, offset {place}: no TFRecord header, or a damaged one")
+                if len(header) < 12 or masked_crc32c(header[:8]) != int.from_bytes(header[8:], "little"):
+                    raise DataError(f"{path}, offset {place}: not a TFRecord header, or a damaged one")
                 length = int.from_bytes(header[:8], "little")
                 if length + 4 > size - file.tell():
                     raise DataError(f"{path}, offset {place}: the file ends within a record of {length} bytes")
-                data = file.read(length)
-                file.seek(4, 1)  # the checksum of the data; what is compressed in them has its own
+                data, checksum = file.read(length), int.from_bytes(file.read(4), "little")
+                if masked_crc32c(data) != checksum:
+                    raise DataError(f"{path}, offset {place}: a record of {length} bytes is damaged: its CRC differs")
                 yield data
     except OSError as error:
-        raise DataError(f"{path}: not readable: {error.strerror}") from error
+        raise DataError(f"{path}: not readable: {reason(error)}") from error
 
 
 class Message:
-    """The fields of a message; values are read when asked for, and what is absent has protobuf's default.
+    """The fields of a message; values are read when asked for, and absent ones have protobuf's default.
 
-    Raises `DataError`, with `where` in it, for bytes that are no message and for a field of another kind.
+    Raises `DataError` beginning with `where` for bytes that are not a message, for a field of another kind, and for
+    more than 65,536 fields.
     """
 
     def __init__(self, data: bytes, where: str):
         self.where = where
         self.fields: dict[int, list[tuple[int, Any]]] = {}
-        place = 0
+        place, count = 0, 0
         while place < len(data):
+            count += 1
+            if count > MOST_FIELDS:
+                raise DataError(f"{where}: more than {MOST_FIELDS} fields, expected a message of Waymo")
             tag, place = _varint(data, place, where)
             kind, field = tag & 7, tag >> 3
             if kind == _VARINT:
@@ -97,18 +103,20 @@ class Message:
             raise DataError(f"{self.where}: field {field} has {len(joined)} bytes, expected {dtype}")
         return np.frombuffer(joined, dtype)
 
-    def integers(self, field: int) -> list[int]:
-        """All varints of a repeated field, packed or not."""
-        found: list[int] = []
+    def integers(self, field: int, most: int) -> list[int]:
+        """The varints of a repeated field, packed or not; `DataError` for more than `most`."""
+        numbers: list[int] = []
         for kind, value in self.fields.get(field, []):
             if kind == _VARINT:
-                found.append(value)
+                numbers.append(value)
                 continue
             place = 0
-            while kind == _BYTES and place < len(value):
+            while kind == _BYTES and place < len(value) and len(numbers) <= most:
                 number, place = _varint(value, place, self.where)
-                found.append(number)
-        return found
+                numbers.append(number)
+        if len(numbers) > most:
+            raise DataError(f"{self.where}: field {field} has more than {most} numbers")
+        return numbers
 
     def _of(self, field: int, *kinds: int) -> list[Any]:
         values = self.fields.get(field, [])
@@ -128,14 +136,3 @@ def _varint(data: bytes, place: int, where: str) -> tuple[int, int]:
         if byte < 0x80:
             return number & (1 << 64) - 1, place
     raise DataError(f"{where}: a number without an end at offset {place}, expected a protobuf message")
-
-
-def _checksum(data: bytes) -> int:
-    """CRC-32C, rotated and masked as TFRecords have it; bit by bit, for a few bytes."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (_POLYNOMIAL if crc & 1 else 0)
-    crc ^= 0xFFFFFFFF
-    return ((crc >> 15 | crc << 17) + _MASK) & 0xFFFFFFFF

@@ -5,16 +5,18 @@ unpacked.
 """
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from visionseq.data.point_files.cloud import PointCloud, cloud_of
+from visionseq.data.point_files.limits import check_unpacked
+from visionseq.data.point_files.rows import read_rows
 from visionseq.errors import DataError
 
 MAX_HEADER = 1 << 14  # bytes
-MAX_UNPACKED = 1 << 29  # bytes of compressed data once unpacked
-LONGEST_REFERENCE = 264  # bytes that three bytes of LZF can stand for
+LONGEST_REFERENCE = 88  # bytes that a byte of LZF can stand for: 264 for three
 _KINDS = {"F": "f", "I": "i", "U": "u"}
 _SIZES = {"F": (4, 8), "I": (1, 2, 4, 8), "U": (1, 2, 4, 8)}
 
@@ -28,45 +30,50 @@ class _Header:
 
 
 def read_pcd(path: Path) -> PointCloud:
-    """All columns of one value, for instance x, y, z, intensity, ring; names as in the file."""
+    """All columns of one value, for instance x, y, z, intensity, ring."""
     content = path.read_bytes()
     header = _header(content, path)
     if header.data == "ascii":
-        rows = _ascii(content, header, path)
+        columns = _ascii(content, header, path)
     elif header.data == "binary":
-        rows = _rows(content[header.offset :], header, path)
+        columns = _binary(content, header, path)
     else:
-        rows = _compressed(content, header, path)
+        columns = _compressed(content, header, path)
     single = [name for name in header.dtype.names if header.dtype[name].shape == () and not name.startswith("_")]
-    return cloud_of({name: rows[name] for name in single}, str(path))
+    return cloud_of({name: columns[name] for name in single}, str(path))
 
 
 def _header(content: bytes, path: Path) -> _Header:
+    entries, offset = _entries(content, path)
+    names = entries.get("FIELDS", [])
+    sizes, kinds = entries.get("SIZE", []), entries.get("TYPE", [])
+    counts = entries.get("COUNT", ["1"] * len(names))
+    if not names or not len(sizes) == len(kinds) == len(counts) == len(names):
+        raise DataError(f"{path}: {len(names)} FIELDS, {len(sizes)} SIZE, {len(kinds)} TYPE, {len(counts)} COUNT")
+    fields = [_field(*column, path) for column in zip(range(len(names)), names, sizes, kinds, counts, strict=True)]
+    if len({name for name, *_ in fields}) < len(names):
+        raise DataError(f"{path}: FIELDS {' '.join(names)}, expected different names")
+    data = (entries["DATA"] or ["nothing"])[0]
+    if data not in ("ascii", "binary", "binary_compressed"):
+        raise DataError(f"{path}: DATA {data}, expected ascii, binary or binary_compressed")
+    points = _number((entries.get("POINTS") or ["nothing"])[0], "POINTS", path)
+    return _Header(np.dtype(fields), points, data, offset)
+
+
+def _entries(content: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
+    """The words behind each name in the header, and where the data begin."""
     entries: dict[str, list[str]] = {}
     offset = 0
     while "DATA" not in entries:
         end = content.find(b"\n", offset, MAX_HEADER)
         if end < 0:
             raise DataError(f"{path}, offset {offset}: the header has no DATA line, expected a PCD file")
-        line = content[offset:end].decode("ascii", "replace").strip()
+        line = content[offset:end].decode("utf-8-sig" if offset == 0 else "ascii", "replace").strip()
         offset = end + 1
         if line and not line.startswith("#"):
             name, *values = line.split()
             entries[name] = values
-    names = entries.get("FIELDS", [])
-    count = len(names)
-    sizes, kinds = entries.get("SIZE", []), entries.get("TYPE", [])
-    counts = entries.get("COUNT", ["1"] * count)
-    if not names or not len(sizes) == len(kinds) == len(counts) == count:
-        raise DataError(f"{path}: {count} FIELDS, {len(sizes)} SIZE, {len(kinds)} TYPE, {len(counts)} COUNT")
-    fields = [_field(*column, path) for column in zip(range(count), names, sizes, kinds, counts, strict=True)]
-    if len({name for name, *_ in fields}) < count:
-        raise DataError(f"{path}: FIELDS {' '.join(names)}, expected different names")
-    data = (entries["DATA"] or ["nothing"])[0]
-    if data not in ("ascii", "binary", "binary_compressed"):
-        raise DataError(f"{path}: DATA {data}, expected ascii, binary or binary_compressed")
-    points = _number(entries.get("POINTS", ["none"])[0], "POINTS", path)
-    return _Header(np.dtype(fields), points, data, offset)
+    return entries, offset
 
 
 def _field(index: int, name: str, size: str, kind: str, count: str, path: Path) -> tuple:
@@ -87,54 +94,43 @@ def _number(text: str, what: str, path: Path) -> int:
     return int(text)
 
 
-def _ascii(content: bytes, header: _Header, path: Path) -> np.ndarray:
-    width = sum(int(np.prod(header.dtype[name].shape, dtype=int)) for name in header.dtype.names)
-    if header.points * width * 2 > len(content) - header.offset + 1:
-        raise _too_short(path, header, len(content) - header.offset)
-    text = content[header.offset :].split()
-    if len(text) < header.points * width:
-        raise DataError(f"{path}: {len(text)} values, expected {header.points} points of {width}")
-    try:
-        values = np.array(text[: header.points * width], "S").astype(np.float64).reshape(header.points, width)
-    except ValueError as error:
-        raise DataError(f"{path}: {error}, expected numbers") from error
-    rows = np.empty(header.points, [(name, "f8", header.dtype[name].shape) for name in header.dtype.names])
-    start = 0
-    for name in header.dtype.names:
-        number = int(np.prod(header.dtype[name].shape, dtype=int))
-        rows[name] = values[:, start : start + number].reshape(rows[name].shape)
-        start += number
-    return rows
+def _ascii(content: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
+    widths = [prod(header.dtype[name].shape) for name in header.dtype.names]
+    table, rest = read_rows(content, header.offset, header.points, sum(widths), path)
+    if rest:
+        raise DataError(f"{path}, {rest}: a row beyond the {header.points} POINTS of the header")
+    starts = np.cumsum([0, *widths[:-1]]).tolist()
+    return {name: table[:, start] for name, start in zip(header.dtype.names, starts, strict=True)}
 
 
-def _rows(data: bytes, header: _Header, path: Path) -> np.ndarray:
-    if len(data) < header.points * header.dtype.itemsize:
-        raise _too_short(path, header, len(data))
-    return np.frombuffer(data, header.dtype, header.points)
+def _binary(content: bytes, header: _Header, path: Path) -> np.ndarray:
+    size = len(content) - header.offset
+    if size < header.points * header.dtype.itemsize:
+        expected = f"{header.points} points of {header.dtype.itemsize}"
+        raise DataError(f"{path}, offset {header.offset}: {size} bytes, too few for {expected}")
+    return np.frombuffer(content, header.dtype, header.points, header.offset)
 
 
-def _compressed(content: bytes, header: _Header, path: Path) -> np.ndarray:
+def _compressed(content: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
+    from visionseq.data.point_files.lzf import unpack
+
+    # Two lengths, then the packed data: both lengths have to agree with the file and with the header.
     packed, unpacked = np.frombuffer(content[header.offset : header.offset + 8].ljust(8, b"\0"), "<u4").tolist()
     data = np.frombuffer(content, np.uint8, offset=min(header.offset + 8, len(content)))
     needed = header.points * header.dtype.itemsize
-    if packed > len(data) or unpacked != needed or unpacked > min(MAX_UNPACKED, packed * LONGEST_REFERENCE):
-        raise DataError(
-            f"{path}, offset {header.offset}: {packed} bytes for {unpacked}, the file has {len(data)} for {needed}"
-        )
-    from visionseq.data.point_files.lzf import unpack
-
-    result = np.zeros(unpacked, np.uint8)
-    if unpack(data[:packed], result) != unpacked:
+    if packed > len(data) or unpacked != needed or unpacked > packed * LONGEST_REFERENCE:
+        claim = f"{packed} bytes unpack to {unpacked}, the file has {len(data)} for {needed}"
+        raise DataError(f"{path}, offset {header.offset}: {claim}")
+    check_unpacked(path, header.points * max(header.dtype.itemsize, 4 * len(header.dtype.names)), packed)
+    columns = np.zeros(unpacked, np.uint8)
+    if unpack(data[:packed], columns) != unpacked:
         raise DataError(f"{path}, offset {header.offset + 8}: the compressed data are damaged")
-    rows = np.empty(header.points, header.dtype)
-    start = 0
+
+    # Unpacked data are one column after the other.
+    arrays, start = {}, 0
     for name in header.dtype.names:
-        size = header.dtype[name].itemsize * header.points
-        rows[name] = np.frombuffer(result[start : start + size].tobytes(), header.dtype[name])
-        start += size
-    return rows
-
-
-def _too_short(path: Path, header: _Header, found: int) -> DataError:
-    size = header.dtype.itemsize
-    return DataError(f"{path}, offset {header.offset}: {found} bytes, too few for {header.points} points of {size}")
+        kind = header.dtype[name]
+        stop = start + kind.itemsize * header.points
+        arrays[name] = columns[start:stop].view(kind.base).reshape(header.points, *kind.shape)
+        start = stop
+    return arrays

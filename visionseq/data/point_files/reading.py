@@ -5,12 +5,15 @@ from collections.abc import Callable, Iterable
 from glob import glob
 from pathlib import Path
 
-from visionseq.data.point_files.arrays import read_bin, read_npy
+from visionseq.data.point_files.arrays import read_npy
+from visionseq.data.point_files.bin_columns import read_bin
 from visionseq.data.point_files.cloud import PointCloud
+from visionseq.data.point_files.feather import read_feather
+from visionseq.data.point_files.las import read_las
 from visionseq.data.point_files.pcd import read_pcd
 from visionseq.data.point_files.ply import read_ply
-from visionseq.data.point_files.tables import read_feather, read_las
 from visionseq.errors import DataError
+from visionseq.text_files import reason
 
 MAX_BYTES = 1 << 31  # of a file; 2 GB are 134 million points of four floats
 
@@ -30,7 +33,11 @@ def read_points(path: str | os.PathLike, columns: int | None = None) -> PointClo
 
     Args:
         path: .bin (little-endian float32 without a header), .npy, .pcd, .ply, .las, .laz or .feather.
-        columns: of a .bin file, 3 to 6; None: 5 for the .pcd.bin files of nuScenes, otherwise 4.
+        columns: of a .bin file, 3 to 6; None: 5 for the .pcd.bin files of nuScenes, otherwise 4, if neither the size
+            of the file nor its values speak for another number.
+
+    Columns have their usual names whatever program wrote them: `scalar_Intensity`, `Intensity`, `i` and `reflectance`
+    are `intensity`.
 
     Raises:
         DataError: the file is missing, of another kind, damaged, or has no x, y, z; the message names it.
@@ -43,10 +50,10 @@ def read_points(path: str | os.PathLike, columns: int | None = None) -> PointClo
         if size > MAX_BYTES:
             raise DataError(f"{path}: {size} bytes, expected at most {MAX_BYTES}")
         if path.suffix.lower() == ".bin":
-            return read_bin(path, columns or (5 if path.name.endswith(".pcd.bin") else 4))
+            return read_bin(path, columns)
         return _READERS[path.suffix.lower()](path)
     except OSError as error:
-        raise DataError(f"{path}: not readable: {error.strerror or error}") from error
+        raise DataError(f"{path}: not readable: {reason(error)}") from error
 
 
 def find_point_files(pattern: str | os.PathLike) -> list[Path]:
@@ -56,14 +63,14 @@ def find_point_files(pattern: str | os.PathLike) -> list[Path]:
     """
     path = Path(pattern)
     if path.is_dir():
-        found = _point_files(path.iterdir())
+        files = _point_files(path.iterdir())
     elif path.exists():
-        found = [path]
+        files = [path]
     else:
-        found = _point_files(map(Path, glob(str(pattern), recursive=True)))
-    if not found:
+        files = _point_files(map(Path, glob(str(pattern), recursive=True)))
+    if not files:
         raise DataError(f"{pattern}: no point files there (a file, a folder or a pattern; {', '.join(EXTENSIONS)})")
-    return sorted(found)
+    return sorted(files)
 
 
 def _point_files(paths: Iterable[Path]) -> list[Path]:
