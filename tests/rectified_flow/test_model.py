@@ -71,6 +71,38 @@ def test_classes_as_indices_and_one_hot_agree(denoiser):
     assert torch.equal(unconditional(x, t, labels), unconditional(x, t))
 
 
+@pytest.mark.parametrize("kind", [EDMDenoiser, EDMVelocity])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.tensor([0.0, 1.0, 2.0]),  # as many as there are classes: taken for one one-hot row before
+        torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0]),
+        torch.tensor([True, False, True, True, False]),
+        torch.zeros(5, 4),
+        torch.zeros(5, 1, dtype=torch.int64),
+        torch.zeros(5, 1, 3),
+        torch.tensor(1.0),
+        torch.tensor([0, 1, 2, 3, 0]),
+        torch.tensor([0, -1, 2, 0, 0]),
+    ],
+)
+def test_labels_that_are_neither_integers_nor_one_hot_rows_are_refused(denoiser, kind, labels):
+    x, _, t = pair()
+    with pytest.raises(ConfigError, match="class_labels"):
+        kind(denoiser.model)(x, t, labels)
+    with pytest.raises(ConfigError, match="class_labels"):
+        kind(denoiser.model).sample(x, 2, class_labels=labels)
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.uint8])
+def test_one_integer_stands_for_all_rows(denoiser, dtype):
+    x, _, t = pair()
+    expected = denoiser(x, t, torch.full((5,), 2))
+    torch.testing.assert_close(denoiser(x, t, torch.tensor(2, dtype=dtype)), expected)
+    torch.testing.assert_close(denoiser(x, t, torch.tensor([2], dtype=dtype)), expected)
+    torch.testing.assert_close(denoiser(x, t, torch.eye(3, dtype=dtype)[2:]), expected)
+
+
 def test_time_and_denoiser_stay_float32_under_autocast(denoiser):
     velocity, (x, _, t) = EDMVelocity(denoiser.model), pair()
     seen = []

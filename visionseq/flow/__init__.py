@@ -1,4 +1,4 @@
-"""What the generative rooms share: distributions of time, guidance and the sampling pipeline."""
+"""What the generative rooms share: paths, times, solvers, guidance, the base of their tasks, the sampling pipeline."""
 
 import importlib
 
@@ -9,7 +9,19 @@ _HOMES = {
     "u_shape_pdf": "visionseq.flow.time",
     "u_shape_cdf": "visionseq.flow.time",
     "u_shape_icdf": "visionseq.flow.time",
-    "classifier_free": "visionseq.flow.guidance",
+    "Linear": "visionseq.flow.paths",
+    "GVP": "visionseq.flow.paths",
+    "VP": "visionseq.flow.paths",
+    "diffusion": "visionseq.flow.sde",
+    "euler_maruyama": "visionseq.flow.sde",
+    "stochastic_heun": "visionseq.flow.sde",
+    "euler": "visionseq.flow.solvers",
+    "heun": "visionseq.flow.solvers",
+    "midpoint": "visionseq.flow.solvers",
+    "integrate": "visionseq.flow.solvers",
+    "Trajectory": "visionseq.flow.solvers",
+    "ClassifierFree": "visionseq.flow.guidance",
+    "guided": "visionseq.flow.guidance",
     "SamplingPipeline": "visionseq.flow.pipeline",
 }
 __all__ = list(_HOMES)

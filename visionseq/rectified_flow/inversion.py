@@ -13,8 +13,9 @@ from scipy import stats
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.ode import Callback, Field, Solver, Trajectory, euler_move, integrate, intervals
-from visionseq.rectified_flow.sampling import Rule, Velocity, sample
+from visionseq.flow.guidance import guided
+from visionseq.flow.solvers import Callback, Trajectory, integrate
+from visionseq.rectified_flow.sampling import PATH, Rule, Solver, Velocity, intervals, sample, solver_step
 
 T_DATA = 1e-3
 
@@ -42,7 +43,7 @@ def invert(
     """
     device = None if generator is None else generator.device
     eps = torch.randn(image.shape, generator=generator, device=device).to(image)
-    return invert_from((1 - T_DATA) * image + T_DATA * eps, velocity, steps, solver, class_labels, callback)
+    return invert_from(PATH.at(image, eps, T_DATA), velocity, steps, solver, class_labels, callback)
 
 
 @torch.no_grad()
@@ -57,7 +58,8 @@ def invert_from(
     """`invert` from a given state at t = 1e-3."""
     count = intervals(steps, solver)
     grid = [T_DATA, *(i / count for i in range(1, count)), 1.0]
-    return integrate(Field(velocity, class_labels), start, grid, solver, euler_move, _noise, callback=callback)
+    step = solver_step(solver, end=grid[-1])
+    return integrate(step, guided(velocity, class_labels), start, grid, callback, predict=_noise)
 
 
 @dataclass(frozen=True)
@@ -175,4 +177,4 @@ def inversion_metrics(image: Tensor, reconstruction: Tensor, noise: Tensor) -> I
 
 
 def _noise(x: Tensor, v: Tensor, t: float) -> Tensor:
-    return x + (1 - t) * v
+    return PATH.convert(x, v, t, "velocity", "noise")

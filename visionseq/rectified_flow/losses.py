@@ -17,6 +17,7 @@ from torch import Tensor
 
 from visionseq.errors import ConfigError
 from visionseq.rectified_flow.model import EDMDenoiser
+from visionseq.rectified_flow.sampling import PATH, predicted_image
 
 LOSSES = ("l2-squared", "l2", "huber", "lpips", "lpips-huber")
 HUBER_C = 0.00054  # times d, as the official code has it (improved consistency training: times sqrt(d))
@@ -54,14 +55,14 @@ def velocity_loss(
     with torch.autocast(v.device.type, enabled=False):
         dtype = torch.promote_types(v.dtype, torch.float32)
         v, x, z, x_t, t = (tensor.to(dtype) for tensor in (v, x, z, x_t, t))
-        error_BD = (v - (z - x)).flatten(1)
+        error_BD = (v - PATH.velocity(x, z)).flatten(1)
         if name == "l2-squared":
             return error_BD.square().mean(1)
         if name == "l2":  # a norm, because the square root of a sum has no gradient at 0
             return torch.linalg.vector_norm(error_BD, dim=1) / error_BD.shape[1] ** 0.5
         if name == "huber":
             return pseudo_huber(error_BD)
-        distance = perceptual(to_unit(predicted_image(v, x_t, t)), to_unit(x)) / (t if divt else 1)
+        distance = perceptual(to_unit(predicted_image(x_t, v, t)), to_unit(x)) / (t if divt else 1)
         return distance if name == "lpips" else (1 - t) * pseudo_huber(error_BD) + distance
 
 
@@ -70,11 +71,6 @@ def pseudo_huber(error_BD: Tensor) -> Tensor:
     d = error_BD.shape[1]
     c, squared = HUBER_C * d, error_BD.square().sum(1)
     return squared / ((squared + c**2).sqrt() + c) / d  # the same number without the cancellation at small errors
-
-
-def predicted_image(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """x0hat = x_t - t v, not clamped; t is [B]."""
-    return x_t - t.view(-1, 1, 1, 1) * v
 
 
 def to_unit(image: Tensor) -> Tensor:

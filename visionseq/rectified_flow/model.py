@@ -30,6 +30,9 @@ NETWORKS: dict[str, type[Network]] = {
 }
 
 
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
 def build_network(config: dict[str, Any]) -> Network:
     """Network from `{"type": name, **constructor arguments}`; an unknown name or argument raises `ConfigError`."""
     arguments = dict(config)
@@ -102,12 +105,24 @@ class _PreconditionedModel(PretrainedModel):
         output = self.model((c_in * y).to(dtype), c_noise, self._one_hot(class_labels), augment_labels)
         return c_skip * y + c_out * output.float()
 
+    def no_class(self, class_labels: Tensor | None) -> None:
+        """What the model takes for "no class": no labels, which a conditional network sees as zeros."""
+
     def _one_hot(self, class_labels: Tensor | None) -> Tensor | None:
+        """Rows [B or 1, label_dim] in float32. Integers count as classes, two axes as one-hot rows, nothing else."""
         if not self.label_dim or class_labels is None:
             return None
-        if not class_labels.is_floating_point() and class_labels.ndim <= 1:
-            class_labels = F.one_hot(class_labels.long(), self.label_dim)
-        return class_labels.float().reshape(-1, self.label_dim)
+        if class_labels.ndim == 2 and class_labels.shape[1] == self.label_dim:
+            return class_labels.float()
+        if class_labels.ndim > 1 or class_labels.dtype not in INTEGERS:
+            raise ConfigError(
+                f"class_labels: {class_labels.dtype} {list(class_labels.shape)}, expected integers [B] or one-hot rows "
+                f"[B, {self.label_dim}]"
+            )
+        # On a GPU the check would wait for the device, which reports such labels itself.
+        if class_labels.is_cpu and not ((class_labels >= 0) & (class_labels < self.label_dim)).all():
+            raise ConfigError(f"class_labels: {class_labels.tolist()}, expected 0 to {self.label_dim - 1}")
+        return F.one_hot(class_labels.long().reshape(-1), self.label_dim).float()
 
 
 class EDMDenoiser(_PreconditionedModel):

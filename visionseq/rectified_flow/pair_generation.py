@@ -25,9 +25,8 @@ from visionseq.data.seeding import generator_for, seeds_of
 from visionseq.errors import ConfigError
 from visionseq.rectified_flow.inversion import invert
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
-from visionseq.rectified_flow.ode import Solver
 from visionseq.rectified_flow.pair_progress import shown_progress
-from visionseq.rectified_flow.sampling import sample
+from visionseq.rectified_flow.sampling import Solver, sample
 from visionseq.rectified_flow.teacher import edm_invert, edm_sample, to_uint8
 
 Teacher = EDMDenoiser | EDMVelocity

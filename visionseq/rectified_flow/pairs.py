@@ -20,8 +20,8 @@ from visionseq.data.pair_data import PairData, PairSource
 from visionseq.data.pairs.dataset import PairDataset
 from visionseq.data.pairs.opening import open_pair_writer
 from visionseq.places import cache_folder
-from visionseq.rectified_flow.ode import Solver
 from visionseq.rectified_flow.pair_generation import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs
+from visionseq.rectified_flow.sampling import Solver
 
 
 class ReflowPairs(PairData):

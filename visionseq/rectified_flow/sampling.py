@@ -18,11 +18,15 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.ode import Callback, Field, Move, Solver, Trajectory, euler_move, integrate, intervals
+from visionseq.flow.guidance import ClassifierFree, guided
+from visionseq.flow.paths import Linear
+from visionseq.flow.solvers import Callback, Field, Step, Trajectory, euler, heun, integrate, with_last
 
+PATH = Linear(data_at=0)  # the clock of the room
 T_START = 1 - 1e-5  # sigma = t / (1 - t) does not exist at t = 1
 
 Velocity = Callable[..., Tensor]
+Solver = Literal["euler", "heun"]
 Rule = Literal["default", "new"]
 
 
@@ -57,12 +61,13 @@ def sample(
     Returns:
         Trajectory whose `predictions` are x0hat: seen from the state for Euler, from the predicted point for Heun.
 
-    Raises `ConfigError` for an unknown solver or rule, a number of steps or times that does not fit.
+    Raises `ConfigError` for an unknown solver or rule, or a number of steps or times that is not possible.
     """
     grid = time_grid(steps, solver, t_steps)
     start = z.to(torch.promote_types(z.dtype, torch.float32)) * T_START
-    field = Field(velocity, class_labels, guidance_scale)
-    return integrate(field, start, grid, solver, _mover(rule, start), _image, callback=callback, record=record)
+    field = guided(velocity, class_labels, rule=guidance_rule(guidance_scale, class_labels))
+    step = solver_step(solver, grid[-1]) if rule == "default" else _anchored_step(rule, solver, grid[-1], start)
+    return integrate(step, field, start, grid, callback, record, predict=predicted_image)
 
 
 def time_grid(steps: int, solver: Solver = "euler", t_steps: Sequence[float] | None = None) -> list[float]:
@@ -76,17 +81,61 @@ def time_grid(steps: int, solver: Solver = "euler", t_steps: Sequence[float] | N
     return grid
 
 
-def _mover(rule: str, start: Tensor) -> Move:
-    if rule == "default":
-        return euler_move
+def intervals(steps: int, solver: Solver) -> int:
+    """Intervals of a grid that cost `steps` evaluations: Heun's last step is Euler, so it needs an odd number.
+
+    Raises `ConfigError` for other numbers and unknown solvers.
+    """
+    check_solver(solver)
+    if steps < 1 or (solver == "heun" and steps % 2 == 0):
+        expected = "an odd number of evaluations" if solver == "heun" else "at least 1"
+        raise ConfigError(f"steps: {steps} for {solver}, expected {expected}")
+    return (steps + 1) // 2 if solver == "heun" else steps
+
+
+def solver_step(solver: Solver, end: float | None = None) -> Step:
+    """Euler's or Heun's step; the slope does not exist at time `end`, which Heun reaches by Euler's step.
+
+    Raises `ConfigError` for an unknown solver.
+    """
+    check_solver(solver)
+    return euler if solver == "euler" else heun if end is None else with_last(heun, euler, end)
+
+
+def check_solver(solver: str) -> None:
+    """Raise `ConfigError` unless the solver is `euler` or `heun`."""
+    if solver not in ("euler", "heun"):
+        raise ConfigError(f"solver {solver!r}, expected euler or heun")
+
+
+def guidance_rule(scale: float, class_labels: Tensor | None) -> ClassifierFree | None:
+    """Classifier-free guidance, None at scale 1; raises `ConfigError` for guidance without classes."""
+    if scale == 1.0:
+        return None
+    if class_labels is None:
+        raise ConfigError(f"guidance_scale {scale} needs class labels, and there are none")
+    return ClassifierFree(scale=scale)
+
+
+def predicted_image(x_t: Tensor, v: Tensor, t: float | Tensor) -> Tensor:
+    """x0hat = x_t - t v, the image at the end of a straight line; not clamped. t is a number or [B]."""
+    return PATH.convert(x_t, v, t, "velocity", "data")
+
+
+def _anchored_step(rule: str, solver: Solver, end: float, start: Tensor) -> Step:
+    """The solver's step by the new rule: the state returns to the line that begins at `start`."""
     if rule != "new":
         raise ConfigError(f"rule {rule!r}, expected default or new")
 
-    def move(x: Tensor, v: Tensor, t: float, following: float) -> Tensor:
-        return (1 - following) * _image(x, v, t) + following * start
+    def moved(x: Tensor, v: Tensor, t: float, s: float) -> Tensor:
+        return PATH.at(predicted_image(x, v, t), start, s)
 
-    return move
+    def anchored_euler(field: Field, x: Tensor, t: float, s: float) -> Tensor:
+        return moved(x, field(x, t), t, s)
 
+    def anchored_heun(field: Field, x: Tensor, t: float, s: float) -> Tensor:
+        v = field(x, t)
+        v_ahead = field(moved(x, v, t, s), s)
+        return moved(x, (v + v_ahead) / 2, t, s)
 
-def _image(x: Tensor, v: Tensor, t: float) -> Tensor:
-    return x - t * v
+    return anchored_euler if solver == "euler" else with_last(anchored_heun, anchored_euler, end)

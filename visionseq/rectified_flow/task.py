@@ -21,6 +21,7 @@ from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.losses import edm_loss, sample_sigma, velocity_loss
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.perceptual import PerceptualDistance, perceptual_from
+from visionseq.rectified_flow.sampling import PATH
 
 VALIDATION_SEED = 1_000_003  # keeps the draws of validation away from those of training
 
@@ -210,8 +211,7 @@ def _pair_loss(
     perceptual: PerceptualDistance | None = None,
 ) -> Tensor:
     """Loss of the velocity at x_t = (1 - t) x + t z, averaged over the batch."""
-    t_B111 = t.view(-1, 1, 1, 1)
-    x_t = (1 - t_B111) * x + t_B111 * z
+    x_t = PATH.at(x, z, t)
     return velocity_loss(loss, model(x_t, t, labels), x, z, x_t, t, divt=divt, perceptual=perceptual).mean()
 
 

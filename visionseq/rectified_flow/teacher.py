@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.ode import Callback, Field, Solver, Trajectory, check_solver, euler_move, integrate
+from visionseq.flow.guidance import Slope, guided
+from visionseq.flow.solvers import Callback, Trajectory, integrate
+from visionseq.rectified_flow.sampling import Solver, guidance_rule, solver_step
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0
 
@@ -50,10 +52,11 @@ def edm_sample(
     Returns:
         Trajectory with float64 states; `predictions` are D, for Heun at the predicted point.
     """
-    check_solver(solver)
+    step = solver_step(solver, end=0.0)  # where the slope does not exist
     sigmas = edm_sigmas(steps, rho, sigma_min, sigma_max).tolist()
-    field, start = Field(denoiser, class_labels, guidance_scale, _slope), z.double() * sigmas[0]
-    return integrate(field, start, sigmas, solver, euler_move, _denoised, callback=callback, record=record)
+    denoised = guided(denoiser, class_labels, rule=guidance_rule(guidance_scale, class_labels))
+    start = z.double() * sigmas[0]
+    return integrate(step, Slope(denoised, _slope), start, sigmas, callback, record, predict=_denoised)
 
 
 @torch.no_grad()
@@ -75,12 +78,9 @@ def edm_invert(
     """
     if steps < 2:
         raise ConfigError(f"steps: {steps}, expected at least the two levels sigma_min and sigma_max")
-    check_solver(solver)
     sigmas = edm_sigmas(steps, rho, sigma_min, sigma_max).tolist()[-2::-1]
-    field = Field(denoiser, class_labels, to_slope=_slope)
-    end = integrate(
-        field, x.double(), sigmas, solver, euler_move, _denoised, last_is_euler=False, callback=callback, record=False
-    )
+    field = Slope(guided(denoiser, class_labels), _slope)
+    end = integrate(solver_step(solver), field, x.double(), sigmas, callback, record=False)
     return (end.x / sigma_max).float()
 
 

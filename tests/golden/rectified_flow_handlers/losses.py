@@ -9,9 +9,10 @@ from torch import Tensor
 
 from rectified_flow_handlers.models import one_hot, velocity_of
 from visionseq.flow import time
-from visionseq.rectified_flow.losses import predicted_image, pseudo_huber, to_unit, velocity_loss
+from visionseq.rectified_flow.losses import pseudo_huber, to_unit, velocity_loss
 from visionseq.rectified_flow.model import EDMVelocity
 from visionseq.rectified_flow.perceptual import IMAGENET_MEAN, IMAGENET_STD, PerceptualDistance
+from visionseq.rectified_flow.sampling import predicted_image
 
 
 def check_tdist(vector: GoldenVector) -> None:
@@ -71,7 +72,7 @@ def check_loss(vector: GoldenVector) -> None:
 
 
 def _check_parts(vector: GoldenVector, v: Tensor, x: Tensor, z: Tensor, x_t: Tensor, t: Tensor, distance) -> None:
-    image = predicted_image(v, x_t, t)
+    image = predicted_image(x_t, v, t)
     parts = {
         "pred_x": image,
         "huber_per_sample": pseudo_huber((v - (z - x)).flatten(1)),

@@ -26,7 +26,7 @@ from visionseq.metrics.frechet import feature_statistics, frechet_distance
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
 from visionseq.rectified_flow.pairs import ReflowPairs
-from visionseq.rectified_flow.sampling import sample
+from visionseq.rectified_flow.sampling import PATH, sample
 from visionseq.rectified_flow.task import ReflowTask, TeacherTask
 from visionseq.rectified_flow.teacher import edm_sample
 from visionseq.training import fit
@@ -242,7 +242,7 @@ def loss_against_t(model: EDMVelocity, pairs: ReflowPairs, count: int = 1000) ->
     batch = pairs.first(count)
     losses = []
     for bin_ in range(BINS):
-        t = torch.full((len(batch), 1, 1, 1), (bin_ + 0.5) / BINS)
-        error = model((1 - t) * batch.image + t * batch.noise, t.flatten()) - (batch.noise - batch.image)
+        t = torch.full((len(batch),), (bin_ + 0.5) / BINS)
+        error = model(PATH.at(batch.image, batch.noise, t), t) - PATH.velocity(batch.image, batch.noise)
         losses.append(error.square().mean().item())
     return losses
