@@ -1,6 +1,7 @@
 """`visionseq.pipeline("name")`: a model of the zoo, of a folder or of the Hub, ready to be called for images."""
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionseq.zoo.loading import load
@@ -16,7 +17,7 @@ def pipeline(
     *,
     device: "str | torch.device | None" = None,
     revision: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | Path | None = None,
     token: str | bool | None = None,
     force_download: bool = False,
     local_files_only: bool = False,

@@ -62,7 +62,7 @@ def wheel(source, tmp_path_factory) -> Path:
 def test_wheel_holds_sources_configs_index_and_weights(source, wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     expected = {f"visionseq/kernels/{path.relative_to(source / 'kernels')}" for path in source.glob("kernels/**/*.py")}
-    expected |= {str(path.relative_to(source)) for path in source.glob("visionseq/**/*.py")}
+    expected |= {str(path.relative_to(source)) for path in source.glob("visionseq/**/*.py*") if path.is_file()}
     expected |= {f"visionseq/{path.relative_to(source)}" for path in source.glob("configs/**/*.yaml")}
     shipped = [
         path for path in source.glob("model_zoo/*/*") if path.name in ("model.safetensors", "config.json", "README.md")

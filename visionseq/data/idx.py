@@ -39,7 +39,7 @@ def read_idx(path: str | os.PathLike) -> np.ndarray:
         raise DataError(f"{path}: not readable as an idx file: {error}") from error
 
 
-def _read(file: IO[bytes], path: Path, most: int) -> np.ndarray:
+def _read(file: IO[bytes] | gzip.GzipFile, path: Path, most: int) -> np.ndarray:
     head = file.read(4)
     if len(head) < 4 or head[:2] != b"\0\0":
         raise DataError(f"{path}, offset 0: found {head!r}, expected an idx header (two zero bytes, type, axes)")

@@ -117,7 +117,8 @@ def _cached_index(path: Path, label_key: str, folder: Path) -> dict[str, np.ndar
 
 def build_index(path: Path, label_key: str = "cls") -> dict[str, np.ndarray]:
     """int64 arrays `offset`, `size` and `label` (-1 without one) of the images of a shard."""
-    rows, key, image, label = [], None, None, _NO_LABEL
+    rows: list[tuple[int, int, int]] = []
+    key, image, label = None, None, _NO_LABEL
     files = RandomAccess()
     for member in tar_members(path):
         stem, _, extension = _split(member.name)

@@ -37,9 +37,11 @@ class FeatureExtractor(nn.Module):
     ):
         super().__init__()
         self.network = network
-        has_layer = isinstance(network, FeatureNetwork)
-        self._function = network.features if has_layer else network
-        self.num_features = num_features or (network.num_features if has_layer else 0)
+        if isinstance(network, FeatureNetwork):
+            self._function, width = network.features, network.num_features
+        else:
+            self._function, width = network, 0
+        self.num_features = num_features or width
         self.name = name or getattr(network, "name", None) or getattr(network, "__name__", type(network).__name__)
         if self.num_features < 1:
             raise ConfigError(f"features {self.name}: a plain callable needs num_features, the width of its output")

@@ -9,8 +9,9 @@ Legend: B batch, C channels, H, W side.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -119,7 +120,7 @@ class InceptionBlock(nn.Module):
         c_pool: channels of the pooled branch.
     """
 
-    def __init__(self, c_in: int, chains: dict[str, Sequence], pool: str, c_pool: int = 0):
+    def __init__(self, c_in: int, chains: Mapping[str, Sequence[Any]], pool: str, c_pool: int = 0):
         super().__init__()
         self.pool = pool
         self.chains: list[list[list[str]]] = [self._add(c_in, name, layers) for name, layers in chains.items()]

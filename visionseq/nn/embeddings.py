@@ -47,6 +47,8 @@ class FourierEmbedding(nn.Module):
         scale: standard deviation of the frequencies.
     """
 
+    freqs: Tensor
+
     def __init__(self, num_channels: int, scale: float = 16.0):
         super().__init__()
         self.num_channels = num_channels

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from visionseq.errors import ConfigError
@@ -56,13 +56,14 @@ class AdamOneCycle:
     def at(self, total_steps: int) -> Callable[[int], tuple[float, float]]:
         """Update i (from 0) -> its rate and first beta."""
         rising, low = int(total_steps * self.pct_start), self.lr / self.div_factor
+        high_beta, low_beta = self.moms
 
         def values(i: int) -> tuple[float, float]:
             if i < rising:
                 share = i / rising
-                return _cosine(low, self.lr, share), _cosine(*self.moms, share)
+                return _cosine(low, self.lr, share), _cosine(high_beta, low_beta, share)
             share = min((i - rising) / max(total_steps - rising, 1), 1.0)
-            return _cosine(self.lr, low / 1e4, share), _cosine(*reversed(self.moms), share)
+            return _cosine(self.lr, low / 1e4, share), _cosine(low_beta, high_beta, share)
 
         return values
 
@@ -74,7 +75,7 @@ class OneCycle(LRScheduler):
         self.values = values
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         rate, beta = self.values(self.last_epoch)
         for group in self.optimizer.param_groups:
             group["betas"] = (beta, group["betas"][1])

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ from visionseq.saving.model_folder import (
 )
 from visionseq.saving.weights import load_state, read_header, read_safetensors, write_safetensors
 from visionseq.saving.wrapped_names import plain_state_of
+
+Model = TypeVar("Model", bound="PretrainedModel")
 
 
 class PretrainedModel(nn.Module):
@@ -138,8 +140,8 @@ class PretrainedModel(nn.Module):
 
 
 def build(
-    cls: type[PretrainedModel], description: ModelDescription, state: Mapping[str, Tensor], source: str | os.PathLike
-) -> PretrainedModel:
+    cls: type[Model], description: ModelDescription, state: Mapping[str, Tensor], source: str | os.PathLike
+) -> Model:
     """Construct `cls` for a state that is to be loaded, leaving the global random state alone.
 
     A config that asks for far more memory than the state has, or that the class refuses, raises `CheckpointError`.

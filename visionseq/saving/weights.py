@@ -46,7 +46,7 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str | os.
     """
     names = names_in(module)
     if not state.keys() <= names.keys():
-        state = plain_state(state, source)
+        state = plain_state(state, source, names)
     state = {names.get(name, name): tensor for name, tensor in state.items()}
     check_fit(module, state, source)
     module.load_state_dict(state, strict=True)

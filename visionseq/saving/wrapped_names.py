@@ -6,7 +6,7 @@ torch's averaged models put `module.` in front of every name. A network that is 
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from torch import Tensor, nn
@@ -19,24 +19,31 @@ IN_FRONT = "module."
 COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 
 
-def plain_state(state: Mapping[str, Value], source: str | os.PathLike) -> dict[str, Value]:
+def plain_state(
+    state: Mapping[str, Value], source: str | os.PathLike, expected: Collection[str] | None = None
+) -> dict[str, Value]:
     """The state under the names of the network alone; what was removed is logged once, with `source`.
 
     A part that wrappers insert is removed wherever it stands, `module.` where every name begins with it. Where two
-    names would become one, the state stays as it is.
+    names would become one, or none more of the `expected` names is found, the state stays as it is.
     """
     if not all(isinstance(name, str) for name in state):
         return dict(state)
+    # The plain name of each entry; an average's counter belongs to its wrapper.
     names = {name: plain_name(name) for name in state}
     in_front = [name for name in names.values() if name.startswith(IN_FRONT)]
     others = names.keys() - {COUNTER}
     if in_front and len(in_front) == len(others):
         names = {name: names[name].removeprefix(IN_FRONT) for name in others}
-    if len(set(names.values())) < len(names) or all(name == plain for name, plain in names.items()):
+    # Nothing changes where that is ambiguous or of no use.
+    plain = set(names.values())
+    if len(plain) < len(names) or all(before == after for before, after in names.items()):
         return dict(state)
-    parts = sorted({part for name, plain in names.items() if name != plain for part in _removed(name, plain)})
+    if expected is not None and len(plain.intersection(expected)) <= len(state.keys() & set(expected)):
+        return dict(state)
+    parts = sorted({part for before, after in names.items() if before != after for part in _removed(before, after)})
     _log.warning("%s: removed %s from the names of its entries, which a wrapper put there", source, ", ".join(parts))
-    return {plain: state[name] for name, plain in names.items()}
+    return {after: state[before] for before, after in names.items()}
 
 
 def plain_name(name: str) -> str:

@@ -43,7 +43,7 @@ def add(
     stay as they were. Raises `ZooError`.
     """
     index = Path(index)
-    content = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT}
+    content: dict[str, Any] = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT}
     models = content.get("models") or {}
     old = models.get(name, {})
     about = {key: _given(key, value, old) for key, value in (("description", description), ("licence", licence))}
@@ -75,10 +75,9 @@ def push(
 ) -> str:
     """Upload a zoo entry, a model folder or a run's model to the Hub; returns the commit's address."""
     repo_id, revision = parse_hub_name(repo_id, revision)
-    options = {"private": private, "token": token, "branch": revision}
     message = commit_message or f"Add {Path(model).name}"
     with _as_model_folder(model) as (folder, _):
-        return push_folder(folder, repo_id, commit_message=message, **options)
+        return push_folder(folder, repo_id, commit_message=message, private=private, token=token, branch=revision)
 
 
 @contextmanager

@@ -27,11 +27,11 @@ def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     cross = _cross(along_a, along_b)
     s, t = _cross(apart, along_b) / cross, _cross(apart, along_a) / cross
     crossing = ((s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)).expand(n, m, 4, 4).reshape(n, m, 16)
-    points = [(starts_a + s.unsqueeze(-1) * along_a).expand(n, m, 4, 4, 2).reshape(n, m, 16, 2)]
-    points += [corners_a[:, None].expand(n, m, 4, 2), corners_b[None].expand(n, m, 4, 2)]
+    corners = [(starts_a + s.unsqueeze(-1) * along_a).expand(n, m, 4, 4, 2).reshape(n, m, 16, 2)]
+    corners += [corners_a[:, None].expand(n, m, 4, 2), corners_b[None].expand(n, m, 4, 2)]
     inside_a = _inside(corners_a[:, None], b[None, :])
     inside_b = _inside(corners_b[None], a[:, None])
-    mask, points = torch.cat([crossing, inside_a, inside_b], 2), torch.cat(points, 2)
+    mask, points = torch.cat([crossing, inside_a, inside_b], 2), torch.cat(corners, 2)
     points = torch.where(mask.unsqueeze(-1), points, 0)
     centre = points.sum(2, keepdim=True) / mask.sum(2).clamp(min=1)[..., None, None]
     around = points - centre
@@ -65,7 +65,7 @@ def _cross(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def dictionary_voxels(points: np.ndarray, size: Iterable[float], limits: tuple, most: int, voxels: int) -> dict:
-    low, high, step = np.float32(limits[:3]), np.float32(limits[3:]), np.float32(tuple(size))
+    low, high, step = (np.array(values, np.float32) for values in (limits[:3], limits[3:], tuple(size)))
     grid = np.rint((high - low) / step).astype(int)
     found: dict[tuple, list] = {}
     for point in points:

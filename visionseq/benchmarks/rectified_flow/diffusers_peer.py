@@ -21,7 +21,7 @@ def unet_of_equal_flops(config: dict[str, Any], batch: int, flops: int) -> tuple
     diffusers = import_extra("diffusers", "bench")
     widths = [config["model_channels"] * mult for mult in config["channel_mult"]]
     groups = min(32, widths[0] // 4)
-    found = []
+    found: list[Any] = []
     for steps in product(range(-1, 3), repeat=len(widths) - 1):
         shifted = [widths[0], *(width + step * groups for width, step in zip(widths[1:], steps, strict=True))]
         arguments = _arguments(config, shifted, groups)

@@ -62,8 +62,16 @@ def write_report(
     write_json(folder / "mixers.json", {**content, "verdicts": found})
     lengths = list(next(iter(seconds.values())))
     curves = {name: [1e6 * value for value in values.values()] for name, values in seconds.items()}
-    labels = {"title": "Forward + backward", "xlabel": "tokens", "ylabel": "µs per token"}
-    viz.line_plot(folder / "mixers_time.png", lengths, curves, **labels, log_x=True, log_y=True)
+    viz.line_plot(
+        folder / "mixers_time.png",
+        lengths,
+        curves,
+        title="Forward + backward",
+        xlabel="tokens",
+        ylabel="µs per token",
+        log_x=True,
+        log_y=True,
+    )
     with atomic_write(folder / "mixers.md", "w") as file:
         file.write(_page(seeds, means, seconds, found, recipe, machine))
     return folder / "mixers.md"

@@ -33,7 +33,7 @@ Layout = Mapping[str, Column]
 def write_infos(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
     """Write arrays as .npz."""
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]:

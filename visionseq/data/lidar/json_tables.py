@@ -79,14 +79,19 @@ def table_rows(path: Path) -> Iterator[Row]:
         raise DataError(f"{path}: not readable as JSON: {reason(error)}") from error
 
 
+def _after_gap(text: str, place: int) -> int:
+    gap = _GAP.match(text, place)
+    return place if gap is None else gap.end()
+
+
 def _objects(file: IO[str], path: Path) -> Iterator[dict[str, Any]]:
     text, number = file.read(CHUNK), 0
-    start = _GAP.match(text).end()
+    start = _after_gap(text, 0)
     if text[start : start + 1] != "[":
         raise DataError(f"{path}: begins with {text[:20]!r}, expected a list of rows")
     place = start + 1
     while True:
-        place = _GAP.match(text, place).end()
+        place = _after_gap(text, place)
         if text[place : place + 1] == "]":
             return
         try:

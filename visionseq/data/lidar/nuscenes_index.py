@@ -80,7 +80,7 @@ def _state_of(folder: Path) -> np.ndarray:
 def _names(folder: Path, table: str) -> tuple[dict[str, int], np.ndarray]:
     """Rows by token, and the names in them."""
     numbers: dict[str, int] = {}
-    names = []
+    names: list[str] = []
     for row in table_rows(folder / f"{table}.json"):
         numbers[row.text("token")] = len(names)
         names.append(row.text("name"))
@@ -142,7 +142,7 @@ def _links(rows: list[Row], key: str, numbers: Mapping[str, int]) -> np.ndarray:
 def _poses(folder: Path, table: str, tokens: set[str] | None = None) -> tuple[dict[str, int], np.ndarray]:
     """Rows by token, and their poses [N, 7]; of `tokens` alone, None: of all."""
     numbers: dict[str, int] = {}
-    poses = []
+    poses: list[list[float]] = []
     for row in table_rows(folder / f"{table}.json"):
         if tokens is None or row.text("token") in tokens:
             numbers[row.text("token")] = len(poses)

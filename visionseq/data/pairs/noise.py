@@ -4,7 +4,7 @@ A record is PCG64's `state` and then its `inc`, 16 bytes each, big endian. The n
 state draws: `standard_normal(shape)` in float64, cast to float32.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,7 @@ def noise_from_record(record: bytes | np.ndarray, shape: tuple[int, ...], where:
     return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
 
 
-def record_from_state(state: dict[str, Any]) -> bytes:
+def record_from_state(state: Mapping[str, Any]) -> bytes:
     """The record of `np.random.PCG64().state`."""
     if state.get("bit_generator") != "PCG64":
         raise DataError(f"bit generator {state.get('bit_generator')!r}, expected the state of a PCG64")

@@ -1,0 +1,16 @@
+from visionseq.data.lidar.argoverse2 import Argoverse2 as Argoverse2
+from visionseq.data.lidar.augment import RandomFlip as RandomFlip
+from visionseq.data.lidar.augment import RandomRotation as RandomRotation
+from visionseq.data.lidar.augment import RandomScaling as RandomScaling
+from visionseq.data.lidar.augment import RandomTranslation as RandomTranslation
+from visionseq.data.lidar.custom import CustomFrames as CustomFrames
+from visionseq.data.lidar.database import build_database as build_database
+from visionseq.data.lidar.frame import LidarFrame as LidarFrame
+from visionseq.data.lidar.frame import LidarFrames as LidarFrames
+from visionseq.data.lidar.gt_sampling import GroundTruthSampling as GroundTruthSampling
+from visionseq.data.lidar.kitti import Kitti as Kitti
+from visionseq.data.lidar.kitti_writer import write_kitti as write_kitti
+from visionseq.data.lidar.nuscenes import NuScenes as NuScenes
+from visionseq.data.lidar.once import Once as Once
+from visionseq.data.lidar.preparation import PointPreparation as PointPreparation
+from visionseq.data.lidar.waymo import Waymo as Waymo

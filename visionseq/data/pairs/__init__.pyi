@@ -1,0 +1,11 @@
+from visionseq.data.pairs.dataset import PairDataset as PairDataset
+from visionseq.data.pairs.noise import draw_noise as draw_noise
+from visionseq.data.pairs.noise import noise_from_record as noise_from_record
+from visionseq.data.pairs.noise import official_noise as official_noise
+from visionseq.data.pairs.noise import record_from_state as record_from_state
+from visionseq.data.pairs.opening import open_pair_writer as open_pair_writer
+from visionseq.data.pairs.opening import open_pairs as open_pairs
+from visionseq.data.pairs.shards import PairShards as PairShards
+from visionseq.data.pairs.shards import PairShardWriter as PairShardWriter
+from visionseq.data.pairs.zip_layout import PairZip as PairZip
+from visionseq.data.pairs.zip_writer import PairZipWriter as PairZipWriter

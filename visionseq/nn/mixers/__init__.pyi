@@ -1,0 +1,16 @@
+from visionseq.nn.mixers.attention import SoftmaxAttention as SoftmaxAttention
+from visionseq.nn.mixers.delta_net import DeltaNet as DeltaNet
+from visionseq.nn.mixers.delta_net import GatedDeltaNet as GatedDeltaNet
+from visionseq.nn.mixers.gated_linear_attention import GatedLinearAttention as GatedLinearAttention
+from visionseq.nn.mixers.mamba import Mamba as Mamba
+from visionseq.nn.mixers.mixer import Mixer as Mixer
+from visionseq.nn.mixers.mlstm import MLSTM as MLSTM
+from visionseq.nn.mixers.multi_scale_retention import MultiScaleRetention as MultiScaleRetention
+from visionseq.nn.mixers.recurrent import GRU as GRU
+from visionseq.nn.mixers.recurrent import LSTM as LSTM
+from visionseq.nn.mixers.recurrent import MinGRU as MinGRU
+from visionseq.nn.mixers.retnet import RetNet as RetNet
+from visionseq.nn.mixers.rwkv6 import RWKV6 as RWKV6
+from visionseq.nn.mixers.rwkv7 import RWKV7 as RWKV7
+from visionseq.nn.mixers.slstm import SLSTM as SLSTM
+from visionseq.nn.mixers.ttt import TTTLinear as TTTLinear

@@ -1,0 +1,15 @@
+from visionseq.zoo.index import Entry as Entry
+from visionseq.zoo.index import Index as Index
+from visionseq.zoo.index import info as info
+from visionseq.zoo.index import list_models as list_models
+from visionseq.zoo.index import read_index as read_index
+from visionseq.zoo.loading import load as load
+from visionseq.zoo.loading import load_folder as load_folder
+from visionseq.zoo.loading import load_run as load_run
+from visionseq.zoo.publish import add as add
+from visionseq.zoo.publish import push as push
+from visionseq.zoo.store import fetch_entry as fetch_entry
+from visionseq.zoo.store import fetch_files as fetch_files
+from visionseq.zoo.store import model_folder as model_folder
+from visionseq.zoo.store import verify as verify
+from visionseq.zoo.store import verify_entry as verify_entry
