@@ -2,6 +2,8 @@
 
 import itertools
 import logging
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -26,6 +28,17 @@ class SlowImages(ImageDataset):
 
     def __getitem__(self, index):
         return self.fast[index]
+
+
+class Deadly(SlowImages):
+    """Its worker is killed, as the system does where memory is short."""
+
+    path = "here/images"
+
+    def __getitem__(self, index):
+        if index == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(index)
 
 
 class Damaged(SlowImages):
@@ -101,6 +114,17 @@ def test_position_without_a_trainer():
     assert_same(found, expected)
     with pytest.raises(ConfigError, match="expected a number of samples"):
         again.load_state_dict({"position": "far"})
+
+
+@pytest.mark.parametrize("loader", ["train_dataloader", "val_dataloader"])
+def test_a_dead_worker_is_one_sentence_with_the_path(loader):
+    options = LoaderOptions(num_workers=1, start_method="fork")
+    data = ImageData(images(), 6, eval_dataset=Deadly(images()), loader=options)
+    if loader == "train_dataloader":
+        data = ImageData(Deadly(images()), 6, loader=options)
+    with pytest.raises(DataError, match=r"^here/images: a process that reads it has ended .*fewer workers") as caught:
+        list(itertools.islice(getattr(data, loader)(), 11))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

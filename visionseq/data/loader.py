@@ -17,6 +17,8 @@ from visionseq.data.batch import Batch
 from visionseq.data.sampler import SequentialSampler, StreamSampler
 from visionseq.errors import DataError
 
+DEAD_WORKER = "DataLoader worker (pid"  # how torch's message begins
+
 
 class Source(Protocol):
     """What a loader reads from; it travels to workers by pickle or fork, so it opens files when first asked."""
@@ -80,14 +82,14 @@ class StreamLoader:
         while True:
             if self._running is None:
                 self._sampler = self.sampler_at(self.position)
-                self._running = iter(_torch_loader(self.source, self._sampler, self.options))
+                self._running = _batches(_torch_loader(self.source, self._sampler, self.options), self.source)
             batch = self._next()
             self.position += self._sampler.batch_size
             yield batch
 
     def _next(self) -> Batch:
         try:
-            return _checked(next(self._running))
+            return next(self._running)
         except BaseException:
             self.close()  # workers left to the collector of cycles would hang for seconds
             raise
@@ -127,10 +129,11 @@ class EvalLoader:
         if self._loader is None:
             persistent = self._options.persistent_workers
             self._loader = _torch_loader(self._source, self._sampler, self._options, persistent)
-        for batch in self._loader:
-            if isinstance(batch, _Failure):
-                self.close()
-            yield _checked(batch)
+        try:
+            yield from _batches(self._loader, self._source)
+        except DataError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """End persistent workers."""
@@ -158,10 +161,25 @@ class _Fetch:
         return len(self.source)
 
 
-def _checked(batch: Batch | _Failure) -> Batch:
-    if isinstance(batch, _Failure):
-        raise DataError(batch.message)
-    return batch
+def _batches(loader: DataLoader, source: Source) -> Iterator[Batch]:
+    """The batches of a loader; `DataError` for what a worker could not read, and where a worker is dead."""
+    try:
+        for batch in loader:
+            if isinstance(batch, _Failure):
+                raise DataError(batch.message)
+            yield batch
+    except RuntimeError as error:
+        if not str(error).startswith(DEAD_WORKER):
+            raise
+        hint = "most often memory is short: fewer workers, a smaller prefetch, or smaller batches need less"
+        raise DataError(f"{_place_of(source)}: a process that reads it has ended ({error}); {hint}") from error
+
+
+def _place_of(source: Source) -> str:
+    """The folder or file that a source reads, or the name of its data set."""
+    data_set = next((value for name in ("frames", "dataset") if (value := getattr(source, name, None))), source)
+    places = (getattr(data_set, name, None) for name in ("root", "folder", "path"))
+    return str(next((place for place in places if place), type(data_set).__name__))
 
 
 def _torch_loader(

@@ -98,12 +98,18 @@ def test_a_point_belongs_to_the_first_box_where_the_test_says_so(tmp_path):
     np.testing.assert_array_equal(build_database(OneFrame(frame), tmp_path, None, NEAREST).points_of(1)[:, 3], row[8:])
 
 
+UNCLOSED = b"{'descr': '<f4', 'shape': (3,".ljust(118)  # no Python: the error comes from its tokeniser
+
+
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("database.json", b"{}", "no description"),
-        ("objects.npz", b"PK\x03\x04nonsense", "not readable"),
-        ("points.npy", b"\x93NUMPY", "no numpy array"),
+        ("database.json", b"{}", "features None, expected the names of the columns"),
+        ("database.json", b'{"features": "xyz"}', "features xyz, expected the names"),
+        ("database.json", b"[" * 100_000, "not a JSON text"),
+        ("objects.npz", b"PK\x03\x04nonsense", "no intact npz file"),
+        ("points.npy", b"\x93NUMPY", "not a numpy array"),
+        ("points.npy", b"\x93NUMPY\x01\x00\x76\x00" + UNCLOSED, "not a numpy array"),
     ],
 )
 def test_a_damaged_database_is_named(tmp_path, name, damage, message):
@@ -116,6 +122,11 @@ def test_a_damaged_database_is_named(tmp_path, name, damage, message):
 def test_a_database_that_is_cut_short_is_named(tmp_path):
     build_database(WORLD, tmp_path)
     np.save(tmp_path / "points.npy", np.zeros((3, 4), np.float32))
+    with pytest.raises(DataError, match=r"points.npy: 3 points, objects.npz expects"):
+        GroundTruthDatabase(tmp_path).points_of(0)
+    arrays = dict(np.load(tmp_path / "objects.npz"))
+    arrays["starts"][:] = arrays["counts"][:] = np.iinfo(np.int64).max  # their sum is negative
+    np.savez(tmp_path / "objects.npz", **arrays)
     with pytest.raises(DataError, match=r"points.npy: 3 points, objects.npz expects"):
         GroundTruthDatabase(tmp_path).points_of(0)
     with pytest.raises(ConfigError, match="is not there"):
