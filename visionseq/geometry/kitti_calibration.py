@@ -1,7 +1,7 @@
 """The calibration of a KITTI frame: lidar, rectified camera and image.
 
-The rectified camera frame has x right, y down, z forward. A lidar point p is at R0 (V2C [p; 1]) there, a camera point
-at the pixel (P2[0] . [q; 1] / q_z, P2[1] . [q; 1] / q_z): the official code divides by q_z, not by the third
+The rectified camera frame has x right, y down, z forward. A lidar point p lies at R0 (V2C [p; 1]) in it, a camera point
+q at the pixel (P2[0] . [q; 1] / q_z, P2[1] . [q; 1] / q_z): the official code divides by q_z, not by the third
 homogeneous component, and calls (P2[2] . [q; 1]) - P2[2, 3] the depth.
 
 Legend: N points, columns after the third are ignored.
@@ -61,7 +61,7 @@ class Calibration:
         return _extended(points) @ self._from_rect[:, :3]
 
     def rect_to_image(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels (u, v) [N, 2] and depths [N] of camera points; what is in the camera's plane is at infinity or NaN."""
+        """Pixels (u, v) [N, 2] and depths [N] of camera points; for points in the camera's plane infinity or NaN."""
         projected = _extended(points) @ self.P2.T
         with np.errstate(divide="ignore", invalid="ignore"):
             pixels = projected[:, :2] / np.asarray(points[:, 2:3], np.float32)

@@ -7,6 +7,7 @@ from visionseq.data.lidar.custom import CustomFrames as CustomFrames
 from visionseq.data.lidar.database import build_database as build_database
 from visionseq.data.lidar.frame import LidarFrame as LidarFrame
 from visionseq.data.lidar.frame import LidarFrames as LidarFrames
+from visionseq.data.lidar.ground import ground_level as ground_level
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling as GroundTruthSampling
 from visionseq.data.lidar.kitti import Kitti as Kitti
 from visionseq.data.lidar.kitti_writer import write_kitti as write_kitti

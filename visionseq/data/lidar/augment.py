@@ -1,6 +1,6 @@
 """Augmentations of a whole scene: flips, rotation, scaling, translation, of points and boxes together.
 
-Each draws from the generator that it is given, in the order of the official code, and changes nothing in place. Points
+Each draws from the generator of its caller, in the order of the official code, and changes nothing in place. Points
 are [N, 3 + C], boxes [M, 7] or [M, 9] with velocities.
 """
 

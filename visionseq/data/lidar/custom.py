@@ -1,4 +1,4 @@
-"""Data of one's own: point files of any format, and labels as text with one box a line.
+"""Your own data: point files of any format, and labels as text with one box a line.
 
 root/points/NAME.bin (.npy, .pcd, .ply, .las ...)
 root/labels/NAME.txt           x y z dx dy dz heading class; empty: a frame without objects
@@ -28,7 +28,7 @@ _log = logging.getLogger("visionseq.data")
 
 
 class CustomFrames:
-    """Frames of a folder of one's own.
+    """Frames of your own folder.
 
     Args:
         root: the folder.

@@ -20,7 +20,7 @@ class PointCloudData(DataModule):
 
     Args:
         dataset: what training reads.
-        preparation: columns, range and classes of the model, which the data sets have to have; saved with it.
+        preparation: columns, range and classes of the model, which the data sets must have; saved with the model.
         batch_size: samples of the global batch, summed over processes.
         eval_dataset: what validation, test and prediction read.
         training: augmentation and pasting of objects.
@@ -73,9 +73,9 @@ class PointCloudData(DataModule):
 
 
 def _check_classes(names: Sequence[str], argument: str, frames: LidarFrames | None) -> None:
-    """Refuse classes that a data set does not have; one that states none may hold any, or no labels at all."""
-    there = () if frames is None else frames.class_names
-    lacking = [name for name in names if name not in there]
-    if there and lacking:
-        known = f"{argument} has {', '.join(there)}, not {', '.join(lacking)}"
+    """Refuse classes that a data set does not have; a data set that states no classes may hold any."""
+    existing = () if frames is None else frames.class_names
+    lacking = [name for name in names if name not in existing]
+    if existing and lacking:
+        known = f"{argument} has {', '.join(existing)}, not {', '.join(lacking)}"
         raise ConfigError(f"preparation: class_names {', '.join(names)}; {known}")

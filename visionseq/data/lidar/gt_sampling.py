@@ -75,30 +75,30 @@ class GroundTruthSampling:
 
     def __post_init__(self):
         if not isinstance(self.database, GroundTruthDatabase) and not Path(self.database).is_dir():
-            raise ConfigError(f"gt_sampling: the database {self.database} is not there; `prepare.py` writes it")
+            raise ConfigError(f"gt_sampling: the database {self.database} is missing; `prepare.py` writes it")
         self._opened: GroundTruthDatabase | None = None
 
     @property
     def objects(self) -> GroundTruthDatabase:
         if self._opened is None:
-            given = self.database
-            self._opened = given if isinstance(given, GroundTruthDatabase) else GroundTruthDatabase(given)
+            is_open = isinstance(self.database, GroundTruthDatabase)
+            self._opened = self.database if is_open else GroundTruthDatabase(self.database)
         return self._opened
 
     @cached_property
     def usable(self) -> dict[str, np.ndarray]:
         """Class of the groups -> numbers of its objects that may be pasted; `ConfigError` where it has no objects."""
         database = self.objects
-        fit = ~np.isin(database.difficulty, list(self.removed_difficulty))
-        found = {}
+        allowed = ~np.isin(database.difficulty, list(self.removed_difficulty))
+        numbers = {}
         for name in self.sample_groups:
             rows = database.names == name
             if not rows.any():
-                there = ", ".join(np.unique(database.names)) or "no objects"
-                raise ConfigError(f"gt_sampling: sample_groups names {name}, {database.folder} has {there}")
+                existing = ", ".join(np.unique(database.names)) or "no objects"
+                raise ConfigError(f"gt_sampling: sample_groups names {name}, {database.folder} has {existing}")
             least = self.min_points if isinstance(self.min_points, int) else self.min_points.get(name, 0)
-            found[name] = (rows & fit & (database.counts >= least)).nonzero()[0]
-        return found
+            numbers[name] = (rows & allowed & (database.counts >= least)).nonzero()[0]
+        return numbers
 
     def __getstate__(self) -> dict:
         opened = {} if isinstance(self.database, GroundTruthDatabase) else {"_opened": None}  # by each worker itself
@@ -106,9 +106,9 @@ class GroundTruthSampling:
 
     def check(self, features: Sequence[str]) -> None:
         """Raise `ConfigError` where the database lacks a class of the groups, or columns of the frames."""
-        own = self.objects.features
-        if own not in (tuple(features), (*features, TIME)):
-            columns = f"has the columns {', '.join(own)}, the frames have {', '.join(features)}"
+        columns = self.objects.features
+        if columns not in (tuple(features), (*features, TIME)):
+            columns = f"has the columns {', '.join(columns)}, the frames have {', '.join(features)}"
             raise ConfigError(f"gt_sampling: {self.objects.folder} {columns}")
         self.draws()  # which complains about classes
 
@@ -138,9 +138,11 @@ class GroundTruthSampling:
         """
         self._check_widths(points.shape[1], boxes.shape[1])
         draws = self.draws() if draws is None else draws
+
+        # Objects of each class that touch nothing, beginning with the scene's own.
         existing, pasted, labels = boxes, [], []
-        for name, wanted in self.sample_groups.items():
-            count = wanted - int((names == name).sum()) if self.limit_whole_scene else wanted
+        for name, number in self.sample_groups.items():
+            count = number - int((names == name).sum()) if self.limit_whole_scene else number
             if count <= 0 or not len(draws[name].numbers):
                 continue
             numbers = draws[name].take(count, random)
@@ -151,29 +153,35 @@ class GroundTruthSampling:
             labels += [name] * int(free.sum())
         if not pasted:
             return PastedScene(points, boxes, names)
+
+        # Their boxes come down to the road, if it is known.
         added = existing[len(boxes) :].copy()
         heights = np.zeros(len(added), np.float32)
         if self.use_road_plane and (road_plane is None or calibration is None):
             _say_no_plane()
         elif self.use_road_plane:
             added, heights = on_road_plane(added, road_plane, calibration)
-        objects = []
-        for number, height in zip(pasted, heights, strict=True):
-            own = self.objects.points_of(number)
-            if own.shape[1] > points.shape[1]:  # of several sweeps, where the scene is of one
-                own = own[np.abs(own[:, -1]) < NOW, :-1]
-            own[:, :3] += self.objects.boxes[number, :3]
-            own[:, 2] -= height
-            objects.append(own)
-        below = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
-        everything = np.concatenate([*objects, points[~below]])
+
+        # Their points come first and replace those of the scene at the same place.
+        objects = [self._placed(*one, points.shape[1]) for one in zip(pasted, heights, strict=True)]
+        covered = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
+        everything = np.concatenate([*objects, points[~covered]])
         return PastedScene(everything, np.concatenate([boxes, added]), np.concatenate([names, np.array(labels)]))
+
+    def _placed(self, number: int, height: float, columns: int) -> np.ndarray:
+        """The points of an object at its place in the scene, lowered by `height`, in as many columns as the scene."""
+        points = self.objects.points_of(number)
+        if points.shape[1] > columns:  # of several sweeps, where the scene is of one
+            points = points[np.abs(points[:, -1]) < NOW, :-1]
+        points[:, :3] += self.objects.boxes[number, :3]
+        points[:, 2] -= height
+        return points
 
     def _check_widths(self, columns: int, values: int) -> None:
         database = self.objects
-        own = len(database.features)
-        if own not in (columns, columns + 1):
-            raise DataError(f"{database.folder}: points of {own} columns, the scene's have {columns}")
+        width = len(database.features)
+        if width not in (columns, columns + 1):
+            raise DataError(f"{database.folder}: points of {width} columns, the scene's have {columns}")
         if len(database) and database.boxes.shape[1] < values:
             raise DataError(f"{database.folder}: boxes of {database.boxes.shape[1]} values, the scene's have {values}")
 

@@ -51,8 +51,8 @@ def difficulty_of(labels: dict[str, np.ndarray]) -> np.ndarray:
     height = labels["bbox"][:, 3] - labels["bbox"][:, 1] + 1
     difficulty = np.full(len(height), UNKNOWN, np.int64)
     for level in (2, 1, 0):
-        fits = (height >= MIN_HEIGHT[level]) & (labels["truncated"] <= MAX_TRUNCATION[level])
-        difficulty[fits & (labels["occluded"] <= MAX_OCCLUSION[level])] = level
+        visible = (height >= MIN_HEIGHT[level]) & (labels["truncated"] <= MAX_TRUNCATION[level])
+        difficulty[visible & (labels["occluded"] <= MAX_OCCLUSION[level])] = level
     return difficulty
 
 

@@ -44,7 +44,7 @@ CLASS_NAMES = (
 )  # fmt: skip
 IGNORED = "ignore"
 MOST_NAMED = 5  # scenes in a message
-EGO = 1.0  # metres around the sensor in which a sweep's points are the vehicle's own
+EGO = 1.0  # metres around the sensor in which a sweep's points lie on the vehicle
 
 
 class NuScenes:
@@ -186,7 +186,7 @@ class NuScenes:
 
 
 def sweep_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
-    """float32 [M, 4] of a sweep's points [N, 5]: without the vehicle's own, in the keyframe's lidar frame."""
+    """float32 [M, 4] of a sweep's points [N, 5] in the keyframe's lidar frame, without those on the vehicle."""
     of_vehicle = (np.abs(points[:, 0]) < EGO) & (np.abs(points[:, 1]) < EGO)
     kept = points[~of_vehicle, :4].copy()
     kept[:, :3] = moved(kept, transform)

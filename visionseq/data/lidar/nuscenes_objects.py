@@ -26,6 +26,7 @@ def read_objects(
         index: the arrays of keyframes, sweeps and categories.
         samples: rows of keyframes by token, and likewise `categories` and `attributes`.
     """
+    # All annotations, with their boxes in the lidar frames.
     instances = {
         row.text("token"): row.link("category_token", categories) for row in table_rows(folder / "instance.json")
     }
@@ -33,6 +34,8 @@ def read_objects(
     boxes = rows.boxes(index)
     for number in (~(np.abs(boxes[:, :7]) <= LARGEST).all(1)).nonzero()[0][:1]:
         raise DataError(f"{folder / 'sample_annotation.json'}, row {number}: a box beyond all bounds")
+
+    # Those that a sensor saw, and bicycle racks, sorted by keyframe.
     seen = rows.counts.sum(1) > 0
     if RACK in index["category_name"]:
         seen |= rows.links[:, 1] == index["category_name"].tolist().index(RACK)
@@ -90,8 +93,8 @@ class _Annotations:
 
     def velocities(self, index: Index) -> np.ndarray:
         """Metres per second in the global frame [A, 3], by the annotations before and after; NaN where too far."""
-        own = np.arange(len(self.around))
-        first, last = (np.where(numbers == NONE, own, numbers) for numbers in self.around.T)
+        rows = np.arange(len(self.around))
+        first, last = (np.where(numbers == NONE, rows, numbers) for numbers in self.around.T)
         times = index["sample_time"][self.links[:, 0]]
         seconds = 1e-6 * (times[last] - times[first])
         known = (seconds > 0) & (seconds <= LONGEST * (self.around != NONE).sum(1))
@@ -112,7 +115,7 @@ def _resolved(around: list[tuple[str, str]], numbers: Mapping[str, int], path: P
     for row, tokens in enumerate(around):
         unknown = [token for token in tokens if token and token not in numbers]
         if unknown:
-            raise DataError(f"{path}, row {row}: prev or next {unknown[0][:80]!r} is the token of no row")
+            raise DataError(f"{path}, row {row}: prev or next {unknown[0][:80]!r} is not the token of a row")
         yield [numbers[token] if token else NONE for token in tokens]
 
 

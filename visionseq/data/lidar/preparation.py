@@ -48,7 +48,7 @@ class PointPreparation:
 
 
 def points_in_view(points: np.ndarray, calibration: Calibration, image_shape: tuple[int, int]) -> np.ndarray:
-    """The points that the camera sees, and those that are not finite: whoever drops them counts them."""
+    """The points that the camera sees; those that are not finite stay, and `prepare_points` counts them."""
     finite = np.isfinite(points[:, :3]).all(1)
     kept = ~finite
     kept[finite] = calibration.in_view(points[finite], image_shape)

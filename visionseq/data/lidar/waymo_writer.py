@@ -67,13 +67,13 @@ def _write(recording: Path, folder: Path, labelled: bool) -> None:
 
 
 def _check(frame: Recorded, where: str) -> bool:
-    """Whether a frame has enough labels to tell that its points lie where they should; raises where they do not."""
+    """Whether a frame has enough labels to check its points; `DataError` where these lie outside of their boxes."""
     rows = frame.num_points >= MANY
     if rows.sum() < ENOUGH:
         return False
     counts, stated = count_points(frame.points, frame.boxes[rows], HULL), frame.num_points[rows]
-    fit = (counts >= stated / 2) & (counts <= stated * 2)
-    if fit.mean() < 0.5:
-        counted = f"{counts[~fit][:3].tolist()} points instead of {stated[~fit][:3].tolist()}"
+    similar = (counts >= stated / 2) & (counts <= stated * 2)
+    if similar.mean() < 0.5:
+        counted = f"{counts[~similar][:3].tolist()} points instead of {stated[~similar][:3].tolist()}"
         raise DataError(f"{where}: boxes hold {counted}: this recording's geometry is not understood")
     return True

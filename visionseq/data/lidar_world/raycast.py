@@ -1,6 +1,6 @@
-"""The first hit of every ray, in numba: shape by shape, over the columns that the circle around it covers.
+"""The first hit of every ray, in numba: shape by shape, over the columns that the circle around the shape covers.
 
-All rays start at the origin. The results for a column belong to it alone, so threads share the columns out.
+All rays start at the origin. No column depends on another one, so threads share them out.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from visionseq.kernels.compiled import compiled, inlined
 
 GROUND = -2  # owner of the ground
-NOTHING = -3  # owner of what a ray that hits nothing has met
+NOTHING = -3  # owner where a ray hits nothing
 
 
 @compiled
@@ -17,6 +17,7 @@ def cast(first, last, directions, ground, reach, boxes, cylinders, reflectance, 
 
     directions [columns, beams, 3]; boxes [P, 7] and cylinders [Q, 5] with reflectance and owner [P + Q].
     """
+    # The ground, or nothing at the end of the reach.
     columns, beams = depth.shape
     for column in range(first, last):
         for beam in range(beams):
@@ -26,6 +27,8 @@ def cast(first, last, directions, ground, reach, boxes, cylinders, reflectance, 
             cosine[column, beam] = down if hit else 0.0
             material[column, beam] = 0.2 if hit else 0.0
             whose[column, beam] = GROUND if hit else NOTHING
+
+    # Boxes that are nearer, in their own axes.
     for p in range(len(boxes)):
         x, y, z, dx, dy, dz, heading = boxes[p]
         begin, count = _columns(x, y, 0.5 * np.hypot(dx, dy), columns)
@@ -40,6 +43,8 @@ def cast(first, last, directions, ground, reach, boxes, cylinders, reflectance, 
                     if 0.0 < t < depth[column, beam]:
                         depth[column, beam], cosine[column, beam] = t, facing
                         material[column, beam], whose[column, beam] = reflectance[p], owner[p]
+
+    # Upright cylinders that are nearer still.
     for q in range(len(cylinders)):
         x, y, z, radius, height = cylinders[q]
         begin, count = _columns(x, y, radius, columns)
@@ -87,7 +92,7 @@ def _box(x, y, z, a, b, c, u, v, w):
 
 @inlined
 def _cylinder(x, y, z, radius, half, u, v, w):
-    """The same for the side of an upright cylinder."""
+    """Distance along (u, v, w) to the side of an upright cylinder, and the cosine there; -1 for a miss."""
     flat = u * u + v * v
     if flat < 1e-12:
         return -1.0, 0.0

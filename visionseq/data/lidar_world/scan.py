@@ -1,4 +1,4 @@
-"""What the sensor returns of a scene: points with range noise, drop-out and intensity, and whose they are."""
+"""What the sensor returns of a scene: points with range noise, drop-out and intensity, and the object of each."""
 
 from dataclasses import dataclass
 
@@ -28,7 +28,8 @@ class LidarScan:
 def render(scene: Scene, sensor: LidarSensor, random: np.random.Generator) -> LidarScan:
     """Cast all rays of the sensor into a scene.
 
-    A return is as strong as its material reflects, the less the flatter the ray meets it; weak and far ones get lost.
+    A return is as strong as its material reflects, and weaker where the ray meets it at a flat angle. Weak and far
+    returns get lost.
     """
     directions = sensor.directions
     depth, cosine, material, owner = first_hits(scene, sensor, directions)
@@ -44,7 +45,7 @@ def render(scene: Scene, sensor: LidarSensor, random: np.random.Generator) -> Li
 
 
 def first_hits(scene: Scene, sensor: LidarSensor, directions: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Depth in metres, cosine of incidence, reflectance and owner of what each ray meets, [columns, beams]."""
+    """Depth in metres, cosine of incidence, reflectance and owner of the first hit of each ray, [columns, beams]."""
     shape = directions.shape[:2]
     depth, cosine, material, owner = np.empty(shape), np.empty(shape), np.empty(shape), np.empty(shape, np.int64)
     shapes = scene.shapes

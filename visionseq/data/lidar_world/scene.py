@@ -1,7 +1,7 @@
-"""A street by chance: a road along some direction, houses and poles beside it, cars, pedestrians and cyclists on it.
+"""A random street: a road in any direction, houses and poles beside it, cars, pedestrians and cyclists on it.
 
-Everything stands on flat ground below the sensor, which is the origin of the lidar frame. No two things touch: each is
-drawn until the circle around it is free.
+Everything stands on flat ground below the sensor, which is the origin of the lidar frame. No two objects touch: a place
+is drawn until the circle around it is free.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from visionseq.data.lidar_world.shapes import OBJECTS, Shape, ShapeTable
 CLASS_NAMES = ("Car", "Pedestrian", "Cyclist")
 SIZES = {"Car": (3.9, 1.6, 1.56), "Pedestrian": (0.8, 0.6, 1.73), "Cyclist": (1.76, 0.6, 1.73)}  # as KITTI's anchors
 COUNTS = {"Car": (4, 12), "Pedestrian": (3, 10), "Cyclist": (2, 6)}  # in a scene, both included
-SPREAD = 0.1  # a size differs by up to so much of it
+SPREAD = 0.1  # share of a size by which it varies at most
 NEAREST, FARTHEST = 3.5, 60.0  # metres from the sensor to the centre of an object
-ATTEMPTS = 40  # to find a free place; then the thing is left out
+ATTEMPTS = 40  # to find a free place; then the object is left out
 
 Place = tuple[float, float, float]  # along the street, across it, heading relative to it
 
@@ -47,7 +47,7 @@ def draw_scene(random: np.random.Generator, ground: float = -1.73) -> Scene:
 
 
 class _Street:
-    """What has been placed so far, and where there is room."""
+    """The objects and shapes that have been placed, and the circles that they take."""
 
     def __init__(self, random: np.random.Generator, ground: float):
         self.random, self.ground = random, ground

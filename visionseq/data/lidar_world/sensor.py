@@ -1,4 +1,4 @@
-"""The sensor: where its rays point, how far they reach, and what goes wrong with them."""
+"""The sensor: where its rays point, how far they reach, and how many are lost."""
 
 from dataclasses import dataclass
 

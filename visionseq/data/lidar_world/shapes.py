@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-BACKGROUND = -1  # owner of what is no object
+BACKGROUND = -1  # owner of shapes that belong to no object
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ShapeTable:
 
 
 def car(box: np.ndarray, owner: int, reflectance: float) -> Iterator[Shape]:
-    """A body above the wheels' gap, and a cabin from the tail to the bonnet: where a car heads can be seen."""
+    """A body above the gap of the wheels, and a cabin from the tail to the bonnet, which shows where the car heads."""
     yield _part(box, owner, reflectance, (0.0, 1.0), 1.0, (0.12, 0.62))
     yield _part(box, owner, 0.6 * reflectance, (-0.16, 0.64), 0.9, (0.62, 1.0))
 

@@ -1,4 +1,4 @@
-"""The lidar world as a data set: as many frames as one asks for, each made when it is read."""
+"""The lidar world as a data set of any number of frames, each made when it is read."""
 
 import numpy as np
 
@@ -13,12 +13,12 @@ _WORLD = 11  # key that keeps the worlds apart from other draws of a seed
 
 
 class LidarWorld:
-    """Frames of streets by chance, as `LidarFrames`: classes Car, Pedestrian and Cyclist, columns x, y, z, intensity.
+    """Frames of random streets, as `LidarFrames`: classes Car, Pedestrian and Cyclist, columns x, y, z, intensity.
 
     Args:
-        frames: how many there are.
+        frames: number of frames.
         seed: of the world; worlds of different seeds share no street.
-        sensor: what looks at them.
+        sensor: the lidar that sees them; None: one like KITTI's.
         min_points: objects that fewer points hit have no label.
     """
 

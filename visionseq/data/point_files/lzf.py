@@ -1,4 +1,4 @@
-"""LZF (liblzf), the compression of PCD files: runs of bytes as they are, and references back to earlier ones."""
+"""LZF (liblzf), the compression of PCD files: runs of plain bytes, and references back to earlier bytes."""
 
 import numba
 
@@ -10,7 +10,9 @@ def unpack(source, target):
     while read < len(source):
         control = int(source[read])
         read += 1
-        if control < 32:  # so many bytes, and one more, as they are
+
+        # A run: `control` + 1 plain bytes.
+        if control < 32:
             length = control + 1
             if read + length > len(source) or written + length > len(target):
                 return -1
@@ -18,6 +20,8 @@ def unpack(source, target):
                 target[written] = source[read]
                 read += 1
                 written += 1
+
+        # A reference: three bits of length (seven: more in the next byte), thirteen bits of distance.
         else:
             length = control >> 5
             if length == 7:

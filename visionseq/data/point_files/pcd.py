@@ -1,7 +1,7 @@
 """PCD files of the Point Cloud Library, version 0.7: ascii, binary, and binary_compressed.
 
-The header is believed only as far as the file can back it. Compressed data are LZF, and one column after the other once
-unpacked.
+Counts in the header are compared with the bytes of the file. Compressed data are LZF, and one column after the other
+once unpacked.
 """
 
 from dataclasses import dataclass
@@ -77,7 +77,7 @@ def _entries(content: bytes, path: Path) -> tuple[dict[str, list[str]], int]:
 
 
 def _field(index: int, name: str, size: str, kind: str, count: str, path: Path) -> tuple:
-    """(name, type[, shape]) for numpy; padding, which is called _, gets a name of its own."""
+    """(name, type[, shape]) for numpy; each padding, which is called _, gets another name."""
     if kind not in _KINDS or _number(size, "SIZE", path) not in _SIZES[kind]:
         raise DataError(f"{path}: field {name} of TYPE {kind} and SIZE {size}, expected F 4 or 8, I or U 1, 2, 4 or 8")
     repeated = _number(count, "COUNT", path)

@@ -55,27 +55,32 @@ def _header(content: bytes, path: Path) -> _Header:
     stop = content.find(b"\n", end, end + 16) if end >= 0 else -1
     if not content.removeprefix(codecs.BOM_UTF8).startswith(b"ply") or stop < 0:
         raise DataError(f"{path}, offset 0: no PLY header (ply ... end_header)")
+    order, points, properties = _lines(content[:end].decode("ascii", "replace"), path)
+    if order is None or points is None or not properties or len(dict(properties)) < len(properties):
+        raise DataError(f"{path}: the header needs a format and an element vertex with properties of different names")
+    return _Header(order, points, properties, stop + 1)
+
+
+def _lines(text: str, path: Path) -> tuple[str | None, int | None, list[tuple[str, str]]]:
+    """Byte order, number and properties of the vertices, as far as the lines of a header say them."""
     order, points, properties, element = None, None, [], None
-    for number, line in enumerate(content[:end].decode("ascii", "replace").splitlines()[1:], 2):
+    for number, line in enumerate(text.splitlines()[1:], 2):
         words = line.split()
-        if not words or words[0] in ("comment", "obj_info"):
+        kind = words[0] if words else "comment"
+        if kind in ("comment", "obj_info") or (kind == "property" and element not in (None, "vertex")):
             continue
-        if words[0] == "format" and len(words) == 3 and words[1] in _ORDERS:
+        if kind == "format" and len(words) == 3 and words[1] in _ORDERS:
             order = _ORDERS[words[1]]
-        elif words[0] == "element" and len(words) == 3 and _is_count(words[2]):
+        elif kind == "element" and len(words) == 3 and _is_count(words[2]):
             if element is None and words[1] != "vertex":
                 raise DataError(f"{path}, line {number}: the first element is {words[1]}, expected vertex")
             points = int(words[2]) if element is None else points
             element = words[1]
-        elif words[0] == "property" and element is not None and element != "vertex":
-            continue
-        elif words[0] == "property" and len(words) == 3 and words[1] in _TYPES and element == "vertex":
+        elif kind == "property" and len(words) == 3 and words[1] in _TYPES and element == "vertex":
             properties.append((words[2], _TYPES[words[1]]))
         else:
             raise DataError(f"{path}, line {number}: {line[:80]!r} is not understood")
-    if order is None or points is None or not properties or len(dict(properties)) < len(properties):
-        raise DataError(f"{path}: the header needs a format and an element vertex with properties of different names")
-    return _Header(order, points, properties, stop + 1)
+    return order, points, properties
 
 
 def _is_count(word: str) -> bool:

@@ -59,7 +59,7 @@ def read_points(path: str | os.PathLike, columns: int | None = None) -> PointClo
 def find_point_files(pattern: str | os.PathLike) -> list[Path]:
     """The point files that a name stands for: a file, all of a folder, or a glob pattern; sorted.
 
-    Raises `DataError` where there is none.
+    Raises `DataError` where no file matches.
     """
     path = Path(pattern)
     if path.is_dir():
@@ -69,7 +69,7 @@ def find_point_files(pattern: str | os.PathLike) -> list[Path]:
     else:
         files = _point_files(map(Path, glob(str(pattern), recursive=True)))
     if not files:
-        raise DataError(f"{pattern}: no point files there (a file, a folder or a pattern; {', '.join(EXTENSIONS)})")
+        raise DataError(f"{pattern}: no point files (expected a file, a folder or a pattern; {', '.join(EXTENSIONS)})")
     return sorted(files)
 
 

@@ -1,4 +1,4 @@
-"""Rows of numbers in the text part of PCD and PLY files: a line is a row, whatever stands in it."""
+"""Rows of numbers in the text part of PCD and PLY files: one line is one row."""
 
 import io
 from array import array
@@ -20,6 +20,8 @@ def read_rows(content: bytes, offset: int, rows: int, width: int, path: Path) ->
     """
     if rows * width * 2 > len(content) - offset + 1:
         raise DataError(f"{path}, offset {offset}: {len(content) - offset} bytes, too few for {rows} rows of {width}")
+
+    # One line after the other, its values behind those of the lines before.
     number, values = content.count(b"\n", 0, offset), array("d")
     lines = io.BytesIO(content)
     lines.seek(offset)
