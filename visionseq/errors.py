@@ -20,6 +20,14 @@ class CheckpointError(VisionseqError):
     """A checkpoint that is damaged, of another kind, or does not fit the model."""
 
 
+class TrainingError(VisionseqError):
+    """A training that cannot go on, for instance because its loss is not finite."""
+
+
+class WriteError(VisionseqError, OSError):
+    """A file that cannot be written: the disk is full, the folder is read-only or in the way."""
+
+
 class ZooError(VisionseqError):
     """A model that is not in the zoo, cannot be fetched, or fails its hash."""
 

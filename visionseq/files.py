@@ -1,5 +1,9 @@
-"""Files that are either complete or absent: write to a temporary sibling, fsync, rename."""
+"""Files that are either complete or absent: write to a temporary sibling, fsync, rename.
 
+A process that is killed while it writes leaves the temporary file, `.NAME.xxxxxxxx.part`; `is_leftover` recognises it.
+"""
+
+import errno
 import hashlib
 import json
 import os
@@ -9,28 +13,34 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from visionseq.errors import WriteError
+
+_PART = ".part"  # how temporary files end
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}  # errors of writing, whose file has no name
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; on a clean exit it replaces `path`, on an error it is removed.
 
     The data and the folder entry reach the disk before the context ends, so a reader sees the old file or the
-    whole new one, whatever happens in between.
+    whole new one, whatever happens in between. Raises `WriteError` where the disk or the folder refuses.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        sync_file(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _fsync_folder(path.parent)
+    with named_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PART)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            sync_file(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        _fsync_folder(path.parent)
 
 
 @contextmanager
@@ -38,6 +48,34 @@ def atomic_write(path: str | os.PathLike, mode: str = "wb") -> Iterator[IO]:
     """Open a file that appears under `path`, complete and on the disk, when the context ends without an error."""
     with atomic_path(path) as temporary, open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
         yield file
+
+
+@contextmanager
+def named_write_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Raise `WriteError` with `path` for errors of writing it within the context; other errors pass.
+
+    The system names no file where a disk is full, and torch and PIL hide the system's error behind their own.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause = _disk_error(error, Path(path))
+        if cause is None or isinstance(error, WriteError):
+            raise
+        obstacle = "" if cause.filename is None or is_leftover(cause.filename) else f": {cause.filename}"
+        raise WriteError(f"{path} cannot be written: {cause.strerror or cause}{obstacle}") from error
+
+
+def is_leftover(path: str | os.PathLike) -> bool:
+    """True for the name of a temporary file of `atomic_path`, which a killed process leaves behind."""
+    name = Path(path).name
+    return name.startswith(".") and name.endswith(_PART)
+
+
+def remove_leftovers(folder: str | os.PathLike) -> None:
+    """Delete the temporary files that killed processes left in a folder; nobody else may be writing there."""
+    for path in Path(folder).glob(f".*{_PART}"):
+        path.unlink(missing_ok=True)
 
 
 def sync_file(path: str | os.PathLike) -> None:
@@ -92,6 +130,22 @@ def _digest(file: IO[bytes]) -> str:  # Python 3.10 has no hashlib.file_digest
     while chunk := file.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _disk_error(error: BaseException | None, path: Path) -> OSError | None:
+    """The system's error of writing `path` among an error and what caused it, or None."""
+    while error is not None:
+        if isinstance(error, OSError) and _concerns(error, path):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _concerns(error: OSError, path: Path) -> bool:
+    if error.filename is None:
+        return error.errno in _DISK
+    named = Path(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else Path()
+    return named in (path, *path.parents) or (named.parent == path.parent and is_leftover(named))
 
 
 def _umask() -> int:

@@ -1,14 +1,17 @@
 """States of tensors: read them without running code, and fit them to a module strictly.
 
 A safetensors file is read as it is; a `.pth` or `.ckpt` that the user names goes through
-`torch.load(weights_only=True)`. What does not fit is reported as one table of missing, unexpected, misshapen entries.
+`torch.load(weights_only=True)`, after the checksums of its archive were compared. A state that does not match the
+module is reported as one table of missing, unexpected and misshapen entries; weights that are not finite are refused.
 """
 
 import json
 import os
 import re
 import struct
-from collections.abc import Mapping
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -16,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from visionseq.errors import CheckpointError
+from visionseq.errors import CheckpointError, WriteError
 from visionseq.files import atomic_path, kind_of
-from visionseq.saving.wrapped_names import names_in, plain_state
+from visionseq.saving.wrapped_names import names_in, plain_name, plain_state
 
 _TABLE_ROWS = 24
 _HEADER_BYTES = 100_000_000  # the limit of the safetensors format
@@ -42,13 +45,14 @@ def load_state(module: nn.Module, state: Mapping[str, Tensor], source: str | os.
 
     Floating tensors of another width are converted (float16 files load into float32 modules); a floating tensor is
     never put where integers are expected, nor the other way round. What wrappers put into names, in the state or in the
-    module, makes no difference.
+    module, makes no difference. Weights that are not finite are refused.
     """
     names = names_in(module)
     if not state.keys() <= names.keys():
         state = plain_state(state, source, names)
     state = {names.get(name, name): tensor for name, tensor in state.items()}
     check_fit(module, state, source)
+    check_finite(module, state, source)
     module.load_state_dict(state, strict=True)
 
 
@@ -64,6 +68,26 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str | os.P
             rows.append((kind, name, f"found {_describe(found)}, expected {_describe(wanted)}"))
     if rows:
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {_table(rows)}")
+
+
+def check_finite(module: nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike) -> None:
+    """Raise `CheckpointError` with the names of weights in `state` that are not finite."""
+    broken = not_finite(module, state)
+    if broken:
+        raise CheckpointError(f"{source} holds weights that are not finite: {shorten(broken)}")
+
+
+def not_finite(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """The names of broken weights: parameters must be finite; buffers may hold infinities, as masks do, but no NaN."""
+    parameters = {plain_name(name) for name, _ in module.named_parameters(remove_duplicate=False)}
+    return [name for name, tensor in state.items() if not _is_sound(tensor, plain_name(name) not in parameters)]
+
+
+def shorten(names: Iterable[str], limit: int = 3) -> str:
+    """The first few names and the number of the others, for a message."""
+    names = list(names)
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest
 
 
 def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -109,17 +133,45 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, Tensor]) -> N
         tensors[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
         seen.add(tensor.data_ptr())
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt"})
+        try:
+            save_file(tensors, temporary, metadata={"format": "pt"})
+        except SafetensorError as error:  # a full disk, in the words of the format's library
+            raise WriteError(f"{path} cannot be written: {error}") from error
 
 
 def read_checkpoint(path: str | os.PathLike) -> Any:
-    """What a `.pth`, `.pt` or `.ckpt` file holds, through `torch.load(weights_only=True)`; never anything less safe."""
+    """What a `.pth`, `.pt` or `.ckpt` file holds, through `torch.load(weights_only=True)`; never anything less safe.
+
+    Raises `CheckpointError` for a damaged file; an archive's checksums, which torch leaves unread, are compared here.
+    """
+    check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file") from error
     except Exception as error:  # a damaged file can make the reader raise anything
         raise CheckpointError(_refusal(path, error)) from error
+
+
+def check_archive(path: str | os.PathLike) -> None:
+    """Raise `CheckpointError` where the content of a zip archive, as torch.save writes it, differs from its checksums.
+
+    Other files carry no checksum and pass. So do archives written under `torch.serialization.set_crc32_options(False)`,
+    whose checksums are all zero.
+    """
+    try:
+        with open(path, "rb") as file:
+            if file.read(4) != b"PK\x03\x04":
+                return
+            with zipfile.ZipFile(file) as archive:
+                has_checksums = any(entry.CRC for entry in archive.infolist())
+                damaged = archive.testzip() if has_checksums else None
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: there is no such file") from error
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} is damaged: its archive cannot be read ({error})") from error
+    if damaged is not None:
+        raise CheckpointError(f"{path} is damaged: the content of {damaged} does not match its checksum")
 
 
 def _refusal(path: str | os.PathLike, error: Exception) -> str:
@@ -149,6 +201,13 @@ def _shape_differs(found: Tensor, expected: Tensor) -> bool:
 
 def _kind_differs(found: Tensor, expected: Tensor) -> bool:
     return (found.is_floating_point(), found.is_complex()) != (expected.is_floating_point(), expected.is_complex())
+
+
+def _is_sound(tensor: Tensor, infinities: bool) -> bool:
+    if not (tensor.is_floating_point() or tensor.is_complex()):
+        return True
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch has no such test of 8-bit numbers
+    return not bool(tensor.isnan().any() if infinities else ~tensor.isfinite().all())
 
 
 def _table(rows: list[tuple[str, str, str]]) -> str:

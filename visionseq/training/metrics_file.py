@@ -10,7 +10,7 @@ from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
 
-from visionseq.files import atomic_write
+from visionseq.files import atomic_write, named_write_errors
 
 METRICS = "metrics.csv"
 
@@ -63,7 +63,8 @@ class MetricsFile(Callback):
         if new:
             self._rewrite(trainer)
         elif trainer.is_global_zero:
-            with open(_path(trainer), "a", newline="", encoding="utf-8") as file:
+            path = _path(trainer)
+            with named_write_errors(path), open(path, "a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns).writerow(row)
 
     def _rewrite(self, trainer: Trainer) -> None:
