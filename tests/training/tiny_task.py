@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import MemoryImages
-from visionseq.data.seeding import GlobalDraw
+from visionseq.data.seeding import GlobalDraw, batches_done
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMVelocity
 from visionseq.rectified_flow.residual_mlp import ResidualMLP
-from visionseq.training import batches_done, fit
+from visionseq.training import fit
 
 SAMPLES, BATCH = 70, 16  # the stream's borders fall within batches
 

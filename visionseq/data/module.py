@@ -1,8 +1,8 @@
 """Data modules: a training stream that resumes exactly from one integer, and evaluation loaders.
 
-The position is what the trainer has consumed, not what workers fetched ahead. It travels in Lightning's checkpoints
-as the module's `state_dict`. After a restart in mid-epoch Lightning keeps counting batches where it stopped and takes
-only the rest of the epoch; the stream goes on from the position.
+The position counts the samples that the trainer consumed, not those that workers fetched ahead. It travels in
+Lightning's checkpoints as the module's `state_dict`. After a restart in mid-epoch Lightning takes only the rest of the
+epoch; the stream goes on from the position.
 """
 
 from abc import abstractmethod
@@ -13,6 +13,7 @@ from lightning import LightningDataModule
 
 from visionseq.data.loader import EvalLoader, LoaderOptions, Source, StreamLoader
 from visionseq.data.sampler import ClassBalancedOrder, SequentialSampler, ShuffledOrder, StreamSampler, spread
+from visionseq.data.seeding import batches_done
 from visionseq.errors import ConfigError
 
 
@@ -75,8 +76,8 @@ class DataModule(LightningDataModule):
             return self._start
         if self.trainer is None:
             return self._stream.position
-        # Batches that the trainer has finished: one that is interrupted half-way is done again after a restart.
-        return self._start + (self._batches_done() - self._batches_before) * self.batch_size
+        # Only finished batches count: one that is interrupted half-way is computed again after a restart.
+        return self._start + (batches_done(self.trainer) - self._batches_before) * self.batch_size
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}
@@ -91,7 +92,7 @@ class DataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         # A trainer that has done nothing yet starts a new run, unless a position was given for it.
-        if stage == "fit" and not self._loaded and self.trainer is not None and self._batches_done() == 0:
+        if stage == "fit" and not self._loaded and self.trainer is not None and batches_done(self.trainer) == 0:
             self._close()
             self._start = 0
 
@@ -99,17 +100,17 @@ class DataModule(LightningDataModule):
         self._start = self.position
         self._close()
         self._loaded = False
-        self._batches_before = self._batches_done() if self.trainer is not None else 0
+        self._batches_before = 0 if self.trainer is None else batches_done(self.trainer)
         source = self.train_source()
         order, world = self._order(source), self._world()
-        # An epoch of whole updates: Lightning makes a short one of what accumulation leaves over at its end.
+        # An epoch has whole updates: Lightning would make a short one of the batches that are left over at its end.
         whole = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
         batches = max((self.samples_per_epoch or len(order)) // self.batch_size // whole, 1) * whole
 
         def sampler_at(position: int) -> StreamSampler:
             return StreamSampler(order, self.batch_size, position, *world)
 
-        sampler_at(self._start)  # complains here, not in the first step
+        sampler_at(self._start)  # raises its errors here, not in the first step
         self._stream = StreamLoader(
             source, sampler_at, batches, self._start, self.loader_options, consumed=lambda: self.position
         )
@@ -145,9 +146,6 @@ class DataModule(LightningDataModule):
         if labels is None:
             raise ConfigError("class_balanced: the data set has no labels")
         return ClassBalancedOrder(indices, labels[indices], self.seed)
-
-    def _batches_done(self) -> int:
-        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
     def _world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

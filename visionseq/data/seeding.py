@@ -2,17 +2,30 @@
 
 Nothing here keeps state, so nothing has to be saved: the draws of a sample or of a step are the same with any number of
 workers or processes, and after any restart. Keys are mixed by the finaliser of SplitMix64 (Steele, Lea and Flood 2014).
+
+A step is known by the number of batches since the beginning of the run. Epoch and place in the epoch would not do: a
+training that ends at `max_steps` in mid-epoch counts that epoch as done. A longer training that resumes from it would
+count others.
 """
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from lightning import Trainer
+
 _MASK = (1 << 64) - 1
 _GAMMA = 0x9E3779B97F4A7C15
 _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+
+
+def batches_done(trainer: "Trainer") -> int:
+    """Training batches that the run has finished, over all restarts; within a step, the number from 0 of its batch."""
+    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
 
 
 def seed_of(*keys: int) -> int:
@@ -40,11 +53,11 @@ def generator_for(*keys: int) -> torch.Generator:
 class GlobalDraw:
     """Random numbers of one training step, drawn for the whole global batch on every rank.
 
-    Rank r of W keeps the rows r::W, the rows that the sampler gives it, so W processes together see exactly what one
-    process sees. Draws follow each other on one generator: call them in the same order on every rank.
+    Rank r of W keeps the rows r::W, those that the sampler gives it, so W processes together draw exactly the numbers
+    of one process. Draws follow each other on one generator: call them in the same order on every rank.
 
     Args:
-        keys: what the step is known by, for instance seed and number of the batch.
+        keys: integers that identify the step, for instance seed and number of the batch.
         rank: this process.
         world: number of processes.
     """

@@ -1,9 +1,4 @@
-"""The generators of a step are set from (seed, batch, rank) alone, so a resumed run needs no generator state.
-
-A batch is known by its number since the beginning of the run. Epoch and place in the epoch would not do: a training
-that ends at `max_steps` in mid-epoch counts that epoch as done, so a longer training that resumes from it would count
-others.
-"""
+"""The generators of a step are set from (seed, batch, rank) alone, so a resumed run needs no generator state."""
 
 import random
 from typing import Any
@@ -12,12 +7,7 @@ import numpy as np
 import torch
 from lightning import Callback, LightningModule, Trainer
 
-from visionseq.data.seeding import seed_of
-
-
-def batches_done(trainer: Trainer) -> int:
-    """Training batches that the run has finished, over all restarts; within a step, the number of that batch."""
-    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
+from visionseq.data.seeding import batches_done, seed_of
 
 
 class StepSeed(Callback):
