@@ -33,24 +33,6 @@ def test_the_last_checkpoint_and_the_one_before_are_kept(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["last.ckpt", "previous.ckpt"]
 
 
-class Unwritable:
-    """Fails while it is written."""
-
-    def __reduce__(self):
-        raise OSError("no space left on device")
-
-
-def test_a_failed_write_leaves_both_as_they_were(tmp_path):
-    last = tmp_path / "last.ckpt"
-    for number in range(2):
-        AtomicCheckpointIO().save_checkpoint(whole(number), last)
-    with pytest.raises(OSError, match="no space left"):
-        AtomicCheckpointIO().save_checkpoint({**whole(2), "bad": Unwritable()}, last)
-    assert read_training_checkpoint(last)["number"] == 1
-    assert read_training_checkpoint(tmp_path / "previous.ckpt")["number"] == 0
-    assert sorted(os.listdir(tmp_path)) == ["last.ckpt", "previous.ckpt"]
-
-
 def test_a_kill_between_the_two_renames_loses_neither_file(tmp_path):
     last = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(whole(0), last)
@@ -108,7 +90,9 @@ def test_a_damaged_checkpoint_is_named_or_read_whole(tmp_path, data):
         content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
     with contextlib.suppress(CheckpointError):  # any other error fails
-        assert read_training_checkpoint(path).keys() >= {"loops", "optimizer_states", "state_dict"}
+        checkpoint = read_training_checkpoint(path)
+        assert checkpoint["number"] == 7
+        assert torch.equal(checkpoint["state_dict"]["w"], torch.full((3,), 7.0))
 
 
 def test_a_checkpoint_of_a_run_loads_without_code_and_says_what_the_model_is(tmp_path):
@@ -119,11 +103,3 @@ def test_a_checkpoint_of_a_run_loads_without_code_and_says_what_the_model_is(tmp
         assert (described["format"], described["room"], described["model"]) == (1, "rectified_flow", "EDMVelocity")
         assert described["preprocessing"]["channels"] == 1
         assert "hyper_parameters" not in checkpoint
-
-
-def test_what_a_killed_writer_left_is_removed(tmp_path):
-    tiny_fit(tmp_path / "run", max_steps=6)
-    leftover = tmp_path / "run/checkpoints/.last.ckpt.abc.part"
-    leftover.write_bytes(b"half a checkpoint")
-    tiny_fit(tmp_path / "run", max_steps=8, ckpt_path="last")
-    assert not leftover.exists()

@@ -12,15 +12,18 @@ import visionseq
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.training import Average, fit
 
+RAMPUPS = st.one_of(st.none(), st.floats(0.01, 2))
 
-@given(st.integers(1, 5), st.floats(0, 0.999), st.lists(st.floats(-10, 10), min_size=1, max_size=12))
+
+@given(st.integers(1, 5), st.floats(0, 0.999), RAMPUPS, st.lists(st.floats(-10, 10), min_size=1, max_size=12))
 @settings(max_examples=50, deadline=None)
-def test_average_follows_its_definition(start, decay, weights):
+def test_average_follows_its_definition(start, highest, rampup, weights):
     module = nn.Linear(1, 1, bias=False)
-    average, expected = Average(module, decay, start), None
+    average, expected = Average(module, highest, start, rampup), None
     for number, weight in enumerate(weights, 1):
         nn.init.constant_(module.weight, weight)
         average.update(number)
+        decay = highest if rampup is None else min(highest, 2 ** (-1 / (rampup * number)))
         if number >= start:
             expected = weight if expected is None else decay * expected + (1 - decay) * weight
     if expected is None:
@@ -52,9 +55,25 @@ def test_showing_the_average_and_hiding_it_leaves_both_exactly_as_they_were():
     assert torch.equal(average.shadow["weight"], shadow)
 
 
+@pytest.mark.parametrize("updates", [30, 300, 3000])
+def test_the_average_of_a_short_run_is_not_that_of_its_first_updates(updates):
+    module = nn.Linear(1, 1, bias=False)
+    average = Average(module, 0.9999)
+    for number in range(1, updates + 1):
+        nn.init.constant_(module.weight, float(number))
+        average.update(number)
+    # The half-life is a twentieth of the run, so the average lags behind by less than a tenth.
+    assert 0.9 * updates < average.shadow["weight"].item() < updates
+
+
+def test_a_long_run_has_the_decay_that_was_asked_for():
+    average = Average(nn.Linear(1, 1), 0.999)
+    assert average.decay_of(1000) < 0.999 == average.decay_of(20_000)
+
+
 def test_weights_in_half_precision_have_an_average_that_small_steps_move():
     module = nn.Linear(1, 1, bias=False).bfloat16()
-    average = Average(module, 0.9999, start_update=1)
+    average = Average(module, 0.9999, start_update=1, rampup=None)
     nn.init.constant_(module.weight, 1.0)
     average.update(1)
     nn.init.constant_(module.weight, 2.0)
@@ -63,10 +82,10 @@ def test_weights_in_half_precision_have_an_average_that_small_steps_move():
     assert average.shadow["weight"].item() == pytest.approx(2 - 0.9999**100, rel=1e-4)
 
 
-@pytest.mark.parametrize(("decay", "start"), [(1.0, 3), (-0.1, 3), (0.9, 0)])
-def test_values_that_make_no_average_are_refused(decay, start):
-    with pytest.raises(ConfigError, match="EMA decay"):
-        Average(nn.Linear(1, 1), decay, start)
+@pytest.mark.parametrize(("decay", "start", "rampup"), [(1.0, 3, None), (-0.1, 3, None), (0.9, 0, 1), (0.9, 3, 0)])
+def test_values_that_make_no_average_are_refused(decay, start, rampup):
+    with pytest.raises(ConfigError, match="EMA (decay|rampup)"):
+        Average(nn.Linear(1, 1), decay, start, rampup)
 
 
 class Witness(Callback):
@@ -80,7 +99,8 @@ class Witness(Callback):
         if trainer.global_step == 3:
             self.average = weights
         elif trainer.global_step > 3:
-            self.average = self.decay * self.average + (1 - self.decay) * weights
+            decay = min(self.decay, 0.5 ** (20 / trainer.global_step))
+            self.average = decay * self.average + (1 - decay) * weights
 
     def on_validation_batch_end(self, trainer, pl_module, *_):
         if self.average is not None:
@@ -114,6 +134,22 @@ def test_a_run_folder_loads_as_the_average_and_resumes_from_the_raw_weights(tmp_
             assert torch.equal(parameter, checkpoint["ema"][name]), name
             assert torch.equal(parameter, dict(model.named_parameters())[name]), name
             assert not torch.equal(parameter, checkpoint["state_dict"][f"model.{name}"]), name
+
+
+def test_a_run_folder_and_its_model_give_the_raw_weights_on_request(tmp_path):
+    tiny_fit(tmp_path / "run", max_steps=20)
+    raw = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    for path in ("run", "run/checkpoints/last.ckpt", "run/model"):
+        loaded = visionseq.load(tmp_path / path, weights="raw")
+        for name, value in loaded.state_dict().items():
+            assert torch.equal(value, raw[f"model.{name}"]), (path, name)
+
+
+def test_a_run_without_average_has_one_set_of_weights(tmp_path):
+    tiny_fit(tmp_path / "run", max_steps=6, ema=None)
+    assert not (tmp_path / "run/model/model.raw.safetensors").exists()
+    for weights in ("ema", "raw"):
+        visionseq.load(tmp_path / "run", weights=weights)
 
 
 class SaveInValidation(Callback):

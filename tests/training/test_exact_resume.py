@@ -82,17 +82,30 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("number", "ending"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit)], ids=["ctrl-c", "sigterm"]
+    ("number", "ending"),
+    [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, SystemExit), (signal.SIGHUP, SystemExit)],
+    ids=["ctrl-c", "sigterm", "sighup"],
 )
 def test_a_signal_lets_the_update_finish_and_leaves_its_checkpoint(tmp_path, whole, number, ending):
     before = signal.getsignal(number)
     with pytest.raises(ending) as stopped:
         tiny_fit(tmp_path / "run", max_steps=30, callbacks=[Interrupt(17, number)])
-    assert ending is KeyboardInterrupt or stopped.value.code == 128 + signal.SIGTERM
+    assert ending is KeyboardInterrupt or stopped.value.code == 128 + number
     assert signal.getsignal(number) == before
     assert state(tmp_path / "run")["global_step"] == 18
     tiny_fit(tmp_path / "run", max_steps=30, ckpt_path="last")
     assert_same_run(tmp_path / "run", whole)
+
+
+def test_a_signal_that_is_ignored_stays_so(tmp_path):
+    """nohup and shells that start a job in the background rely on it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        tiny_fit(tmp_path / "run", max_steps=5, callbacks=[Interrupt(2, signal.SIGHUP)])
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert state(tmp_path / "run")["global_step"] == 5
 
 
 def test_a_stop_waits_for_the_end_of_an_accumulation(tmp_path):

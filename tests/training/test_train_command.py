@@ -183,6 +183,18 @@ def test_the_other_verbs_take_a_run_a_model_folder_or_a_checkpoint(config, capsy
     assert sorted(index) == sorted(set(index))
 
 
+def test_predictions_of_another_checkpoint_are_not_mixed_with_earlier_ones(config, capsys):
+    assert run("fit", "-c", config) == 0
+    assert run("predict", "-c", config) == 0
+    earlier = {path.name: path.read_bytes() for path in Path("runs/teacher/predictions").iterdir()}
+    few = ("predict", "-c", config, "--data.init_args.limit", 40)
+    assert run(*few) == 1
+    assert "predictions holds earlier predictions; replace them with --overwrite" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in Path("runs/teacher/predictions").iterdir()} == earlier
+    assert run(*few, "--overwrite") == 0
+    assert len(list(Path("runs/teacher/predictions").iterdir())) < len(earlier)
+
+
 def test_measuring_without_a_checkpoint_is_an_error(config, capsys):
     assert run("validate", "-c", config) == 1
     assert "runs/teacher has no checkpoint; name a run" in capsys.readouterr().err

@@ -1,10 +1,13 @@
 """Loaders: from keys of a sampler to batches, in this process or in workers.
 
-`StreamLoader` is one endless iterator that training cuts into epochs, so workers neither stop nor throw their work away
-where an epoch ends. It counts what it handed out, not what workers fetched ahead. Both loaders are plain iterables:
-Lightning leaves their sharding alone, and errors of a worker arrive with their own message.
+`StreamLoader` is one endless iterator that training cuts into epochs: workers neither stop nor lose work at the end of
+an epoch. It counts the samples that it handed out, not those that workers fetched ahead. Both loaders are plain
+iterables, so Lightning leaves their sharding alone. An error in a worker arrives with its own message, and the death of
+a worker is a `DataError`.
 """
 
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -57,7 +60,7 @@ class StreamLoader:
         batches_per_epoch: batches of an epoch.
         position: samples that were consumed before.
         options: workers, prefetch, pinning.
-        consumed: what to save as the position, where somebody else knows better which batches were really used.
+        consumed: gives the position to save, where the trainer knows better which batches were used.
     """
 
     def __init__(
@@ -154,7 +157,7 @@ class _Fetch:
     def __getitem__(self, keys: np.ndarray) -> Batch | _Failure:
         try:
             return self.source.fetch(keys)
-        except DataError as error:  # raised again where the batch is taken, without the worker's traceback as message
+        except (DataError, OSError) as error:  # raised again with the batch, without the worker's traceback as message
             return _Failure(str(error))
 
     def __len__(self) -> int:
@@ -164,7 +167,7 @@ class _Fetch:
 def _batches(loader: DataLoader, source: Source) -> Iterator[Batch]:
     """The batches of a loader; `DataError` for what a worker could not read, and where a worker is dead."""
     try:
-        for batch in loader:
+        for batch in _start(loader):
             if isinstance(batch, _Failure):
                 raise DataError(batch.message)
             yield batch
@@ -173,6 +176,19 @@ def _batches(loader: DataLoader, source: Source) -> Iterator[Batch]:
             raise
         hint = "most often memory is short: fewer workers, a smaller prefetch, or smaller batches need less"
         raise DataError(f"{_place_of(source)}: a process that reads it has ended ({error}); {hint}") from error
+
+
+def _start(loader: DataLoader) -> Iterator[Batch]:
+    """Begin to iterate; a worker's death is noticed where a batch is taken.
+
+    torch installs a signal handler that would raise the error anywhere, in the middle of an update as well.
+    """
+    has_signal = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGCHLD) if has_signal else None
+    batches = iter(loader)
+    if handler is not None:
+        signal.signal(signal.SIGCHLD, handler)
+    return batches
 
 
 def _place_of(source: Source) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from visionseq.errors import ZooError
 from visionseq.places import is_offline
-from visionseq.saving.model_folder import CARD, CONFIG, WEIGHTS
+from visionseq.saving.model_folder import CARD, CONFIG, RAW_WEIGHTS, WEIGHTS, WeightsName
 
 PREFIXES = ("hf://", "hf-hub:")
 _REPOSITORY = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
@@ -37,16 +37,16 @@ def parse_hub_name(name: str, revision: str | None = None) -> tuple[str, str | N
     return match["id"], match["revision"] or revision
 
 
-def fetch_model_folder(name: str, options: HubOptions) -> Path:
+def fetch_model_folder(name: str, options: HubOptions, weights: WeightsName = "ema") -> Path:
     """The local folder of a Hub repository's model, downloaded unless the Hub's cache has it.
 
-    Raises `ZooError` with the reason and the cache that was looked in.
+    Of two sets of weights only the one asked for is fetched. Raises `ZooError` with the reason and the cache's folder.
     """
     repo_id, revision = parse_hub_name(name, options.revision)
     config = _download(repo_id, CONFIG, revision, options)
     # The snapshot's folder is named by its commit: the other files come from that commit, whatever is pushed meanwhile.
     commit = config.parent.name
-    _download(repo_id, WEIGHTS, commit, options)
+    _download(repo_id, RAW_WEIGHTS if weights == "raw" else WEIGHTS, commit, options)
     _download(repo_id, CARD, commit, options, optional=True)
     return config.parent
 
@@ -82,7 +82,7 @@ def _failure(repo_id: str, filename: str, revision: str | None, options: HubOpti
         return f"{what}: the network is switched off and {where}"
     if isinstance(error, LocalEntryNotFoundError):
         return f"{what}: the Hub cannot be reached and {where}"
-    return f"{what} cannot be had: {' '.join(str(error).split())[:400]}"
+    return f"{what} cannot be fetched: {' '.join(str(error).split())[:400]}"
 
 
 def push_folder(

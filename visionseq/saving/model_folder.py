@@ -1,5 +1,6 @@
 """A model on disk: `model.safetensors`, `config.json` and `README.md` (the card) in one folder, as huggingface_hub's
-users know it.
+users know it. The folder of a run has a second set of weights, `model.raw.safetensors`: those that the optimiser worked
+on, where `model.safetensors` holds their average.
 
 `config.json` holds `{"library_name": "visionseq", "format": 1, "room", "model", "config", "preprocessing"}`: two names
 of an explicit table and plain values, never a Python path.
@@ -9,12 +10,13 @@ import json
 import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.files import atomic_write
 
-WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+WEIGHTS, RAW_WEIGHTS, CONFIG, CARD = "model.safetensors", "model.raw.safetensors", "config.json", "README.md"
+WeightsName = Literal["ema", "raw"]
 FORMAT = 1
 _CONFIG_BYTES = 1_000_000
 
@@ -35,6 +37,19 @@ class ModelDescription:
 def is_model_folder(path: str | os.PathLike) -> bool:
     """True where `path` is a folder with a config.json."""
     return (Path(path) / CONFIG).is_file()
+
+
+def weights_file(folder: str | os.PathLike, weights: WeightsName = "ema") -> Path:
+    """The file of a model folder with the averaged or the raw weights.
+
+    Raises `CheckpointError` for raw weights that the folder does not have, `ConfigError` for another name.
+    """
+    if weights not in ("ema", "raw"):
+        raise ConfigError(f"weights: {weights!r}, expected 'ema' or 'raw'")
+    path = Path(folder) / (WEIGHTS if weights == "ema" else RAW_WEIGHTS)
+    if weights == "raw" and not path.is_file():
+        raise CheckpointError(f"{folder} has one set of weights, in {WEIGHTS}; {RAW_WEIGHTS} is missing")
+    return path
 
 
 def read_description(folder: str | os.PathLike) -> ModelDescription:
@@ -61,9 +76,9 @@ def parse_description(value: Any, source: str | os.PathLike) -> ModelDescription
             "save_pretrained or its trainer)"
         )
     for name, kind in (("room", str), ("model", str), ("config", dict), ("preprocessing", dict)):
-        found = value.get(name, {} if name == "preprocessing" else None)
-        if not isinstance(found, kind):
-            raise CheckpointError(f"{source}: `{name}` is {found!r:.80}, expected {kind.__name__}")
+        entry = value.get(name, {} if name == "preprocessing" else None)
+        if not isinstance(entry, kind):
+            raise CheckpointError(f"{source}: `{name}` is {entry!r:.80}, expected {kind.__name__}")
     return ModelDescription(value["room"], value["model"], value["config"], value.get("preprocessing", {}))
 
 

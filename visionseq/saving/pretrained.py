@@ -22,14 +22,17 @@ from visionseq.files import atomic_write
 from visionseq.saving import hub
 from visionseq.saving.model_folder import (
     CARD,
+    RAW_WEIGHTS,
     WEIGHTS,
     ModelDescription,
+    WeightsName,
     is_model_folder,
     read_description,
+    weights_file,
     write_description,
 )
-from visionseq.saving.weights import load_state, read_header, read_safetensors, write_safetensors
-from visionseq.saving.wrapped_names import plain_state_of
+from visionseq.saving.weights import check_finite, load_state, read_header, read_safetensors, write_safetensors
+from visionseq.saving.wrapped_names import plain_name, plain_state_of
 
 Model = TypeVar("Model", bound="PretrainedModel")
 
@@ -58,13 +61,30 @@ class PretrainedModel(nn.Module):
         """Room, class name, config and preprocessing: what config.json and checkpoints keep."""
         return ModelDescription(self.room, type(self).__name__, self.config, self.preprocessing)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *, card: str | None = None) -> None:
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike,
+        *,
+        card: str | None = None,
+        raw_weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Write model.safetensors, config.json and README.md into `save_directory`, each file atomically.
 
-        `card` is the README's text; without it an existing README stays and a missing one is generated.
+        Args:
+            save_directory: the folder; it is created.
+            card: the README's text; without it an existing README stays and a missing one is generated.
+            raw_weights: a second state, the weights of which this model has the average; it goes to
+                model.raw.safetensors, a file that is removed where there is no such state.
+
+        Raises `CheckpointError` for weights that are not finite, `WriteError` where the disk refuses.
         """
-        folder = Path(save_directory)
-        write_safetensors(folder / WEIGHTS, plain_state_of(self))
+        folder, state = Path(save_directory), plain_state_of(self)
+        check_finite(self, state, type(self).__name__)
+        (folder / RAW_WEIGHTS).unlink(missing_ok=True)  # first: it belongs to the earlier weights
+        write_safetensors(folder / WEIGHTS, state)
+        if raw_weights is not None:
+            raw_state = {plain_name(name): tensor for name, tensor in raw_weights.items()}
+            write_safetensors(folder / RAW_WEIGHTS, raw_state)
         write_description(folder, self.description)
         if card is not None or not (folder / CARD).exists():
             with atomic_write(folder / CARD, "w") as file:
@@ -80,15 +100,17 @@ class PretrainedModel(nn.Module):
         token: str | bool | None = None,
         force_download: bool = False,
         local_files_only: bool = False,
+        weights: WeightsName = "ema",
     ) -> Self:
         """Load this class from a model folder or a Hub repository `org/repo[@revision]`; the module is in eval mode.
 
-        Raises `CheckpointError` where the folder holds another class or a state that does not fit, `ZooError` where
-        the repository cannot be had. Names of the zoo and run folders are loaded by `visionseq.load`.
+        `weights="raw"` takes model.raw.safetensors, which the folder of a run has beside the average. Raises
+        `CheckpointError` where the folder holds another class or a state that does not match, `ZooError` where the
+        repository cannot be fetched. Names of the zoo and run folders are loaded by `visionseq.load`.
         """
         name = str(pretrained_model_name_or_path)
         if is_model_folder(name):
-            return cls.from_folder(name)
+            return cls.from_folder(name, weights)
         if os.path.isdir(name):
             raise CheckpointError(
                 f"{name} is no model folder (it lacks config.json); a run folder is loaded by visionseq.load"
@@ -97,21 +119,20 @@ class PretrainedModel(nn.Module):
             raise ZooError(
                 f"{name!r} is no model folder and no Hub repository org/repo; zoo names are loaded by visionseq.load"
             )
-        return cls.from_folder(
-            hub.fetch_model_folder(name, hub.HubOptions(revision, cache_dir, token, force_download, local_files_only))
-        )
+        options = hub.HubOptions(revision, cache_dir, token, force_download, local_files_only)
+        return cls.from_folder(hub.fetch_model_folder(name, options, weights), weights)
 
     @classmethod
-    def from_folder(cls, folder: str | os.PathLike) -> Self:
+    def from_folder(cls, folder: str | os.PathLike, weights: WeightsName = "ema") -> Self:
         """Load this class from a local model folder, in eval mode."""
-        description, weights = read_description(folder), Path(folder) / WEIGHTS
+        description, file = read_description(folder), weights_file(folder, weights)
         if (description.room, description.model) != (getattr(cls, "room", None), cls.__name__):
             raise CheckpointError(
                 f"{folder} holds {description.room}/{description.model}, not {cls.__name__}; "
                 "visionseq.load gives every model its own class"
             )
-        model = build(cls, description, read_header(weights), folder)
-        load_state(model, read_safetensors(weights), weights)
+        model = build(cls, description, read_header(file), folder)
+        load_state(model, read_safetensors(file), file)
         return model.eval()
 
     def push_to_hub(

@@ -1,21 +1,28 @@
 """When checkpoints are written, and how a run stops.
 
 A checkpoint is written where the run can be continued to the bit: after an update and what follows from it - average,
-log entries, pictures, the validation that it may have triggered. Ctrl-C and SIGTERM let the update at hand finish,
-write a checkpoint and stop; an error writes one where it struck between two updates, as errors of the data do.
+log entries, pictures, the validation that it may have triggered. Ctrl-C, SIGTERM and SIGHUP let the current update
+finish, write a checkpoint and stop. An error between two updates, as errors of the data are, writes one as well.
+Weights that are not finite are never written, unless that was asked for.
 """
 
 import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from visionseq.training.checkpoint_io import CHECKPOINTS, LAST, remove_leftovers
+from visionseq.errors import TrainingError, WriteError
+from visionseq.saving.weights import not_finite, shorten
+from visionseq.training.checkpoint_io import CHECKPOINTS, LAST
+
+# From Ctrl-C, a scheduler, a closed terminal; Windows has no SIGHUP.
+_STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Checkpoints(Checkpoint):
@@ -23,25 +30,26 @@ class Checkpoints(Checkpoint):
 
     Args:
         every_n_steps: updates between two checkpoints; there is one at the end as well.
+        check_finite: raise `TrainingError` instead of writing weights that are not finite.
     """
 
-    def __init__(self, every_n_steps: int = 1000):
-        self.every_n_steps = every_n_steps
+    def __init__(self, every_n_steps: int = 1000, check_finite: bool = True):
+        self.every_n_steps, self.check_finite = every_n_steps, check_finite
         self.seconds = 0.0  # of training, over all restarts
-        self._step = self._saved_step = 0
+        self.saved_step = 0  # the update of the newest checkpoint; 0: there is none
+        self._step = 0
         self._due = self._clean = False
         self._stop: int | None = None
         self._clock = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._step = self._saved_step = trainer.global_step
+        self._step = self.saved_step = trainer.global_step
         self._due, self._clean, self._stop = False, False, None
         self._clock = time.monotonic()
-        if trainer.is_global_zero:
-            remove_leftovers(_folder(trainer))
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            # What is ignored stays so: nohup lets a run outlive its terminal in this way.
+            for number in (number for number in _STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
     def on_before_backward(self, *_: Any) -> None:
@@ -55,7 +63,7 @@ class Checkpoints(Checkpoint):
         self._clean = True
         self._due |= self._step % self.every_n_steps == 0 or self._step == trainer.max_steps
         if not _validates_next(trainer):
-            self._save_or_stop(trainer)
+            self._save_or_stop(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._clean = False  # half a validation cannot be continued
@@ -63,20 +71,21 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking:
             self._clean = True
-            self._save_or_stop(trainer)
+            self._save_or_stop(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore_handlers()
-        if self._step > self._saved_step:  # stopped early, by time or by another callback
-            self._save(trainer)
+        if self._step > self.saved_step:  # stopped early, by time or by another callback
+            self._save(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
         batches = trainer.fit_loop.epoch_loop.batch_progress.total
         between_batches = self._clean and batches.ready == batches.processed
         # With several processes the others may be anywhere, and saving is done by all of them together.
-        if between_batches and self._step > self._saved_step and trainer.world_size == 1:
-            self._save(trainer)
+        if between_batches and self._step > self.saved_step and trainer.world_size == 1:
+            with suppress(TrainingError, WriteError):  # the first error matters more
+                self._save(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Room and class names and plain values: enough to rebuild the model, and no Python path.
@@ -90,19 +99,31 @@ class Checkpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
         self.seconds = state_dict["seconds"]
 
-    def _save_or_stop(self, trainer: Trainer) -> None:
+    def _save_or_stop(self, trainer: Trainer, pl_module: LightningModule) -> None:
         stop = self._stop is not None
         if trainer.world_size > 1:  # a signal may reach the processes in different steps
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if self._due or stop:
-            self._save(trainer)
+            self._save(trainer, pl_module)
         if stop:
-            raise KeyboardInterrupt if self._stop == signal.SIGINT else SystemExit(128 + signal.SIGTERM)
+            raise KeyboardInterrupt if self._stop == signal.SIGINT else SystemExit(128 + (self._stop or signal.SIGTERM))
 
-    def _save(self, trainer: Trainer) -> None:
-        self._due = False
-        self._saved_step = self._step
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._due = self._clean = False  # after an error there is no second attempt
+        if self.check_finite:
+            self._check_weights(trainer, pl_module)
         trainer.save_checkpoint(_folder(trainer) / LAST, weights_only=False)
+        self.saved_step, self._clean = self._step, True
+
+    def _check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        model = pl_module.model
+        broken = not_finite(model, {**dict(model.named_parameters()), **dict(model.named_buffers())})
+        is_broken = bool(broken)
+        if trainer.world_size > 1:  # sharded weights may be broken in another process
+            is_broken = trainer.strategy.reduce_boolean_decision(is_broken, all=False)
+        if is_broken:
+            names = f" ({shorten(broken)})" if broken else ""
+            raise TrainingError(f"weights are not finite after update {self._step}{names}; {way_on(trainer)}")
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self._stop == number == signal.SIGINT:  # a second Ctrl-C does not wait for the update
@@ -116,6 +137,18 @@ class Checkpoints(Checkpoint):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
+
+
+def way_on(trainer: Trainer) -> str:
+    """What can be done after a training stopped because a loss or weights are not finite, for its error."""
+    updates = next((callback.saved_step for callback in trainer.callbacks if isinstance(callback, Checkpoints)), 0)
+    last = (
+        f"the last checkpoint, of update {updates}, is {_folder(trainer) / LAST}" if updates else "no checkpoint exists"
+    )
+    return (
+        f"{last}; a lower learning rate or gradient clipping may help, and check_finite=False (--check_finite false) "
+        "trains on regardless"
+    )
 
 
 def _folder(trainer: Trainer) -> Path:

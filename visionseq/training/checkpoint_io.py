@@ -1,9 +1,11 @@
 """Checkpoint files: `last.ckpt` and the one before it, `previous.ckpt`, each complete at every moment.
 
-A checkpoint is written to a temporary file, synced and renamed, and only then is the last one renamed to the previous
-one: a run killed at any moment leaves whole files, and a `last.ckpt` from its first checkpoint on.
+A checkpoint is written to a temporary file and synced; then the last one gets its second name, and the new one replaces
+it. A run that is killed at any moment leaves whole files, and a `last.ckpt` from its first checkpoint on. Checksums are
+compared before a run resumes: where `last.ckpt` is damaged, the run goes on from `previous.ckpt`.
 """
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -14,9 +16,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 
 from visionseq.errors import CheckpointError
 from visionseq.files import atomic_path, sync_file
-from visionseq.saving.weights import read_checkpoint
+from visionseq.saving.weights import check_archive, read_checkpoint
 
 CHECKPOINTS, LAST, PREVIOUS = "checkpoints", "last.ckpt", "previous.ckpt"
+_log = logging.getLogger("visionseq.training")
 _HINT = "resume from a run's checkpoints/last.ckpt, or start a new run from these weights with --model.init_args.init"
 
 
@@ -26,7 +29,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         path = Path(path)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            with open(temporary, "wb") as file:  # given a path, torch would not say why it cannot write
+                torch.save(checkpoint, file)
             if path.name == LAST and path.is_file():
                 sync_file(temporary)
                 keep_previous(path)
@@ -49,22 +53,16 @@ def keep_previous(last: Path) -> None:
     temporary.unlink(missing_ok=True)  # renaming a second name of one file to a third leaves it
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed run had half written."""
-    for path in folder.glob(".*.part"):
-        path.unlink(missing_ok=True)
-
-
 def find_checkpoint(ckpt_path: str | os.PathLike, run_dir: Path) -> Path | None:
     """The file that `--ckpt_path` means: `last` of the run (None before its first checkpoint), a run folder or a file.
 
-    Raises `CheckpointError` where there is nothing of that name, or weights alone.
+    Raises `CheckpointError` where there is nothing of that name, weights alone, or only damaged checkpoints.
     """
     if str(ckpt_path) == "last":
-        return last_checkpoint(run_dir)
+        return intact_checkpoint(run_dir)
     path = Path(ckpt_path)
-    if path.is_dir() and (found := last_checkpoint(path)):
-        return found
+    if path.is_dir() and (checkpoint := intact_checkpoint(path)):
+        return checkpoint
     if path.suffix == ".safetensors" or (path / "model.safetensors").is_file():
         raise CheckpointError(f"{path} holds weights only, no state of optimiser and data: {_HINT}")
     if not path.is_file():
@@ -74,8 +72,27 @@ def find_checkpoint(ckpt_path: str | os.PathLike, run_dir: Path) -> Path | None:
 
 def last_checkpoint(run_dir: str | os.PathLike) -> Path | None:
     """The newest checkpoint of a run folder, or None."""
-    folder = Path(run_dir) / CHECKPOINTS
-    return next((folder / name for name in (LAST, PREVIOUS) if (folder / name).is_file()), None)
+    return next(iter(_checkpoints(run_dir)), None)
+
+
+def intact_checkpoint(run_dir: str | os.PathLike) -> Path | None:
+    """The newest checkpoint of a run folder whose checksums match, or None where it has none at all.
+
+    Logs a warning where that is the previous one; raises `CheckpointError` where all are damaged.
+    """
+    damages = []
+    for path in _checkpoints(run_dir):
+        try:
+            check_archive(path)
+        except CheckpointError as error:
+            damages.append(str(error))
+            continue
+        if damages:
+            _log.warning("%s; the run resumes from %s, the checkpoint before it", damages[0], path)
+        return path
+    if damages:
+        raise CheckpointError("; ".join(damages))
+    return None
 
 
 def read_training_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
@@ -84,3 +101,9 @@ def read_training_checkpoint(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not {"loops", "optimizer_states", "state_dict"} <= checkpoint.keys():
         raise CheckpointError(f"{path} holds weights only, no state of optimiser and data: {_HINT}")
     return checkpoint
+
+
+def _checkpoints(run_dir: str | os.PathLike) -> list[Path]:
+    """The existing checkpoints of a run folder, the newest first."""
+    paths = [Path(run_dir) / CHECKPOINTS / name for name in (LAST, PREVIOUS)]
+    return [path for path in paths if path.is_file()]

@@ -20,15 +20,26 @@ from visionseq import zoo
 from visionseq.errors import CheckpointError, ConfigError, VisionseqError
 from visionseq.saving.weights import load_state
 from visionseq.training.activation_checkpointing import checkpoint_activations
+from visionseq.training.check_finite import CheckFinite
 from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
+from visionseq.training.ema import EMA, RAMPUP
 from visionseq.training.predictions import Predictions
 from visionseq.training.progress import training_progress
-from visionseq.training.run_folder import CONFIG, PREDICTIONS, check_drift, check_run_folder, prepare_run_folder
+from visionseq.training.run_folder import (
+    CONFIG,
+    PREDICTIONS,
+    check_drift,
+    check_run_folder,
+    clear_predictions,
+    prepare_run_folder,
+)
+from visionseq.training.run_lock import run_lock
 from visionseq.training.runner import (
     TRAINER_DEFAULTS,
+    check_data,
+    folder_callbacks,
     interruptible,
     quiet,
-    run_callbacks,
     run_loggers,
     run_plugins,
     train,
@@ -83,9 +94,13 @@ class VisionseqCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; runs/<config's name>.")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH_HELP)
-        parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run in run_dir.")
+        parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run, or predictions.")
         parser.add_argument("--resume_changed", action="store_true", help="Resume although the configuration changed.")
         parser.add_argument("--ema", type=float | None, default=0.9999, help="Decay of the averaged weights.")
+        rampup = "Longest half-life of the average as a share of the updates so far; null: the decay is constant."
+        parser.add_argument("--ema_rampup", type=float | None, default=RAMPUP, help=rampup)
+        finite = "Stop where the loss or the weights are not finite."
+        parser.add_argument("--check_finite", type=bool, default=True, help=finite)
         parser.add_argument("--checkpoint_every", type=int, default=1000, help="Updates between checkpoints.")
         parser.add_argument("--picture_every", type=int, default=1000, help="Updates between pictures.")
         parser.add_argument("--log_every", type=int, default=50, help="Updates between rows of metrics.csv.")
@@ -133,17 +148,19 @@ class VisionseqCLI(LightningCLI):
             raise _cause(error) from error
 
     def fit(self, model: Any, datamodule: Any, **_: Any) -> None:
-        """Train, from the beginning or a checkpoint, and export the averaged model."""
+        """Train, from the beginning or from a checkpoint, and export the averaged model."""
+        check_data(model, datamodule)
         if self._is_trial:
             interruptible(self.trainer.fit)(model, datamodule=datamodule)
             return
         resume = self.options.ckpt_path is not None
-        prepare_run_folder(self.run_dir, resume, self.options.overwrite, self._resolved_config())
         if self.options.activation_checkpointing:
             checkpoint_activations(model.model)
         if self.options.compile:
             model.model.compile()
-        train(self.trainer, model, datamodule, self._checkpoint, self.run_dir)
+        with run_lock(self.run_dir):
+            prepare_run_folder(self.run_dir, resume, self.options.overwrite, self._resolved_config())
+            train(self.trainer, model, datamodule, self._checkpoint, self.run_dir)
         _say(f"run folder: {self.run_dir}")
 
     def validate(self, **arguments: Any) -> None:
@@ -156,6 +173,7 @@ class VisionseqCLI(LightningCLI):
 
     def predict(self, **arguments: Any) -> None:
         """Write the predictions to the run folder."""
+        clear_predictions(self.run_dir, self.options.overwrite)
         self._evaluate(self.trainer.predict, return_predictions=False, **arguments)
         _say(f"predictions: {self.run_dir / PREDICTIONS}")
 
@@ -175,8 +193,12 @@ class VisionseqCLI(LightningCLI):
         options, fit = self.options, self._verb == "fit" and not self._is_trial
         given = config.get("callbacks") or []
         mine = [WholeUpdates(), StepSeed(int(options.seed_everything))]
+        mine += [CheckFinite(options.log_every)] if self._verb == "fit" and options.check_finite else []
         if fit:
-            mine += run_callbacks(options.ema, options.log_every, options.picture_every, options.checkpoint_every)
+            mine += [EMA(options.ema, rampup=options.ema_rampup)] if options.ema is not None else []
+            mine += folder_callbacks(
+                options.log_every, options.picture_every, options.checkpoint_every, options.check_finite
+            )
         if self._verb == "predict":
             mine += [Predictions()]
         if config.get("enable_progress_bar") is not False:

@@ -2,9 +2,14 @@
 
     ema <- decay * ema + (1 - decay) * w       after every optimiser update
 
-It starts as a copy of the weights after update `start_update`. The official code of arXiv 2405.20320 starts at the
-third update; parameters are averaged, buffers are those of the raw model. (Lightning's WeightAveraging averages the
-whole task, puts the average where a resumed run looks for its weights, and averages in the dtype of the weights.)
+It starts as a copy of the weights after update `start_update`, the third in the official code of arXiv 2405.20320. A
+large decay would keep these first weights for thousands of updates. Therefore the half-life of the average is at most a
+share `rampup` of the updates so far, as in EDM (arXiv 2206.00364): the decay of update n is
+
+    min(decay, 0.5 ** (1 / (rampup * n)))
+
+Parameters are averaged, buffers are those of the raw model. (Lightning's WeightAveraging averages the whole task, puts
+the average where a resumed run looks for its weights, and averages in the dtype of the weights.)
 """
 
 from collections.abc import Iterator
@@ -18,6 +23,8 @@ from torch import Tensor, nn
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.training import sharding
 
+RAMPUP = 0.05  # of EDM
+
 
 class Average:
     """The average of a module's parameters, and the means to show it in the module.
@@ -26,12 +33,15 @@ class Average:
         module: whose parameters are averaged.
         decay: in [0, 1); 0 keeps the weights themselves.
         start_update: number (from 1) of the update after which the average is the weights themselves.
+        rampup: longest half-life of the average as a share of the updates so far; None: the decay is constant.
     """
 
-    def __init__(self, module: nn.Module, decay: float, start_update: int = 3):
+    def __init__(self, module: nn.Module, decay: float, start_update: int = 3, rampup: float | None = RAMPUP):
         if not 0 <= decay < 1 or start_update < 1:
             raise ConfigError(f"EMA decay {decay}, start_update {start_update}; expected decay in [0, 1), start >= 1")
-        self.decay, self.start_update = decay, start_update
+        if rampup is not None and rampup <= 0:
+            raise ConfigError(f"EMA rampup {rampup}; expected a positive share of the updates, or null")
+        self.decay, self.start_update, self.rampup = decay, start_update, rampup
         self.parameters = dict(module.named_parameters())
         self.shadow: dict[str, Tensor] = {}
         self.raw: dict[str, Tensor] = {}
@@ -41,12 +51,18 @@ class Average:
         """Take in the weights after update `number` (from 1)."""
         if number < self.start_update:
             return
-        # An average in half precision would lose what it is given: 0.0001 w is below its resolution.
+        # In half precision an average would stand still: 0.0001 w is below its resolution.
         weights = [_wide(parameter.detach()) for parameter in self.parameters.values()]
         if self.shadow:
-            torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay)
+            torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay_of(number))
         else:
             self.shadow = {name: weight.clone() for name, weight in zip(self.parameters, weights, strict=True)}
+
+    def decay_of(self, number: int) -> float:
+        """The decay of update `number` (from 1)."""
+        if self.rampup is None:
+            return self.decay
+        return min(self.decay, 0.5 ** (1 / (self.rampup * number)))
 
     @torch.no_grad()
     def show(self, average: bool) -> None:
@@ -82,24 +98,24 @@ class EMA(Callback):
     Args:
         decay: 0.9999 in the official recipes; 0 keeps the weights themselves.
         start_update: number (from 1) of the update after which the average begins as a copy of the weights.
+        rampup: longest half-life of the average as a share of the updates so far; None: the decay is constant, as in
+            the official code of arXiv 2405.20320.
     """
 
-    def __init__(self, decay: float = 0.9999, start_update: int = 3):
-        self.decay, self.start_update = decay, start_update
+    def __init__(self, decay: float = 0.9999, start_update: int = 3, rampup: float | None = RAMPUP):
+        self.decay, self.start_update, self.rampup = decay, start_update, rampup
         self.average: Average | None = None
         self._restored: dict[str, Tensor] = {}
         self._updates = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.average = Average(pl_module.model, self.decay, self.start_update)
+        self.average = Average(pl_module.model, self.decay, self.start_update, self.rampup)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("ema") or {}
         differing = set(self._restored) ^ set(self.average.parameters)
         if self._restored and differing:
-            raise CheckpointError(
-                f"the checkpoint's average does not fit the model: {', '.join(sorted(differing)[:5])}"
-            )
+            raise CheckpointError(f"the checkpoint's average is of another model: {', '.join(sorted(differing)[:5])}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore(trainer)
@@ -135,11 +151,12 @@ class EMA(Callback):
         if self.average is not None:
             self.average.show(False)
 
-    def finish(self, trainer: Trainer) -> None:
-        """Leave the average in the model, at the end of a training."""
+    def finish(self, trainer: Trainer) -> dict[str, Tensor]:
+        """Leave the average in the model, at the end of a training; returns the raw parameters that it replaces."""
         self._restore(trainer)
         self.average.show(True)
-        self.average.raw = {}
+        raw, self.average.raw = self.average.raw, {}
+        return raw
 
     def _restore(self, trainer: Trainer) -> None:
         """Take over what a checkpoint held, once the strategy has placed or sharded the parameters."""

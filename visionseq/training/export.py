@@ -1,12 +1,14 @@
-"""The model folder of a finished run: averaged weights, config, and a card that says how they came about."""
+"""The model folder of a finished run: averaged and raw weights, config, and a card that says how they came about."""
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
 from lightning import LightningModule, Trainer
+from torch import Tensor
 
 from visionseq.saving.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
@@ -14,9 +16,18 @@ from visionseq.training.metrics_file import METRICS, read_metrics
 from visionseq.training.run_folder import MODEL, commit
 
 
-def export_model(trainer: Trainer, task: LightningModule, model: PretrainedModel, run_dir: Path) -> None:
-    """Write `run_dir/model`, which `visionseq.load` reads."""
-    model.save_pretrained(run_dir / MODEL, card=model_card(model, run_dir, _facts(trainer, task), _numbers(run_dir)))
+def export_model(
+    trainer: Trainer,
+    task: LightningModule,
+    model: PretrainedModel,
+    run_dir: Path,
+    raw_weights: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write `run_dir/model`, which `visionseq.load` reads: the model, and the weights of which it has the average."""
+    averaged = "their exponential moving average in model.safetensors, the raw ones in model.raw.safetensors"
+    facts = _facts(trainer, task) | {"weights": averaged if raw_weights else "as the optimiser left them"}
+    card = model_card(model, run_dir, facts, _numbers(run_dir))
+    model.save_pretrained(run_dir / MODEL, card=card, raw_weights=raw_weights)
 
 
 def model_card(model: PretrainedModel, run_dir: Path, facts: dict[str, Any], numbers: dict[str, float]) -> str:
@@ -30,8 +41,7 @@ def model_card(model: PretrainedModel, run_dir: Path, facts: dict[str, Any], num
         "",
         f"# {run_dir.name}",
         "",
-        f"`{type(model).__name__}` of the room `{model.room}`, {parameters:,} parameters. The weights are the "
-        "exponential moving average of a training run.",
+        f"`{type(model).__name__}` of the room `{model.room}`, {parameters:,} parameters, from a training run.",
         "",
         "```python",
         "import visionseq",

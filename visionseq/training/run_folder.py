@@ -1,4 +1,4 @@
-"""The folder of a run: what was asked for, with what it ran, and what came of it.
+"""The folder of a run: its configuration, the packages it ran with, and its results.
 
 config.yaml  environment.txt  commit.txt  checkpoints/  metrics.csv  samples/  tensorboard/  predictions/  model/
 """
@@ -16,10 +16,11 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from visionseq import __version__
 from visionseq.errors import ConfigError
-from visionseq.files import atomic_write
+from visionseq.files import atomic_write, is_leftover, remove_leftovers
 from visionseq.training.checkpoint_io import CHECKPOINTS
 from visionseq.training.metrics_file import METRICS
 from visionseq.training.pictures import SAMPLES
+from visionseq.training.run_lock import LOCK
 
 CONFIG, ENVIRONMENT, COMMIT = "config.yaml", "environment.txt", "commit.txt"
 MODEL, TENSORBOARD, PREDICTIONS = "model", "tensorboard", "predictions"
@@ -31,6 +32,7 @@ _FREE = {
     "overwrite",
     "ckpt_path",
     "resume_changed",
+    "check_finite",
     "checkpoint_every",
     "log_every",
     "picture_every",
@@ -41,10 +43,14 @@ _FREE |= {f"trainer.{name}" for name in ("num_nodes", "logger", "profiler", "ena
 
 @rank_zero_only  # the other processes may find the folder that this one creates
 def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Raise `ConfigError` where a new run would meet an earlier one, or a folder that is none of ours."""
+    """Raise `ConfigError` where a new run would meet an earlier one, or a folder that is no run's.
+
+    The lock and what a killed process left half written count as nothing.
+    """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run_dir: {folder} is a file, expected a folder")
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = {name for name in names if name != LOCK and not is_leftover(name)}
     if names and not names & {*_CONTENTS}:
         raise ConfigError(f"run_dir: {folder} holds {', '.join(sorted(names)[:3])}, expected a new or a run's folder")
     if names and not resume and not overwrite:
@@ -56,23 +62,34 @@ def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
 
 @rank_zero_only
 def prepare_run_folder(folder: Path, resume: bool, overwrite: bool, config: str | None = None) -> None:
-    """Create the folder, empty of an earlier run that is to be replaced, and record config, packages and commit."""
+    """Create the folder, remove an earlier run that is to be replaced, and record config, packages and commit."""
     check_run_folder(folder, resume, overwrite)
+    for name in ("", CHECKPOINTS, MODEL, SAMPLES, PREDICTIONS):
+        remove_leftovers(folder / name)
     if overwrite and not resume:
         for path in (folder / name for name in _CONTENTS):
             if path.is_dir():
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-    texts = {
-        ENVIRONMENT: environment(),
-        COMMIT: commit(),
-        CONFIG: config,
-    }
+    texts = {ENVIRONMENT: environment(), COMMIT: commit(), CONFIG: config}
     for name, text in texts.items():
         if text is not None:
             with atomic_write(folder / name, "w") as file:
                 file.write(text.rstrip() + "\n")
+
+
+@rank_zero_only
+def clear_predictions(folder: Path, overwrite: bool) -> None:
+    """Remove earlier predictions, of which some would stay among the new ones; raises `ConfigError` unless asked to."""
+    predictions = folder / PREDICTIONS
+    if not predictions.is_dir() or all(is_leftover(path) for path in predictions.iterdir()):
+        return
+    if not overwrite:
+        raise ConfigError(
+            f"{predictions} holds earlier predictions; replace them with --overwrite, or choose another --run_dir"
+        )
+    shutil.rmtree(predictions)
 
 
 @cache
@@ -84,7 +101,7 @@ def environment() -> str:
 
 
 def check_drift(earlier: dict[str, Any], now: dict[str, Any], source: str | os.PathLike) -> None:
-    """Raise `ConfigError` where a resumed run would compute something else than it did before."""
+    """Raise `ConfigError` where a resumed run would compute something else than before."""
     before, after = dict(_flat(earlier)), dict(_flat(now))
     changed = [
         f"  {name}: {before.get(name)!r} -> {after.get(name)!r}"

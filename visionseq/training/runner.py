@@ -1,15 +1,16 @@
 """`fit`: one training run from Python; the command line builds on the same parts.
 
-Order matters among the callbacks: the average takes in an update first, then the log and the pictures are written, and
-the checkpoint of that update comes last.
+Order matters among the callbacks: the loss is checked first, the average takes in the update, then the log and the
+pictures are written, and the checkpoint of that update comes last.
 """
 
 import logging
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
+from torch import Tensor
 
+from visionseq.files import named_write_errors
 from visionseq.saving.pretrained import PretrainedModel
+from visionseq.training.check_finite import CheckFinite
 from visionseq.training.checkpoint import Checkpoints
 from visionseq.training.checkpoint_io import (
     AtomicCheckpointIO,
@@ -26,12 +30,13 @@ from visionseq.training.checkpoint_io import (
     last_checkpoint,
     read_training_checkpoint,
 )
-from visionseq.training.ema import EMA
+from visionseq.training.ema import EMA, RAMPUP
 from visionseq.training.export import export_model
 from visionseq.training.metrics_file import MetricsFile
 from visionseq.training.pictures import Pictures
 from visionseq.training.progress import training_progress
-from visionseq.training.run_folder import TENSORBOARD, prepare_run_folder
+from visionseq.training.run_folder import TENSORBOARD, check_run_folder, prepare_run_folder
+from visionseq.training.run_lock import run_lock
 from visionseq.training.seeding import StepSeed
 from visionseq.training.sharding import is_sharded
 from visionseq.training.whole_updates import WholeUpdates
@@ -63,6 +68,8 @@ def fit(
     ckpt_path: str | os.PathLike | None = None,
     overwrite: bool = False,
     ema: float | None = 0.9999,
+    ema_rampup: float | None = RAMPUP,
+    check_finite: bool = True,
     seed: int = 0,
     checkpoint_every: int = 1000,
     log_every: int = 50,
@@ -82,6 +89,8 @@ def fit(
         ckpt_path: `last` of `run_dir`, or a checkpoint to resume from.
         overwrite: replace an earlier run in `run_dir`.
         ema: decay of the averaged weights; None trains without.
+        ema_rampup: longest half-life of the average as a share of the updates so far; None: the decay is constant.
+        check_finite: stop where the loss or the weights are not finite.
         seed: keys dropout and the like.
         checkpoint_every, log_every, picture_every: updates between two of them, with a `run_dir`.
         progress: show the progress on standard output.
@@ -89,33 +98,41 @@ def fit(
         plugins: of Lightning, such as `LossScale`.
         trainer_options: further arguments of lightning.Trainer, such as `precision`.
 
-    Raises `ConfigError` for a `run_dir` that holds another run, `CheckpointError` for a `ckpt_path` that cannot be
-    resumed from; KeyboardInterrupt after Ctrl-C, with a checkpoint written.
+    Raises `ConfigError` for a `run_dir` that holds another run or data that do not match the task, `CheckpointError`
+    for a `ckpt_path` that cannot be resumed from, `TrainingError` for a loss that is not finite; KeyboardInterrupt
+    after Ctrl-C, with a checkpoint written.
     """
     folder = None if run_dir is None else Path(run_dir)
-    checkpoint = None if ckpt_path is None else find_checkpoint(ckpt_path, folder or Path())
-    mine: list[Callback] = [WholeUpdates(), StepSeed(seed)]
+    resume = ckpt_path is not None
     if folder is not None:
-        prepare_run_folder(folder, resume=ckpt_path is not None, overwrite=overwrite)
-        mine += run_callbacks(ema, log_every, picture_every, checkpoint_every)
-    elif ema is not None:
-        mine.append(EMA(ema))
-    mine += [training_progress()] if progress else []
-    with quiet():
+        check_run_folder(folder, resume, overwrite)
+    with quiet(), run_lock(folder) if folder is not None else nullcontext():
+        checkpoint = find_checkpoint(ckpt_path, folder or Path()) if ckpt_path is not None else None
+        if folder is not None:
+            prepare_run_folder(folder, resume, overwrite)
+
+        # Callbacks: those of every training, those of a run with a folder, the display.
+        own: list[Callback] = [WholeUpdates(), StepSeed(seed)]
+        own += [CheckFinite(log_every)] if check_finite else []
+        own += [EMA(ema, rampup=ema_rampup)] if ema is not None else []
+        if folder is not None:
+            own += folder_callbacks(log_every, picture_every, checkpoint_every, check_finite)
+        own += [training_progress()] if progress else []
+
+        defaults = {
+            **TRAINER_DEFAULTS,
+            "devices": 1,
+            "enable_checkpointing": folder is not None,
+            "enable_progress_bar": progress,
+            "log_every_n_steps": log_every,
+            "logger": run_loggers(folder, checkpoint) if folder is not None else False,
+            "default_root_dir": folder,
+        }
         trainer = Trainer(
             max_steps=max_steps,
-            callbacks=[*callbacks, *mine],
+            callbacks=[*callbacks, *own],
             plugins=run_plugins(plugins),
-            **{
-                **TRAINER_DEFAULTS,
-                "devices": 1,
-                "enable_checkpointing": folder is not None,
-                "enable_progress_bar": progress,
-                "log_every_n_steps": log_every,
-                "logger": run_loggers(folder, checkpoint) if folder is not None else False,
-                "default_root_dir": folder,
-                **trainer_options,
-            },
+            **{**defaults, **trainer_options},
         )
         return train(trainer, task, data, checkpoint, folder)
 
@@ -124,22 +141,40 @@ def train(
     trainer: Trainer, task: LightningModule, data: LightningDataModule, checkpoint: Path | None, run_dir: Path | None
 ) -> PretrainedModel:
     """Run `trainer.fit` with the callbacks of this package, leave the average in the model and export it."""
+    check_data(task, data)
     task.model.preprocessing = dict(data.preprocessing)
-    interruptible(trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    for callback in trainer.callbacks:
-        if isinstance(callback, EMA) and not is_sharded(trainer):
-            callback.finish(trainer)
+    with named_write_errors(run_dir or Path()):
+        interruptible(trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+
     # A model that FSDP has spread over the processes is whole only in the checkpoint.
-    model = task.model if not is_sharded(trainer) or run_dir is None else load_run(last_checkpoint(run_dir))
+    if is_sharded(trainer) and run_dir is not None:
+        last = last_checkpoint(run_dir)
+        model, raw_weights = load_run(last), load_run(last, "raw").state_dict()
+    else:
+        model, raw_weights = task.model, _show_average(trainer, task.model)
     if run_dir is not None and trainer.is_global_zero:
-        export_model(trainer, task, model, run_dir)
+        export_model(trainer, task, model, run_dir, raw_weights)
     return model.eval()
 
 
-def run_callbacks(ema: float | None, log_every: int, picture_every: int, checkpoint_every: int) -> list[Callback]:
-    """What a run with a folder has, in the order in which it must happen."""
-    average = [EMA(ema)] if ema is not None else []
-    return [*average, MetricsFile(log_every), Pictures(picture_every), Checkpoints(checkpoint_every)]
+def check_data(task: LightningModule, data: LightningDataModule) -> None:
+    """Ask the task whether it can work on the data: its `check_data(data)`, where it has one, raises `ConfigError`."""
+    if hasattr(task, "check_data"):
+        task.check_data(data)
+
+
+def _show_average(trainer: Trainer, model: PretrainedModel) -> dict[str, Tensor] | None:
+    """Leave the average in the model; returns the raw state, or None where the run has no average."""
+    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    if ema is None or is_sharded(trainer):
+        return None
+    raw = ema.finish(trainer)
+    return {**model.state_dict(), **raw} if raw else None
+
+
+def folder_callbacks(log_every: int, picture_every: int, checkpoint_every: int, check_finite: bool) -> list[Callback]:
+    """What a run with a folder writes there, in the order in which it must happen."""
+    return [MetricsFile(log_every), Pictures(picture_every), Checkpoints(checkpoint_every, check_finite)]
 
 
 def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
@@ -148,20 +183,29 @@ def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
     return [TensorBoardLogger(run_dir, name="", version=TENSORBOARD, purge_step=purge_step)]
 
 
-def run_plugins(given: Sequence[Any] = ()) -> list[Any]:
-    """Plugins of a run: the atomic checkpoint writer, unless another one is given."""
-    plugins = list(given)
+def run_plugins(plugins: Sequence[Any] = ()) -> list[Any]:
+    """Plugins of a run: the atomic checkpoint writer, unless there is another one."""
+    plugins = list(plugins)
     if not any(isinstance(plugin, CheckpointIO) for plugin in plugins):
         plugins.append(AtomicCheckpointIO())
     if SLURMEnvironment.detect() and not any(isinstance(plugin, SLURMEnvironment) for plugin in plugins):
-        # Lightning would save from within a signal handler, in the middle of an update; `Checkpoints` does it after.
+        # Lightning would save within a signal handler, in the middle of an update; `Checkpoints` saves after it.
         plugins.append(SLURMEnvironment(auto_requeue=False))
     return plugins
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Lightning says about itself; its warnings about the run stay."""
+    """Without what Lightning says about itself; its warnings about the run stay.
+
+    TensorBoard's writing thread shows no traceback either: its error is raised again where something is logged.
+    """
+    show_thread_error = threading.excepthook
+
+    def show_others(arguments: threading.ExceptHookArgs) -> None:
+        if not type(arguments.thread).__module__.startswith("tensorboard."):
+            show_thread_error(arguments)
+
     logs = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
     levels = [log.level for log in logs]
     for log in logs:
@@ -169,9 +213,11 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for text in _CHATTER:
             warnings.filterwarnings("ignore", text)
+        threading.excepthook = show_others
         try:
             yield
         finally:
+            threading.excepthook = show_thread_error
             for log, level in zip(logs, levels, strict=True):
                 log.setLevel(level)
 

@@ -50,7 +50,7 @@ class Recorder(Callback):
 
 
 def check_train_steps(vector: GoldenVector) -> None:
-    task, recorder, ema = GoldenTask(vector), Recorder(), EMA(vector.config["ema"])
+    task, recorder, ema = GoldenTask(vector), Recorder(), EMA(vector.config["ema"], rampup=None)
     batches = torch.utils.data.TensorDataset(*(vector[f"in/{name}"] for name in ("x", "z", "t", "labels")))
     trainer = Trainer(
         accelerator="cpu",
