@@ -75,21 +75,20 @@ def test_half_written_files_of_a_killed_run_are_removed_everywhere(tmp_path):
 
 HOLDER = """
 import os, sys
-from pathlib import Path
-from visionseq.training.run_lock import run_lock
-with run_lock(Path(sys.argv[1])):
-    if os.fork() == 0:  # like a worker that outlives the run
-        sys.stdin.read()
-        os._exit(0)
-    print("holding", flush=True)
+from filelock import FileLock
+FileLock(sys.argv[1]).acquire()
+if os.fork() == 0:  # like a worker that outlives the run
     sys.stdin.read()
+    os._exit(0)
+print("holding", flush=True)
+sys.stdin.read()
 """
 
 
 def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(tmp_path):
-    with subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as first:
+    (tmp_path / "run").mkdir()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "run" / LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"holding\n"
         with pytest.raises(ConfigError, match="another run is writing to .*run; wait"), run_lock(tmp_path / "run", 0):
             pass

@@ -39,7 +39,7 @@ class LoaderOptions:
     Args:
         num_workers: processes that fetch; 0 fetches in this one.
         prefetch: batches that each worker keeps ready.
-        pin_memory: page-locked batches for the copy to a GPU; None: where CUDA is there.
+        pin_memory: page-locked batches for the copy to a GPU; None: where CUDA is available.
         start_method: how workers start; None: the system's default.
         persistent_workers: keep the workers of an evaluation loader between evaluations.
     """

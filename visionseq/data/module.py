@@ -91,7 +91,7 @@ class DataModule(LightningDataModule):
         self._start, self._loaded = position, True
 
     def setup(self, stage: str) -> None:
-        # A trainer that has done nothing yet starts a new run, unless a position was given for it.
+        # A trainer before its first batch starts a new run, unless a position was loaded for it.
         if stage == "fit" and not self._loaded and self.trainer is not None and batches_done(self.trainer) == 0:
             self._close()
             self._start = 0

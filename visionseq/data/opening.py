@@ -1,4 +1,4 @@
-"""A data set from its name or from what lies at a path, for commands that are given one word."""
+"""A data set from its name or its path, for commands that take one word for it."""
 
 from pathlib import Path
 
@@ -13,8 +13,8 @@ BUILT_IN = ("digits", "fashion_mnist")
 def open_data(name: str, size: int = 64, channels: int = 3, split: str | None = None) -> ImageDataset | PairDataset:
     """Open `digits`, `fashion_mnist`, a folder of images, WebDataset shards, latents, or reflow pairs.
 
-    `size` and `channels` are for encoded images, `split` for the built-in sets. Raises `DataError` where there is
-    nothing of the kind.
+    `size` and `channels` are for encoded images, `split` for the built-in sets. Raises `DataError` for
+    any other name.
     """
     if name in BUILT_IN:
         return _built_in(name, split)

@@ -37,8 +37,8 @@ class ShuffledOrder:
 class ClassBalancedOrder:
     """An epoch in which every class appears equally often, ceil(n / classes) times.
 
-    Each class walks through its own samples in one seeded permutation after another, across epochs; the first number of
-    a key is the pass of that walk, so a sample that appears twice in an epoch is augmented in two ways.
+    Each class passes through its samples in one seeded permutation after another, across epochs. The first number of a
+    key counts these passes, so a sample that appears twice in an epoch is augmented in two ways.
 
     Args:
         indices: int64 [n], the samples to visit.
@@ -80,7 +80,7 @@ class StreamSampler:
         rank: this process.
         world: number of processes.
 
-    Raises `ConfigError` where the ranks cannot share the batch evenly or there is nothing to draw from.
+    Raises `ConfigError` where the ranks cannot share the batch evenly or the data set is empty.
     """
 
     def __init__(

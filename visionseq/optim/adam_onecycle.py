@@ -1,4 +1,4 @@
-"""Adam with the one-cycle schedule of OpenPCDet's detectors: learning rate and momentum go opposite ways.
+"""Adam with the one-cycle schedule of OpenPCDet's detectors: momentum falls while the learning rate rises.
 
 With T updates and a = int(T * pct_start), update i (from 0) has, for i < a, a rate that rises from lr / div_factor to
 lr and a first beta that falls from moms[0] to moms[1], both along half a cosine; afterwards the rate falls to

@@ -20,9 +20,9 @@ class OptimizerConfig:
         name: adam, adamw (decoupled weight decay) or sgd (momentum betas[0]).
         betas: decay of the moments.
         eps: added to the root of the second moment.
-        weight_decay: zero is none. Parameters with a true `_no_weight_decay`, as Mamba's decay rates have, are exempt.
+        weight_decay: of all parameters but those with a true `_no_weight_decay`, such as Mamba's decay rates.
         warmup_steps: the rate of update i (from 1) is lr * i / warmup_steps until it reaches lr.
-        schedule: what follows the warm-up; cosine falls to zero at the end of the training.
+        schedule: of the rate after the warm-up; cosine falls to zero at the end of the training.
         official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the
             official code of arXiv 2405.20320 never sets it again; only for bit-compatibility with it.
     """
@@ -84,7 +84,7 @@ class OptimizerConfig:
 
 
 def by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: those that decay, and, where there are any, those that are exempt."""
+    """Parameter groups: those that decay, and those that are exempt, if any."""
     exempt = [parameter for parameter in parameters if getattr(parameter, "_no_weight_decay", False)]
     if not exempt or not weight_decay:
         return [{"params": parameters, "weight_decay": weight_decay}]

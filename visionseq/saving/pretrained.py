@@ -2,7 +2,7 @@
 
 A `PretrainedModel` names its room, keeps its constructor values in `config` and the preprocessing it was trained with
 in `preprocessing`; a saved folder holds both beside the weights, so that nothing else is needed to run it.
-(huggingface_hub's own mixin does not fit: it falls back to pickled weights and loads without strictness.)
+(huggingface_hub's own mixin is not used: it falls back to pickled weights and ignores missing entries.)
 """
 
 import math
@@ -129,7 +129,7 @@ class PretrainedModel(nn.Module):
         if (description.room, description.model) != (getattr(cls, "room", None), cls.__name__):
             raise CheckpointError(
                 f"{folder} holds {description.room}/{description.model}, not {cls.__name__}; "
-                "visionseq.load gives every model its own class"
+                "visionseq.load chooses the class by the folder"
             )
         model = build(cls, description, read_header(file), folder)
         load_state(model, read_safetensors(file), file)
@@ -177,7 +177,7 @@ def build(
 
 
 class AllocationLimit(TorchFunctionMode):
-    """Stops a constructor that creates many times the values of the state, before the memory is taken."""
+    """Stops a constructor that creates many times the values of the state, before it takes the memory."""
 
     _factories = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 

@@ -1,4 +1,4 @@
-"""States of tensors: read them without running code, and fit them to a module strictly.
+"""States of tensors: read without running code, loaded into a module strictly.
 
 A safetensors file is read as it is; a `.pth` or `.ckpt` that the user names goes through
 `torch.load(weights_only=True)`, after the checksums of its archive were compared. A state that does not match the
@@ -62,10 +62,10 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str | os.P
     rows = [("missing", name, f"expected {_describe(expected[name])}") for name in expected if name not in state]
     rows += [("unexpected", name, f"found {_describe(state[name])}") for name in state if name not in expected]
     for name in (name for name in expected if name in state):
-        found, wanted = state[name], expected[name]
-        kind = "shape" if _shape_differs(found, wanted) else "dtype" if _kind_differs(found, wanted) else None
+        stored, entry = state[name], expected[name]
+        kind = "shape" if stored.shape != entry.shape else "dtype" if _kind_differs(stored, entry) else None
         if kind:
-            rows.append((kind, name, f"found {_describe(found)}, expected {_describe(wanted)}"))
+            rows.append((kind, name, f"found {_describe(stored)}, expected {_describe(entry)}"))
     if rows:
         raise CheckpointError(f"{source} does not fit {type(module).__name__}: {_table(rows)}")
 
@@ -195,12 +195,8 @@ def _describe(tensor: Tensor) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _shape_differs(found: Tensor, expected: Tensor) -> bool:
-    return found.shape != expected.shape
-
-
-def _kind_differs(found: Tensor, expected: Tensor) -> bool:
-    return (found.is_floating_point(), found.is_complex()) != (expected.is_floating_point(), expected.is_complex())
+def _kind_differs(a: Tensor, b: Tensor) -> bool:
+    return (a.is_floating_point(), a.is_complex()) != (b.is_floating_point(), b.is_complex())
 
 
 def _is_sound(tensor: Tensor, infinities: bool) -> bool:
@@ -211,15 +207,15 @@ def _is_sound(tensor: Tensor, infinities: bool) -> bool:
 
 
 def _table(rows: list[tuple[str, str, str]]) -> str:
-    """Counts, then the first entries of every kind: many missing ones do not hide what is there instead."""
+    """Counts of all kinds, then the first entries of each: many missing ones do not hide the unexpected ones."""
     of_kind = {kind: [row for row in rows if row[0] == kind] for kind in _KINDS}
-    of_kind = {kind: own for kind, own in of_kind.items() if own}
-    summary = ", ".join(f"{len(own)} {_KINDS[kind]}" for kind, own in of_kind.items())
-    shown = {kind: own[: _TABLE_ROWS // len(of_kind)] for kind, own in of_kind.items()}
-    width = max(len(name) for own in shown.values() for _, name, _ in own)
-    lines = []
-    for kind, own in shown.items():
-        lines += [f"  {kind:<10}  {name:<{width}}  {detail}" for _, name, detail in own]
-        if len(of_kind[kind]) > len(own):
-            lines.append(f"  ... and {len(of_kind[kind]) - len(own)} more {_KINDS[kind]}")
-    return "\n".join([summary, *lines])
+    of_kind = {kind: entries for kind, entries in of_kind.items() if entries}
+    limit = _TABLE_ROWS // len(of_kind)
+    width = max(len(name) for entries in of_kind.values() for _, name, _ in entries[:limit])
+
+    lines = [", ".join(f"{len(entries)} {_KINDS[kind]}" for kind, entries in of_kind.items())]
+    for kind, entries in of_kind.items():
+        lines += [f"  {kind:<10}  {name:<{width}}  {detail}" for _, name, detail in entries[:limit]]
+        if len(entries) > limit:
+            lines.append(f"  ... and {len(entries) - limit} more {_KINDS[kind]}")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks keep their input alone and are computed again for the backward pass."""
+"""Activation checkpointing: blocks keep only their input and are computed again in the backward pass."""
 
 from functools import partial
 
@@ -7,10 +7,10 @@ from torch.utils.checkpoint import checkpoint
 
 
 def checkpoint_activations(model: nn.Module) -> int:
-    """Let each block of `model` recompute; returns their number.
+    """Make each block of `model` recompute its activations; returns the number of blocks.
 
-    Blocks are the outermost elements of module lists and dicts. Gradients are the same; random draws such as dropout
-    are repeated. Parameter names do not change.
+    Blocks are the outermost elements of module lists and dicts. Gradients stay the same, since random draws such as
+    dropout are repeated. Parameter names do not change.
     """
     blocks = list(_blocks(model))
     for block in blocks:

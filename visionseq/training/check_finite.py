@@ -19,7 +19,7 @@ class CheckFinite(Callback):
     """Raises `TrainingError`, naming the update, where the loss is NaN or infinite.
 
     Resuming from weights that are not finite raises `CheckpointError`. A single process on a CPU reads every loss after
-    its step. Reading from a GPU makes the processor wait, so losses are collected there and read together.
+    its step. Reading from a GPU makes the processor wait, so the losses of a GPU are collected and read together.
 
     Args:
         every_n_steps: updates between two readings of the collected losses.

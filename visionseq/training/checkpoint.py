@@ -29,14 +29,14 @@ class Checkpoints(Checkpoint):
     """Writes `checkpoints/last.ckpt` below the trainer's root folder.
 
     Args:
-        every_n_steps: updates between two checkpoints; there is one at the end as well.
+        every_n_steps: updates between two checkpoints; the last update has one as well.
         check_finite: raise `TrainingError` instead of writing weights that are not finite.
     """
 
     def __init__(self, every_n_steps: int = 1000, check_finite: bool = True):
         self.every_n_steps, self.check_finite = every_n_steps, check_finite
         self.seconds = 0.0  # of training, over all restarts
-        self.saved_step = 0  # the update of the newest checkpoint; 0: there is none
+        self.saved_step = 0  # the update of the newest checkpoint; 0 before the first
         self._step = 0
         self._due = self._clean = False
         self._stop: int | None = None
@@ -109,7 +109,7 @@ class Checkpoints(Checkpoint):
             raise KeyboardInterrupt if self._stop == signal.SIGINT else SystemExit(128 + (self._stop or signal.SIGTERM))
 
     def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._due = self._clean = False  # after an error there is no second attempt
+        self._due = self._clean = False  # no second attempt after an error
         if self.check_finite:
             self._check_weights(trainer, pl_module)
         trainer.save_checkpoint(_folder(trainer) / LAST, weights_only=False)

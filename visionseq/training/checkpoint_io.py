@@ -29,7 +29,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | os.PathLike, storage_options: Any = None) -> None:
         path = Path(path)
         with atomic_path(path) as temporary:
-            with open(temporary, "wb") as file:  # given a path, torch would not say why it cannot write
+            with open(temporary, "wb") as file:  # with a path, torch would hide the system's error
                 torch.save(checkpoint, file)
             if path.name == LAST and path.is_file():
                 sync_file(temporary)
@@ -56,7 +56,7 @@ def keep_previous(last: Path) -> None:
 def find_checkpoint(ckpt_path: str | os.PathLike, run_dir: Path) -> Path | None:
     """The file that `--ckpt_path` means: `last` of the run (None before its first checkpoint), a run folder or a file.
 
-    Raises `CheckpointError` where there is nothing of that name, weights alone, or only damaged checkpoints.
+    Raises `CheckpointError` for a missing file, for weights alone, and where all checkpoints of a run are damaged.
     """
     if str(ckpt_path) == "last":
         return intact_checkpoint(run_dir)

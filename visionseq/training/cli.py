@@ -1,7 +1,7 @@
 """LightningCLI with the habits of visionseq: run folders, resumes to the bit, models of the zoo as checkpoints.
 
-A configuration names a task (`model`), its data (`data`) and the trainer's arguments; what every run has - averaged
-weights, checkpoints, metrics, pictures - is added here and needs no line in it.
+A configuration names a task (`model`), its data (`data`) and the trainer's arguments. Averaged weights, checkpoints,
+metrics and pictures are added here: every run has them, and no configuration needs a line for them.
 """
 
 import os
@@ -18,6 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from visionseq import zoo
 from visionseq.errors import CheckpointError, ConfigError, VisionseqError
+from visionseq.saving.model_folder import WeightsName
 from visionseq.saving.weights import load_state
 from visionseq.training.activation_checkpointing import checkpoint_activations
 from visionseq.training.check_finite import CheckFinite
@@ -94,6 +95,9 @@ class VisionseqCLI(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument("--run_dir", type=str | None, default=None, help="Folder of the run; runs/<config's name>.")
         parser.add_argument("--ckpt_path", type=str | None, default=None, help=CKPT_PATH_HELP)
+        if self._verb != "fit":
+            weights = "The averaged weights of the checkpoint, or those that the optimiser worked on."
+            parser.add_argument("--weights", type=WeightsName, default="ema", help=weights)
         parser.add_argument("--overwrite", action="store_true", help="Replace an earlier run, or predictions.")
         parser.add_argument("--resume_changed", action="store_true", help="Resume although the configuration changed.")
         parser.add_argument("--ema", type=float | None, default=0.9999, help="Decay of the averaged weights.")
@@ -180,47 +184,57 @@ class VisionseqCLI(LightningCLI):
     def _evaluate(self, call: Any, model: Any, datamodule: Any, **arguments: Any) -> None:
         if self._verb != "predict" and datamodule.eval_source() is None:
             raise ConfigError(f"{self._verb}: `data` has no evaluation data; give it an eval_dataset or eval_path")
-        asked = self.options.ckpt_path
-        source = last_checkpoint(self.run_dir) if asked in (None, "last") else asked
+        check_data(model, datamodule)
+        ckpt_path = self.options.ckpt_path
+        source = last_checkpoint(self.run_dir) if ckpt_path in (None, "last") else ckpt_path
         if source is None:
             raise CheckpointError(
                 f"{self.run_dir} has no checkpoint; name a run, a model folder or a zoo entry with --ckpt_path"
             )
-        load_state(model.model, zoo.load(source).state_dict(), source)
+        load_state(model.model, zoo.load(source, weights=self.options.weights).state_dict(), source)
         interruptible(call)(model, datamodule=datamodule, **arguments)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
-        options, fit = self.options, self._verb == "fit" and not self._is_trial
-        given = config.get("callbacks") or []
-        mine = [WholeUpdates(), StepSeed(int(options.seed_everything))]
-        mine += [CheckFinite(options.log_every)] if self._verb == "fit" and options.check_finite else []
-        if fit:
-            mine += [EMA(options.ema, rampup=options.ema_rampup)] if options.ema is not None else []
-            mine += folder_callbacks(
-                options.log_every, options.picture_every, options.checkpoint_every, options.check_finite
-            )
-        if self._verb == "predict":
-            mine += [Predictions()]
-        if config.get("enable_progress_bar") is not False:
-            mine += [training_progress()]
-        config["callbacks"] = [*(given if isinstance(given, list) else [given]), *callbacks, *mine]
-        plugins = config.get("plugins") or []
-        config["plugins"] = run_plugins(plugins if isinstance(plugins, list) else [plugins])
+        is_run = self._verb == "fit" and not self._is_trial
+
+        # What every call has, after the callbacks and plugins of the configuration.
+        config["callbacks"] = [*_as_list(config.get("callbacks")), *callbacks, *self._standard_callbacks(config)]
+        config["plugins"] = run_plugins(_as_list(config.get("plugins")))
         config["default_root_dir"] = str(self.run_dir)
+
+        # Logs and checkpoints belong to a run alone.
         if config.get("logger") in (None, True):
-            config["logger"] = run_loggers(self.run_dir, self._checkpoint) if fit else False
-        if not fit:
+            config["logger"] = run_loggers(self.run_dir, self._checkpoint) if is_run else False
+        if not is_run:
             config["enable_checkpointing"] = False
         if config.get("log_every_n_steps") is None:
-            config["log_every_n_steps"] = options.log_every
-        if config.get("devices") == "auto" and "LOCAL_WORLD_SIZE" in os.environ:  # torchrun has chosen
+            config["log_every_n_steps"] = self.options.log_every
+
+        # torchrun has chosen the numbers of processes and nodes.
+        if config.get("devices") == "auto" and "LOCAL_WORLD_SIZE" in os.environ:
             config["devices"] = int(os.environ["LOCAL_WORLD_SIZE"])
             config["num_nodes"] = int(os.environ["WORLD_SIZE"]) // config["devices"]
         return self.trainer_class(**config)
 
+    def _standard_callbacks(self, config: dict[str, Any]) -> list[Callback]:
+        """The callbacks of this verb, in the order in which they must be called."""
+        options = self.options
+        callbacks: list[Callback] = [WholeUpdates(), StepSeed(int(options.seed_everything))]
+        if self._verb == "fit" and options.check_finite:
+            callbacks.append(CheckFinite(options.log_every))
+        if self._verb == "fit" and not self._is_trial:
+            callbacks += [EMA(options.ema, rampup=options.ema_rampup)] if options.ema is not None else []
+            intervals = (options.log_every, options.picture_every, options.checkpoint_every)
+            callbacks += folder_callbacks(*intervals, options.check_finite)
+        if self._verb == "predict":
+            callbacks.append(Predictions())
+        if config.get("enable_progress_bar") is not False:
+            callbacks.append(training_progress())
+        return callbacks
+
     @property
     def _is_trial(self) -> bool:
-        """Whether the trainer only tries a few batches, and leaves nothing on disk."""
+        """Whether the trainer only tries a few batches and leaves nothing on disk."""
         return bool(self.options.trainer.fast_dev_run)
 
     def _resolved_config(self) -> str:
@@ -240,8 +254,13 @@ def _underscored(argv: list[str]) -> list[str]:
     ]
 
 
+def _as_list(value: Any) -> list[Any]:
+    """A value of the configuration that may be one thing, several or missing."""
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
 def _cause(error: Exception) -> VisionseqError:
-    """The error of ours that a constructor raised, or one with the words of what it raised instead."""
+    """The error of visionseq that a constructor raised; any other error becomes a `ConfigError` with its words."""
     innermost: BaseException = error
     while innermost.__cause__ is not None and not isinstance(innermost, VisionseqError):
         innermost = innermost.__cause__

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class DynamicLossScale:
-    """The scale as a function of the overflow flags seen so far.
+    """The scale as a function of the overflow flags so far.
 
     Args:
         init_scale: first value; 1 switches the mechanism off, the scale then never changes.
@@ -84,13 +84,13 @@ class LossScale(Precision):
 
     def _check(self, module: LightningModule) -> None:
         overflow = has_overflow(module.model.parameters())
-        if module.trainer.world_size > 1:  # between two synchronisations each process has gradients of its own
+        if module.trainer.world_size > 1:  # between two synchronisations the gradients of the processes differ
             overflow = module.trainer.strategy.reduce_boolean_decision(overflow, all=False)
         before = self.loss_scale.scale
         self.loss_scale.update(overflow)
         if overflow:
             module.zero_grad(set_to_none=True)
-        else:  # what was accumulated so far grows with the scale
+        else:  # the gradients accumulated so far grow with the scale
             _multiply_gradients(module, self.loss_scale.scale / before)
 
 

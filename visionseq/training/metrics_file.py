@@ -18,11 +18,11 @@ METRICS = "metrics.csv"
 class MetricsFile(Callback):
     """Appends loss, learning rate and what the task logs to metrics.csv below the trainer's root folder.
 
-    A task need not log in its training step, which would cost a millisecond at every step: the loss that it returns
-    is logged, and so are other scalar tensors of a dict that it returns.
+    The loss that a training step returns is logged, as are other scalars of a dict that it returns. A task needs no
+    `self.log` there, which would cost a millisecond at every step.
 
     Args:
-        every_n_steps: updates between two rows of training metrics; each validation has a row of its own.
+        every_n_steps: updates between two rows of training metrics; each validation adds a row.
     """
 
     def __init__(self, every_n_steps: int = 50):
@@ -90,7 +90,7 @@ def _csv_text(columns: list[str], rows: list[dict[str, str]]) -> str:
 
 
 def _returned(trainer: Trainer, outputs: Any) -> dict[str, float]:
-    """What the step returned: its loss, and other scalars beside it, averaged over processes."""
+    """The loss and other scalars that the step returned, averaged over processes."""
     scalars = {name: value.detach() for name, value in (outputs or {}).items() if value.numel() == 1}
     if "loss" in scalars:
         scalars["loss"] = scalars["loss"] * trainer.accumulate_grad_batches
@@ -98,9 +98,9 @@ def _returned(trainer: Trainer, outputs: Any) -> dict[str, float]:
 
 
 def _logged(trainer: Trainer, prefix: str, suffix: str, other: str) -> dict[str, float]:
-    """What the task logged under `prefix`; of a value logged per step and per epoch, the one with `suffix`.
+    """The values that the task logged under `prefix`; of one logged per step and per epoch, the one with `suffix`.
 
-    The mean over an epoch is kept for validations alone: over training steps it would not survive a restart.
+    Means over an epoch are kept for validations alone: those over training steps would not survive a restart.
     """
     names = sorted(name for name in trainer.callback_metrics if name.startswith(prefix) and not name.endswith(other))
     return {name.removesuffix(suffix): trainer.callback_metrics[name].item() for name in names}

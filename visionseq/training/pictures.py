@@ -1,4 +1,4 @@
-"""Pictures of what the model draws, in the log and in the run folder."""
+"""Pictures that the model draws, in the log and in the run folder."""
 
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,13 +18,13 @@ SAMPLES = "samples"
 
 
 class Pictures(Callback):
-    """Writes what the task's `sample_images()` returns, drawn with the averaged weights in eval mode.
+    """Writes the images of the task's `sample_images()`, drawn with the averaged weights in eval mode.
 
     A task without that method has no pictures. The images, [N, C, H, W] in [-1, 1] or uint8, go to
     samples/step_00001000.png and the like below the trainer's root folder, and to TensorBoard.
 
     Args:
-        every_n_steps: updates between two pictures; there is one at the end as well.
+        every_n_steps: updates between two pictures; the last update has one as well.
         columns: images per row of the grid; None takes the task's `sample_columns`, or a square.
     """
 

@@ -1,4 +1,4 @@
-"""What `visionseq predict` writes: one npz per batch, or what the task makes of it."""
+"""The files of `visionseq predict`: one npz for each batch, or the task's own form."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from visionseq.training.run_folder import PREDICTIONS
 
 
 class Predictions(BasePredictionWriter):
-    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B] where there is one.
+    """Writes predictions/batch_00000000.npz and the like: `prediction` [B, ...], and `index` [B], if the batch has one.
 
-    A task whose predictions are no arrays has a method `write_predictions(folder, prediction, batch)` instead.
+    A task whose predictions are not arrays has a method `write_predictions(folder, prediction, batch)` instead.
     """
 
     def __init__(self):

@@ -25,7 +25,7 @@ from visionseq.training.run_lock import LOCK
 CONFIG, ENVIRONMENT, COMMIT = "config.yaml", "environment.txt", "commit.txt"
 MODEL, TENSORBOARD, PREDICTIONS = "model", "tensorboard", "predictions"
 _CONTENTS = (CONFIG, ENVIRONMENT, COMMIT, CHECKPOINTS, METRICS, SAMPLES, TENSORBOARD, PREDICTIONS, MODEL)
-# What may change between the parts of a run without changing what it computes, apart from how far it goes.
+# Values that may differ between the parts of a run: they do not change what an update computes.
 _FREE = {
     "config",
     "run_dir",

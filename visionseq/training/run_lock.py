@@ -38,7 +38,7 @@ def run_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
                 f"run_dir: another run is writing to {folder}; wait for its end, or choose another --run_dir"
             ) from error
         except NotImplementedError:
-            _log.warning("the file system of %s has no locks: see to it that no second run writes there", folder)
+            _log.warning("the file system of %s has no locks; make sure that no second run writes to it", folder)
     try:
         yield
     finally:

@@ -112,12 +112,12 @@ def fit(
             prepare_run_folder(folder, resume, overwrite)
 
         # Callbacks: those of every training, those of a run with a folder, the display.
-        own: list[Callback] = [WholeUpdates(), StepSeed(seed)]
-        own += [CheckFinite(log_every)] if check_finite else []
-        own += [EMA(ema, rampup=ema_rampup)] if ema is not None else []
+        standard: list[Callback] = [WholeUpdates(), StepSeed(seed)]
+        standard += [CheckFinite(log_every)] if check_finite else []
+        standard += [EMA(ema, rampup=ema_rampup)] if ema is not None else []
         if folder is not None:
-            own += folder_callbacks(log_every, picture_every, checkpoint_every, check_finite)
-        own += [training_progress()] if progress else []
+            standard += folder_callbacks(log_every, picture_every, checkpoint_every, check_finite)
+        standard += [training_progress()] if progress else []
 
         defaults = {
             **TRAINER_DEFAULTS,
@@ -130,7 +130,7 @@ def fit(
         }
         trainer = Trainer(
             max_steps=max_steps,
-            callbacks=[*callbacks, *own],
+            callbacks=[*callbacks, *standard],
             plugins=run_plugins(plugins),
             **{**defaults, **trainer_options},
         )

@@ -1,4 +1,4 @@
-"""Tensors of a model whose parameters FSDP has spread over the processes: whole ones from the parts, and back."""
+"""Whole tensors from the parts that FSDP has spread over the processes, and back."""
 
 from collections.abc import Mapping
 
@@ -17,14 +17,14 @@ def is_sharded(trainer: Trainer) -> bool:
 
 
 def gather(trainer: Trainer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Whole parameters on rank 0, where the other ranks get nothing; every rank calls it."""
+    """Whole parameters on rank 0 and an empty dict on the other ranks; every rank calls it."""
     state = trainer.strategy.lightning_module_state_dict()
     return {name: state[_TASK_PREFIX + name] for name in parameters if _TASK_PREFIX + name in state}
 
 
 @torch.no_grad()
 def scatter(trainer: Trainer, parameters: Mapping[str, nn.Parameter], whole: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """This rank's part of each whole tensor; the parameters are what they were afterwards."""
+    """This rank's part of each whole tensor; the parameters keep their values."""
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     state = {_TASK_PREFIX + name: tensor for name, tensor in whole.items()}
     with FullyShardedDataParallel.state_dict_type(

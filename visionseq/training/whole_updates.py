@@ -1,4 +1,4 @@
-"""Gradient accumulation over a stream without borders: every update takes the same number of batches."""
+"""Gradient accumulation over an endless stream: every update takes the same number of batches."""
 
 from lightning import Callback, LightningModule, Trainer
 
@@ -6,7 +6,7 @@ from visionseq.errors import ConfigError
 
 
 class WholeUpdates(Callback):
-    """Refuses an epoch that is no multiple of `accumulate_grad_batches`: Lightning would cut its last update short."""
+    """Refuses an epoch that is no multiple of `accumulate_grad_batches`: its last update would take fewer batches."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
