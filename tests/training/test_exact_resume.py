@@ -101,11 +101,11 @@ def test_a_signal_that_is_ignored_stays_so(tmp_path):
     """nohup and shells that start a job in the background rely on it."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        tiny_fit(tmp_path / "run", max_steps=5, callbacks=[Interrupt(2, signal.SIGHUP)])
+        tiny_fit(tmp_path / "run", max_steps=6, callbacks=[Interrupt(2, signal.SIGHUP)])
         assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
-    assert state(tmp_path / "run")["global_step"] == 5
+    assert state(tmp_path / "run")["global_step"] == 6
 
 
 def test_a_stop_waits_for_the_end_of_an_accumulation(tmp_path):
