@@ -63,7 +63,9 @@ def named_write_errors(path: str | os.PathLike) -> Iterator[None]:
         if cause is None or isinstance(error, WriteError):
             raise
         obstacle = "" if cause.filename is None or is_leftover(cause.filename) else f": {cause.filename}"
-        raise WriteError(f"{path} cannot be written: {cause.strerror or cause}{obstacle}") from error
+        refusal = WriteError(f"{path} cannot be written: {cause.strerror or cause}{obstacle}")
+        refusal.errno = cause.errno
+        raise refusal from error
 
 
 def is_leftover(path: str | os.PathLike) -> bool:

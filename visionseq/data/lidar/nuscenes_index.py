@@ -49,7 +49,7 @@ def open_index(folder: Path) -> Index:
     try:
         write_infos(path, index)
     except OSError as error:
-        _log.warning("%s: cannot be kept (%s), so that the tables are read at every start", path, error.strerror)
+        _log.warning("%s: cannot be kept (%s), so that the tables are read at every start", path, error)
     return index
 
 
