@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import MemoryImages
-from visionseq.data.seeding import GlobalDraw, batches_done
+from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMVelocity
 from visionseq.rectified_flow.residual_mlp import ResidualMLP
@@ -32,15 +32,17 @@ class TinyTask(LightningModule):
         self.seed, self.dropout = seed, dropout
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x = nn.functional.dropout(batch.image, self.dropout)
-        return self._loss(batch, x, self.seed, batches_done(self.trainer))
+        x, rank, world = nn.functional.dropout(batch.image, self.dropout), self.global_rank, self.trainer.world_size
+        draw = GlobalDraw(self.seed, batches_done(self.trainer), rank=rank, world=world)
+        z = draw(lambda n, generator: torch.randn(n, 1, 4, 4, generator=generator), len(batch)).to(x)
+        t = draw(lambda n, generator: torch.rand(n, generator=generator) * 0.9 + 0.05, len(batch)).to(x)
+        return self._loss(x, z, t)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        loss = self._loss(batch, batch.image, 10_000, batch_idx)
-        self.log("val/loss", loss, sync_dist=True, batch_size=len(batch))
+        self.log("val/loss", self._evaluation_loss(batch), sync_dist=True, batch_size=len(batch))
 
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self.log("test/loss", self._loss(batch, batch.image, 10_001, batch_idx), batch_size=len(batch))
+        self.log("test/loss", self._evaluation_loss(batch), sync_dist=True, batch_size=len(batch))
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         return self.model(batch.image, torch.full((len(batch),), 0.5))
@@ -51,10 +53,14 @@ class TinyTask(LightningModule):
     def configure_optimizers(self) -> dict[str, Any]:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
 
-    def _loss(self, batch: Any, x: Tensor, *keys: int) -> Tensor:
-        draw = GlobalDraw(*keys, rank=self.global_rank, world=self.trainer.world_size)
-        z = draw(lambda n, generator: torch.randn(n, 1, 4, 4, generator=generator), len(batch)).to(x)
-        t = draw(lambda n, generator: torch.rand(n, generator=generator) * 0.9 + 0.05, len(batch)).to(x)
+    def _evaluation_loss(self, batch: Any) -> Tensor:
+        """With noise and time keyed by the sample, so that a batch may be spread over processes in any way."""
+        generators = [generator_for(10_000, int(index)) for index in batch.index]
+        z = torch.stack([torch.randn(1, 4, 4, generator=generator) for generator in generators]).to(batch.image)
+        t = torch.cat([torch.rand(1, generator=generator) * 0.9 + 0.05 for generator in generators]).to(batch.image)
+        return self._loss(batch.image, z, t)
+
+    def _loss(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         x_t = (1 - t.view(-1, 1, 1, 1)) * x + t.view(-1, 1, 1, 1) * z
         return (self.model(x_t, t) - (z - x)).square().mean()
 
@@ -73,9 +79,9 @@ class Interrupt(Callback):
 
 
 def tiny_data(batch_size: int = BATCH) -> ImageData:
-    """70 random images for training, 24 for validation."""
+    """70 random images for training, 23 for validation: its last batch is short, and odd."""
     pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (SAMPLES, 1, 4, 4), dtype=np.uint8))
-    return ImageData(MemoryImages(pixels), batch_size, eval_dataset=MemoryImages(pixels[:24]), eval_batch_size=8)
+    return ImageData(MemoryImages(pixels), batch_size, eval_dataset=MemoryImages(pixels[:23]), eval_batch_size=8)
 
 
 DEFAULTS = {"max_steps": 60, "checkpoint_every": 7, "log_every": 3, "picture_every": 25, "ema": 0.9, "progress": False}

@@ -169,7 +169,7 @@ def check_archive(path: str | os.PathLike) -> None:
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file") from error
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise CheckpointError(f"{path} is damaged: its archive cannot be read ({error})") from error
+        raise CheckpointError(f"{path} is damaged: no readable archive ({error}); found {kind_of(path)}") from error
     if damaged is not None:
         raise CheckpointError(f"{path} is damaged: the content of {damaged} does not match its checksum")
 

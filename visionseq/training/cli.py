@@ -24,6 +24,7 @@ from visionseq.training.activation_checkpointing import checkpoint_activations
 from visionseq.training.check_finite import CheckFinite
 from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
 from visionseq.training.ema import EMA, RAMPUP
+from visionseq.training.exact_means import ExactMeans
 from visionseq.training.predictions import Predictions
 from visionseq.training.progress import training_progress
 from visionseq.training.run_folder import (
@@ -219,7 +220,7 @@ class VisionseqCLI(LightningCLI):
     def _standard_callbacks(self, config: dict[str, Any]) -> list[Callback]:
         """The callbacks of this verb, in the order in which they must be called."""
         options = self.options
-        callbacks: list[Callback] = [WholeUpdates(), StepSeed(int(options.seed_everything))]
+        callbacks: list[Callback] = [WholeUpdates(), ExactMeans(), StepSeed(int(options.seed_everything))]
         if self._verb == "fit" and options.check_finite:
             callbacks.append(CheckFinite(options.log_every))
         if self._verb == "fit" and not self._is_trial:

@@ -31,6 +31,7 @@ from visionseq.training.checkpoint_io import (
     read_training_checkpoint,
 )
 from visionseq.training.ema import EMA, RAMPUP
+from visionseq.training.exact_means import ExactMeans
 from visionseq.training.export import export_model
 from visionseq.training.metrics_file import MetricsFile
 from visionseq.training.pictures import Pictures
@@ -112,7 +113,7 @@ def fit(
             prepare_run_folder(folder, resume, overwrite)
 
         # Callbacks: those of every training, those of a run with a folder, the display.
-        standard: list[Callback] = [WholeUpdates(), StepSeed(seed)]
+        standard: list[Callback] = [WholeUpdates(), ExactMeans(), StepSeed(seed)]
         standard += [CheckFinite(log_every)] if check_finite else []
         standard += [EMA(ema, rampup=ema_rampup)] if ema is not None else []
         if folder is not None:
