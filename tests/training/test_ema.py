@@ -84,7 +84,7 @@ def test_weights_in_half_precision_have_an_average_that_small_steps_move():
 
 @pytest.mark.parametrize(("decay", "start", "rampup"), [(1.0, 3, None), (-0.1, 3, None), (0.9, 0, 1), (0.9, 3, 0)])
 def test_values_that_make_no_average_are_refused(decay, start, rampup):
-    with pytest.raises(ConfigError, match="EMA (decay|rampup)"):
+    with pytest.raises(ConfigError, match=r"EMA (decay|rampup)"):
         Average(nn.Linear(1, 1), decay, start, rampup)
 
 
