@@ -90,7 +90,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_gone(tmp_path):
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "run" / LOCK)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout.readline() == b"holding\n"
-        with pytest.raises(ConfigError, match="another run is writing to .*run; wait"), run_lock(tmp_path / "run", 0):
+        with pytest.raises(ConfigError, match=r"another run is writing to .*run; wait"), run_lock(tmp_path / "run", 0):
             pass
         assert os.listdir(tmp_path / "run") == [LOCK]
         first.kill()
