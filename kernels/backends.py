@@ -17,29 +17,44 @@ BACKENDS = ("triton", "cpu", "reference")  # from fast to plain
 
 
 def choose_backend(
-    device: str, backend: str = "auto", implemented: Sequence[str] = BACKENDS, double: bool = False
+    device: str,
+    backend: str = "auto",
+    implemented: Sequence[str] = BACKENDS,
+    double: bool = False,
+    transformed: bool = False,
 ) -> str:
-    """The backend for tensors on `device` ("cpu", "cuda", ...), in float64 where `double`, among those a kernel has.
+    """The backend for tensors on `device` ("cpu", "cuda", ...), among those that a kernel has.
 
-    Raises `KernelError` for an unknown name and for a backend asked for by name that cannot serve.
+    Args:
+        device: type of the tensors' device.
+        backend: "auto" or one by name.
+        implemented: those that the kernel has.
+        double: the tensors are float64.
+        transformed: a forward-mode derivative or a transform of torch.func is being taken.
+
+    Raises:
+        KernelError: an unknown name, or a backend asked for by name that cannot serve.
     """
-    wanted = os.environ.get("VISIONSEQ_BACKEND") or "auto" if backend == "auto" else backend
-    if wanted == "auto":
-        return next(name for name in BACKENDS if name in implemented and obstacle(name, device, double) is None)
-    if wanted not in BACKENDS:
-        raise KernelError(f"backend {wanted!r}, expected auto, {', '.join(BACKENDS)} (argument or VISIONSEQ_BACKEND)")
-    reason = obstacle(wanted, device, double) if wanted in implemented else "this kernel does not have it"
+    name = os.environ.get("VISIONSEQ_BACKEND") or "auto" if backend == "auto" else backend
+    if name == "auto":
+        able = (name for name in BACKENDS if name in implemented)
+        return next(name for name in able if obstacle(name, device, double, transformed) is None)
+    if name not in BACKENDS:
+        raise KernelError(f"backend {name!r}, expected auto, {', '.join(BACKENDS)} (argument or VISIONSEQ_BACKEND)")
+    reason = obstacle(name, device, double, transformed) if name in implemented else "this kernel does not have it"
     if reason is not None:
-        raise KernelError(f"backend {wanted!r} cannot serve on {device}: {reason}")
-    return wanted
+        raise KernelError(f"backend {name!r} cannot serve on {device}: {reason}")
+    return name
 
 
-def obstacle(backend: str, device: str, double: bool = False) -> str | None:
+def obstacle(backend: str, device: str, double: bool = False, transformed: bool = False) -> str | None:
     """Why a backend cannot serve tensors on `device`, or None where it can."""
     if backend == "reference":
         return None
     if double:
         return "it computes in float32; float64 is for backend='reference'"
+    if transformed:
+        return "it has no forward-mode derivatives and no transforms of torch.func; backend='reference' has"
     kind = device.partition(":")[0]
     if backend == "triton":
         interpreted = os.environ.get("TRITON_INTERPRET") == "1"

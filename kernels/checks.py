@@ -7,7 +7,7 @@ from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
 
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOATS = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
 
 def check_shape(name: str, tensor: Tensor, expected: Sequence[int]) -> None:
@@ -24,12 +24,15 @@ def check_rank(name: str, tensor: Tensor, layout: str) -> None:
 
 def check_tensors(**tensors: Tensor | None) -> None:
     """Raise unless all are floating-point tensors of a supported dtype on one device; absent ones are skipped."""
-    given = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    first, device = next((name, tensor.device) for name, tensor in given.items())
-    for name, tensor in given.items():
+    first, device = "", None
+    for name, tensor in tensors.items():
+        if tensor is None:
+            continue
         if tensor.dtype not in FLOATS:
             raise KernelArgumentError(f"{name}: expected float32, float64, bfloat16 or float16, got {tensor.dtype}")
-        if tensor.device != device:
+        if device is None:
+            first, device = name, tensor.device
+        elif tensor.device != device:
             raise KernelArgumentError(f"{name}: expected {device}, the device of {first}, got {tensor.device}")
 
 

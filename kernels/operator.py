@@ -2,11 +2,13 @@
 
 An operator's folder brings a schema, the shapes of the outputs and the implementations `cpu.py` and `gpu.py` with the
 functions `forward(*arguments)` and `backward(*cotangents, *outputs, *arguments)`. What torch.compile, torch.export,
-activation checkpointing, FSDP and FlopCounterMode want to know is registered here, once for all operators. There is no
+activation checkpointing, FSDP and FlopCounterMode need to know is registered here, once for all operators. There is no
 autocast rule: the operators take mixed dtypes, and the layers decide what runs in half precision.
+
+An implementation sees contiguous tensors. Where nothing but autograd watches a call, it is run without torch's
+dispatcher, which would take longer than a short scan does.
 """
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -19,18 +21,12 @@ from torch.library import custom_op
 from torch.utils.flop_counter import register_flop_formula
 
 from visionseq.errors import KernelError
-from visionseq.kernels.backends import choose_backend, implemented_backends
+from visionseq.kernels.autocast import autocast_off
 from visionseq.kernels.segments import check_offsets
-
-log = logging.getLogger("visionseq.kernels")
+from visionseq.kernels.watching import is_unwatched
 
 BACKWARD_FLOPS = 2.5  # relative to the forward: recomputation and two products for each of the forward's
 _FILES = {"cpu": "cpu", "triton": "gpu"}
-
-
-def serving_backend(name: str, main: Tensor, backend: str) -> str:
-    """The backend that serves an operator for its main input; the log says once which one it is."""
-    return _serving_backend(name, main.device.type, main.dtype == torch.float64, backend)
 
 
 @dataclass
@@ -72,15 +68,22 @@ class ScanOperator:
         """Positions of the tensors that the backward needs."""
         return [i for i in self.tensors if self.names[i] not in self.shaped_like]
 
+    def run(self, direction: str, args: Sequence[Any]) -> tuple[Tensor | None, ...]:
+        """Call the implementation `direction`, "forward" or "backward", of the backend that the last argument names."""
+        *tensors_and_options, backend = args
+        inputs = [x.contiguous() if isinstance(x, Tensor) else x for x in tensors_and_options]
+        main = next(x for x in inputs if isinstance(x, Tensor))
+        with autocast_off(main.device.type):
+            return _implementation(self.name, backend, direction)(*inputs)
+
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
         offsets = args[self.names.index("offsets")] if "offsets" in self.names else None
         if offsets is not None and offsets.device.type == "cpu":  # a wrong one would reach memory that is not ours
             check_offsets(offsets.tolist(), args[0].shape[0])
-        return self._implementation(args[-1], "forward")(*args[:-1])
+        return self.run("forward", args)
 
     def backward(self, *args: Any) -> tuple[Tensor, ...]:
-        gradients = self._implementation(args[-1], "backward")(*args[:-1])
-        return tuple(_empty(None) if gradient is None else gradient for gradient in gradients)
+        return tuple(_empty(None) if gradient is None else gradient for gradient in self.run("backward", args))
 
     def fake_forward(self, *args: Any) -> tuple[Tensor, ...]:
         return self.fake(*args[:-1])
@@ -100,6 +103,20 @@ class ScanOperator:
         ctx.arguments = [None if i in self.tensors else value for i, value in enumerate(inputs)]
         ctx.set_materialize_grads(False)
 
+    def inputs_of_backward(self, ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[Any, ...]:
+        """The cotangents, the outputs and the arguments that the context has kept."""
+        saved, arguments = ctx.saved_tensors, list(ctx.arguments)
+        for i, tensor in zip(self.kept, saved, strict=False):
+            arguments[i] = tensor
+        return *cotangents, *saved[len(self.kept) :], *arguments
+
+    def gradients(self, ctx: Any, results: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """One for each argument, from the results of the backward."""
+        gradients: list[Tensor | None] = [None] * len(ctx.arguments)
+        for i, result in zip(self.differentiable, results, strict=True):
+            gradients[i] = result if ctx.needs_input_grad[i] else None
+        return tuple(gradients)
+
     def _arguments_of_backward(self, args: Sequence[Any]) -> list[Any]:
         """The forward's arguments among those of the backward, with a stand-in of the same shape for each not kept."""
         results, arguments = args[len(self.outputs) : 2 * len(self.outputs)], args[2 * len(self.outputs) : -1]
@@ -107,9 +124,6 @@ class ScanOperator:
             results[self.outputs.index(self.shaped_like[name])] if name in self.shaped_like else argument
             for name, argument in zip(self.names, arguments, strict=True)
         ]
-
-    def _implementation(self, backend: str, direction: str) -> Callable[..., Any]:
-        return getattr(import_module(f"visionseq.kernels.{self.name}.{_FILES[backend]}"), direction)
 
 
 def register(
@@ -122,33 +136,54 @@ def register(
 ) -> Callable[..., tuple[Tensor, ...]]:
     """Register a `ScanOperator` and its backward; the result is called with `arguments` and the name of a backend."""
     scan = ScanOperator(name, arguments, outputs, fake, flops, shaped_like or {})
-    run = _define(name, scan.forward, f"{arguments}, str backend", len(outputs))
+    forward = _define(name, scan.forward, f"{arguments}, str backend", len(outputs))
     cotangents = ", ".join(f"Tensor? d_{output}" for output in outputs)
     results = ", ".join(f"Tensor out_{output}" for output in outputs)
     optional = arguments.replace("Tensor ", "Tensor? ")
     schema = f"{cotangents}, {results}, {optional}, str backend"
-    run_backward = _define(f"{name}_backward", scan.backward, schema, len(scan.differentiable))
+    backward = _define(f"{name}_backward", scan.backward, schema, len(scan.differentiable))
 
     def differentiate(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        saved, given = ctx.saved_tensors, list(ctx.arguments)
-        for i, tensor in zip(scan.kept, saved, strict=False):
-            given[i] = tensor
-        gradients = run_backward(*cotangents, *saved[len(scan.kept) :], *given)
-        result: list[Tensor | None] = [None] * len(given)
-        for i, gradient in zip(scan.differentiable, gradients, strict=True):
-            result[i] = gradient if ctx.needs_input_grad[i] else None
-        return tuple(result)
+        return scan.gradients(ctx, backward(*scan.inputs_of_backward(ctx, cotangents)))
 
     def refuse(ctx: Any, *cotangents: Tensor) -> None:
         raise KernelError(f"{name} has no second derivative here; backend='reference' has")
 
-    run.register_fake(scan.fake_forward)
-    run.register_autograd(differentiate, setup_context=scan.setup_context)
-    run_backward.register_fake(scan.fake_backward)
-    run_backward.register_autograd(refuse, setup_context=lambda ctx, inputs, output: None)
+    forward.register_fake(scan.fake_forward)
+    forward.register_autograd(differentiate, setup_context=scan.setup_context)
+    backward.register_fake(scan.fake_backward)
+    backward.register_autograd(refuse, setup_context=lambda ctx, inputs, output: None)
     register_flop_formula(getattr(torch.ops.visionseq, name), get_raw=True)(scan.count_forward)
     register_flop_formula(getattr(torch.ops.visionseq, f"{name}_backward"), get_raw=True)(scan.count_backward)
-    return run
+    return _with_short_cut(scan, forward, backward)
+
+
+def _with_short_cut(
+    scan: ScanOperator, forward: Callable[..., Any], backward: Callable[..., Any]
+) -> Callable[..., tuple[Tensor, ...]]:
+    """The registered operators, and where nobody watches their implementations without the dispatcher."""
+
+    def run(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        results = scan.run("forward", args)
+        scan.setup_context(ctx, args, results)
+        return results
+
+    def differentiate(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        inputs = scan.inputs_of_backward(ctx, cotangents)
+        unwatched = not torch.is_grad_enabled() and is_unwatched(inputs)
+        return scan.gradients(ctx, scan.run("backward", inputs) if unwatched else backward(*inputs))
+
+    methods = {"forward": staticmethod(run), "backward": staticmethod(differentiate)}
+    function = type(scan.name, (torch.autograd.Function,), methods)
+
+    def call(*args: Any) -> tuple[Tensor, ...]:
+        if not is_unwatched(args):
+            return forward(*args)
+        if torch.is_grad_enabled() and any(args[i] is not None and args[i].requires_grad for i in scan.tensors):
+            return function.apply(*args)
+        return scan.run("forward", args)
+
+    return call
 
 
 def _define(name: str, function: Callable[..., tuple[Tensor, ...]], arguments: str, outputs: int) -> Any:
@@ -161,13 +196,6 @@ def _empty(model: Tensor | None) -> Tensor:
     return torch.empty(0) if model is None else torch.empty_like(model, memory_format=torch.contiguous_format)
 
 
-@torch.compiler.assume_constant_result
-def _serving_backend(name: str, device: str, double: bool, backend: str) -> str:
-    chosen = choose_backend(device, backend, implemented_backends()[name], double)
-    _say_once(name, device, chosen)
-    return chosen
-
-
 @lru_cache
-def _say_once(name: str, device: str, chosen: str) -> None:
-    log.info("%s on %s: backend %s", name, device, chosen)
+def _implementation(name: str, backend: str, direction: str) -> Callable[..., Any]:
+    return getattr(import_module(f"visionseq.kernels.{name}.{_FILES[backend]}"), direction)

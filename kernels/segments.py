@@ -5,7 +5,7 @@ The fast kernels know offsets alone. The references run each segment through a p
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.watching import is_unwatched
 
 
 def count_segments(batch: int, cu_seqlens: Tensor | None) -> int:
@@ -26,7 +27,16 @@ def row_offsets(main: Tensor, cu_seqlens: Tensor | None) -> Tensor:
     if cu_seqlens is not None:
         return cu_seqlens.to(device=main.device, dtype=torch.int64)
     batch, length = main.shape[:2]
+    if main.device.type == "cpu" and is_unwatched((main,)):
+        return _batch_offsets(batch, length)
     return torch.arange(batch + 1, device=main.device) * length
+
+
+@lru_cache(maxsize=256)
+def _batch_offsets(batch: int, length: int) -> Tensor:
+    """Kept between calls, which therefore must not write to it."""
+    with torch.inference_mode(False):  # autograd may save it
+        return torch.arange(batch + 1) * length
 
 
 def check_cu_seqlens(main: Tensor, cu_seqlens: Tensor | None) -> None:

@@ -7,13 +7,15 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.chunk_gated_attention import reference
 from visionseq.kernels.chunk_gated_attention.registration import operator
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def chunk_gated_attention(
     q: Tensor,
     k: Tensor,
@@ -75,6 +77,7 @@ def chunk_gated_attention(
     return o_MHV.to(q.dtype).view(v.shape), final_state
 
 
+@without_autocast
 def chunk_gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """One chunk: q, k [B, N, H, K], v [B, N, H, V], g [B, N, H], M [B, H, K, V] -> (o [B, N, H, V], M)."""
     o, state = reference.step(*(tensor.to(state.dtype) for tensor in (q, k, v, g)), state)
@@ -82,12 +85,11 @@ def chunk_gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state
 
 
 def _attend(q_MHK: Tensor, k_MHK: Tensor, v_MHV: Tensor, chunk_size: int) -> Tensor:
-    """Softmax attention inside each chunk [M, H, V], in the widest dtype given, whatever autocast says."""
+    """Softmax attention inside each chunk [M, H, V], in the widest dtype of the three."""
     chunks = (q_MHK.shape[0] // chunk_size, chunk_size)
     dtype = torch.promote_types(torch.promote_types(q_MHK.dtype, k_MHK.dtype), v_MHV.dtype)
-    with torch.autocast(q_MHK.device.type, enabled=False):
-        split = (x.unflatten(0, chunks).transpose(1, 2).to(dtype) for x in (q_MHK, k_MHK, v_MHV))
-        return scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
+    split = (x.unflatten(0, chunks).transpose(1, 2).to(dtype) for x in (q_MHK, k_MHK, v_MHV))
+    return scaled_dot_product_attention(*split).transpose(1, 2).flatten(0, 1)
 
 
 def _check(

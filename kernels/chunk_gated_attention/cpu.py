@@ -12,7 +12,7 @@ from visionseq.kernels.chunk_gated_attention.cpu_backward import differentiate
 from visionseq.kernels.chunk_gated_attention.rows import ONE, ROWS, load_decays, softmax
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.hand_over import array
-from visionseq.kernels.mlstm.products import (
+from visionseq.kernels.small_matrices import (
     add_product,
     add_transposed_product,
     copy,
@@ -40,10 +40,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """o [M, H, V], the final memory [N, H, K, V] and the memories that the chunks saw [S, H, K, V]."""
     (rows, heads, keys), segments, values = q_MHK.shape, len(offsets) - 1, v_MHV.shape[2]
-    if initial_NHKV is None:
-        final_NHKV = torch.zeros(segments, heads, keys, values)
-    else:
-        final_NHKV = initial_NHKV.clone(memory_format=torch.contiguous_format)
+    final_NHKV = torch.zeros(segments, heads, keys, values) if initial_NHKV is None else initial_NHKV.clone()
     states_SHKV, o_MHV = torch.empty(rows // chunk_size, heads, keys, values), torch.empty(v_MHV.shape)
     inputs = map(array, (q_MHK, k_MHK, v_MHV, g_MH))
     results = map(array, (final_NHKV, states_SHKV, o_MHV))
@@ -69,10 +66,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of q, k, v, g and the initial memory."""
     d_o = torch.zeros(o_MHV.shape) if d_o is None else d_o
-    if d_final is None:
-        d_memory = torch.zeros(final_NHKV.shape)
-    else:
-        d_memory = d_final.float().clone(memory_format=torch.contiguous_format)
+    d_memory = torch.zeros(final_NHKV.shape) if d_final is None else d_final.float().clone()
     arguments = (q_MHK, k_MHK, v_MHV, g_MH)
     gradients = [torch.empty(x.shape) for x in arguments]
     inputs, results = map(array, (*arguments, states_SHKV, d_o)), map(array, (d_memory, *gradients))
@@ -88,16 +82,22 @@ def _forward(first, last, q, k, v, g, offsets, reverse, chunk, final, states, o)
     keys_, values_, keys_across = matrix(chunk, keys), matrix(chunk, values), matrix(keys, chunk)
     queries, scores, outputs = matrix(ROWS, keys), matrix(ROWS, chunk), matrix(ROWS, values)
     memory, damping, inverse = matrix(keys, values), row_of(chunk), row_of(ROWS)
+
+    # a head of a segment, from the memory before its first chunk
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(memory, final[n, h], keys, values)
         for start in range(offsets[n], offsets[n + 1], chunk):
             t0 = offsets[n] + offsets[n + 1] - 1 - start if reverse else start
             copy(states[min(t0, t0 + step * (chunk - 1)) // chunk, h], memory, keys, values)
+
+            # the keys, values and gates of a chunk
             load_rows(keys_, k, h, t0, step, chunk, scaling)
             load_rows(values_, v, h, t0, step, chunk, ONE)
             transpose(keys_across, keys_, chunk, keys)
             decay = load_decays(damping, g, h, t0, step, chunk)
+
+            # eq. (1) for a block of rows at a time
             for row in range(0, chunk, ROWS):
                 count, t = min(ROWS, chunk - row), t0 + step * row
                 load_rows(queries, q, h, t, step, count, ONE)
@@ -109,6 +109,8 @@ def _forward(first, last, q, k, v, g, offsets, reverse, chunk, final, states, o)
                     scale_row(queries[r], damping[row + r])
                 add_product(outputs, queries, memory, count, values, keys)
                 store_rows(o, h, t, step, count, outputs, ONE)
+
+            # eq. (2)
             scale(memory, decay, keys)
             add_transposed_product(memory, keys_, values_, keys, values, chunk)
         copy(final[n, h], memory, keys, values)

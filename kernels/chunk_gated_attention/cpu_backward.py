@@ -11,14 +11,13 @@ import numpy as np
 
 from visionseq.kernels.chunk_gated_attention.rows import ONE, ROWS, ZERO, load_decays, normalised_softmax
 from visionseq.kernels.compiled import compiled
-from visionseq.kernels.mlstm.products import (
+from visionseq.kernels.small_matrices import (
     add_product,
     add_row,
     add_transposed_product,
     clear,
     copy,
     dot,
-    helper,
     load_rows,
     matrix,
     row_of,
@@ -39,20 +38,28 @@ def differentiate(first, last, q, k, v, g, states, do, offsets, reverse, chunk, 
     scores, d_scores, inverse = matrix(ROWS, chunk), matrix(ROWS, chunk), row_of(ROWS)
     adjoint, d_read, across = matrix(keys, values), matrix(keys, values), matrix(values, keys)
     damping, d_sums = row_of(chunk), row_of(chunk)
+
+    # a head of a segment, from its last chunk to its first; `adjoint` is that of the memory
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(adjoint, d_memory[n, h], keys, values)
         for start in range(offsets[n + 1] - chunk, offsets[n] - 1, -chunk):
             t0 = offsets[n] + offsets[n + 1] - 1 - start if reverse else start
             memory = states[min(t0, t0 + step * (chunk - 1)) // chunk, h]
+
+            # the chunk as the forward saw it
             load_rows(keys_, k, h, t0, step, chunk, scaling)
             load_rows(values_, v, h, t0, step, chunk, ONE)
             transpose(keys_across, keys_, chunk, keys)
             transpose(values_across, values_, chunk, values)
             decay = load_decays(damping, g, h, t0, step, chunk)
+
+            # eq. (2) backwards: the keys and values that the memory was made of
             transpose(across, adjoint, keys, values)
             set_product(d_keys, values_, across, chunk, keys, values)
             set_product(d_values, keys_, adjoint, chunk, values, keys)
+
+            # eq. (1) backwards for a block of rows at a time
             transpose(across, memory, keys, values)
             clear(d_read, keys)
             for row in range(0, chunk, ROWS):
@@ -61,10 +68,14 @@ def differentiate(first, last, q, k, v, g, states, do, offsets, reverse, chunk, 
                 load_rows(d_outputs, do, h, t, step, count, ONE)
                 set_product(scores, queries, keys_across, count, chunk, keys)
                 normalised_softmax(scores, inverse, count, chunk)
+
+                # through the softmax
                 set_product(d_scores, d_outputs, values_across, count, chunk, values)
                 add_transposed_product(d_values, scores, d_outputs, chunk, values, count)
                 _differentiate_softmax(d_scores, scores, count, chunk)
                 add_transposed_product(d_keys, d_scores, queries, chunk, keys, count)
+
+                # through the read of the memory, and the queries of both
                 set_product(d_queries, d_outputs, across, count, keys, values)
                 for r in range(count):
                     scale_row(d_queries[r], damping[row + r])
@@ -73,6 +84,8 @@ def differentiate(first, last, q, k, v, g, states, do, offsets, reverse, chunk, 
                 add_product(d_queries, d_scores, keys_, count, keys, chunk)
                 store_rows(dq, h, t, step, count, d_queries, ONE)
                 add_transposed_product(d_read, queries, d_outputs, keys, values, count)
+
+            # eq. (2) backwards: the memory before the chunk, and the gates
             store_rows(dk, h, t0, step, chunk, d_keys, scaling)
             store_rows(dv, h, t0, step, chunk, d_values, ONE)
             d_mean = ZERO
@@ -84,7 +97,7 @@ def differentiate(first, last, q, k, v, g, states, do, offsets, reverse, chunk, 
         copy(d_memory[n, h], adjoint, keys, values)
 
 
-@helper
+@compiled
 def _differentiate_softmax(d_scores, probabilities, rows, columns):
     for r in range(rows):
         row, probability = d_scores[r, :columns], probabilities[r, :columns]
@@ -93,7 +106,7 @@ def _differentiate_softmax(d_scores, probabilities, rows, columns):
             row[j] = probability[j] * (row[j] - mean)
 
 
-@helper
+@compiled
 def _store_gate_gradients(dg, head, t0, step, count, d_sums, d_mean):
     """A gate is part of the sums of its row and of all later ones, and of the mean."""
     total = d_mean / np.float32(count)

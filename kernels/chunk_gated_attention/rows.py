@@ -2,15 +2,16 @@
 
 import numpy as np
 
+from visionseq.kernels.compiled import compiled
 from visionseq.kernels.exponential import exp
-from visionseq.kernels.mlstm.products import helper, scale_row
+from visionseq.kernels.small_matrices import scale_row
 
 ROWS = 32  # taken against all keys of their chunk at once
 LANES = 16  # maxima taken side by side
 ZERO, ONE, MINUS_INFINITY = np.float32(0), np.float32(1), np.float32(-np.inf)
 
 
-@helper
+@compiled
 def softmax(scores, inverse, rows, columns):
     """e^(score - max of the row) in place of the scores; one over the sums of the rows."""
     highest = np.empty(LANES, np.float32)
@@ -33,14 +34,14 @@ def softmax(scores, inverse, rows, columns):
         inverse[r] = ONE / total
 
 
-@helper
+@compiled
 def normalised_softmax(scores, inverse, rows, columns):
     softmax(scores, inverse, rows, columns)
     for r in range(rows):
         scale_row(scores[r, :columns], inverse[r])
 
 
-@helper
+@compiled
 def load_decays(damping, g, head, t0, step, count):
     """exp of the running sums of the log gates g [M, H], row by row; the decay of the memory, exp of their mean."""
     total = ZERO

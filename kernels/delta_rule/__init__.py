@@ -5,13 +5,15 @@ from functools import partial
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.delta_rule import reference
 from visionseq.kernels.delta_rule.registration import operator
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def delta_rule(
     q: Tensor,
     k: Tensor,
@@ -51,6 +53,7 @@ def delta_rule(
 
     Source: the generalised delta rule of RWKV-7 (arXiv 2503.14456).
     """
+    # the arguments
     check_tensors(v=v, q=q, k=k, a=a, b=b, g=g, initial_state=initial_state)
     check_rank("v", v, "B,T,H,V")
     check_rank("q", q, "B,T,H,K")
@@ -65,9 +68,13 @@ def delta_rule(
         check_shape("initial_state", initial_state, state_shape)
     g = _with_channels(g, q)
     scale = keys**-0.5 if scale is None else float(scale)
+
+    # the definition
     chosen = serving_backend("delta_rule", v, backend)
     if chosen == "reference":
         return _reference(q, k, v, a, b, g, initial_state, state_shape, scale, reverse, cu_seqlens)
+
+    # the kernels, on the rows of all sequences
     rows = batch * length
     o, final_state, *_ = operator(
         *(tensor.reshape(rows, heads, tensor.shape[3]) for tensor in (v, q, k, a, b)),
@@ -81,6 +88,7 @@ def delta_rule(
     return o.view(v.shape), final_state
 
 
+@without_autocast
 def delta_net(
     q: Tensor,
     k: Tensor,
@@ -127,6 +135,7 @@ def delta_net(
     return o.to(v.dtype), final_state
 
 
+@without_autocast
 def delta_rule_step(
     q: Tensor,
     k: Tensor,
@@ -149,6 +158,7 @@ def delta_rule_step(
     return o.to(v.dtype), state
 
 
+@without_autocast
 def delta_net_step(
     q: Tensor,
     k: Tensor,

@@ -63,8 +63,11 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of all tensors but the offsets, with L_t the adjoint of S_t and m_t = L_t^T b_t.
 
-    L_t = scale q_t do_t^T + carry, carried on as diag(exp(g_t)) L_t + a_t m_t^T; dq_t = scale S_t do_t, dk_t = L_t v_t,
-    dv_t = L_t^T k_t, da_t = S_{t-1} m_t, db_t = L_t (S_{t-1}^T a_t), dg_t = exp(g_t) sum_V L_t S_{t-1}.
+    (1)  L_t = scale q_t do_t^T + carry
+    (2)  dk_t = L_t v_t,  dv_t = L_t^T k_t,  da_t = S_{t-1} m_t,  db_t = L_t (S_{t-1}^T a_t)
+    (3)  dg_t = exp(g_t) sum_V L_t S_{t-1}
+    (4)  carry = diag(exp(g_t)) L_t + a_t m_t^T
+    (5)  dq_t = scale S_t do_t
     """
     (_, heads, values), segments = v_MHV.shape, len(offsets) - 1
     blocks = _count_blocks(values)
@@ -109,6 +112,8 @@ def _forward(first, last, v, q, k, a, b, decay, offsets, reverse, scale, o, read
     heads, values = v.shape[1:]
     blocks = (values + BLOCK - 1) // BLOCK
     e = np.ones(q.shape[2], np.float32)
+
+    # a block of value channels of a head goes through a segment
     for item in range(first, last):
         n, h, low = item // blocks // heads, item // blocks % heads, item % blocks * BLOCK
         high = min(low + BLOCK, values)
@@ -118,10 +123,14 @@ def _forward(first, last, v, q, k, a, b, decay, offsets, reverse, scale, o, read
             t = start + (length - 1 - i if reverse else i)
             if i % CHECKPOINT == 0:
                 kept[start // CHECKPOINT + n + i // CHECKPOINT, h, low:high] = S
+
+            # the decays and vectors of a token
             if decay.shape[2]:
                 e[:] = decay[t, h]
             q_t, k_t, a_t, b_t = q[t, h], k[t, h], a[t, h], b[t, h]
             v_t, o_t, read_t = v[t, h, low:high], o[t, h, low:high], read[t, h, low:high]
+
+            # S_t = diag(e) S_{t-1} + b_t (a_t^T S_{t-1}) + k_t v_t^T, row by row of its transpose
             for r in range(high - low):
                 S_r, v_r, u_r, o_r = S[r], v_t[r], ZERO, ZERO
                 for j in range(S_r.size):
@@ -143,12 +152,15 @@ def _backward(
     blocks = (values + BLOCK - 1) // BLOCK
     e, by_gate = np.ones(keys, np.float32), np.empty(keys, np.float32)
     history = np.empty((CHECKPOINT, BLOCK, keys), np.float32)  # the states before the tokens of a chunk
+
+    # a block of value channels of a head; L is the adjoint of its state
     for item in range(first, last):
         n, h, block = item // blocks // heads, item // blocks % heads, item % blocks
         low, high = block * BLOCK, min((block + 1) * BLOCK, values)
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         L = adjoint[n, h, low:high]
         for chunk in range((length - 1) // CHECKPOINT, -1, -1):
+            # the states of a chunk once more, from the one that was kept
             begin, steps = chunk * CHECKPOINT, min(CHECKPOINT, length - chunk * CHECKPOINT)
             history[0, : high - low] = kept[start // CHECKPOINT + n + chunk, h, low:high]
             for i in range(steps):
@@ -157,6 +169,8 @@ def _backward(
                     e[:] = decay[t, h]
                 if i + 1 < steps:
                     _advance(history[i], history[i + 1], e, k[t, h], b[t, h], v[t, h, low:high], read[t, h, low:high])
+
+            # back over the tokens of the chunk
             for i in range(steps - 1, -1, -1):
                 t = start + (length - 1 - begin - i if reverse else begin + i)
                 if gated:
@@ -167,15 +181,21 @@ def _backward(
                 dv_t, dg_t = d_v[t, h, low:high], d_g[block, t, h]
                 for gradient in (dq_t, dk_t, da_t, db_t, by_gate):
                     gradient[:] = ZERO
+
+                # a row of the transposed state at a time
                 by_u, by_v = ZERO, ZERO
                 for r in range(high - low):
                     L_r, S_r, m, dv = L[r], history[i, r], ZERO, ZERO
                     v_r, u_r, do_r = v_t[r], read_t[r], scale * do_t[r]
+
+                    # eq. (1), with m_t and eq. (2) for v
                     for j in range(keys):
                         adj = L_r[j] + q_t[j] * do_r
                         L_r[j] = adj
                         m += adj * b_t[j]
                         dv += adj * k_t[j]
+
+                    # eq. (2) for k, a and b, and the sums of eq. (3) and (5)
                     dv_t[r] = dv
                     by_u += u_r * do_r
                     by_v += v_r * do_r
@@ -187,11 +207,15 @@ def _backward(
                         da_t[j] += S_r[j] * m
                     for j in range(keys):
                         db_t[j] += L_r[j] * u_r
+
+                    # eq. (3), the sum over the value channels
                     if gated:
                         for j in range(keys):
                             by_gate[j] += L_r[j] * S_r[j]
                     for j in range(keys):
                         L_r[j] = e[j] * L_r[j] + a_t[j] * m
+
+                # eq. (5) and (3)
                 for j in range(keys):  # S_t do_t from S_{t-1} do_t
                     dq_t[j] = e[j] * dq_t[j] + b_t[j] * by_u + k_t[j] * by_v
                 if dg_t.size == keys:

@@ -6,13 +6,15 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_choice, check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.gated_linear_attention import reference
 from visionseq.kernels.gated_linear_attention.registration import operator
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def gated_linear_attention(
     q: Tensor,
     k: Tensor,
@@ -62,6 +64,7 @@ def gated_linear_attention(
     Sources: gated linear attention arXiv:2312.06635, RetNet arXiv:2307.08621, Mamba-2 arXiv:2405.21060, RWKV6
         arXiv:2404.05892; both directions and the bidirectional chunks: LION arXiv:2407.18232.
     """
+    # the arguments
     _check_arguments(q, k, v, g, bonus, initial_state, cu_seqlens)
     _check_mode(g, bonus, initial_state, chunk_size, within, direction)
     batch, length, heads, keys = q.shape
@@ -70,9 +73,13 @@ def gated_linear_attention(
         check_shape("initial_state", initial_state, (segments, heads, keys, values))
     scale = keys**-0.5 if scale is None else float(scale)
     chunk, both = chunk_size if within == "bidirectional" else 0, direction == "both"
+
+    # the definition
     chosen = serving_backend("gated_linear_attention", v, backend)
     if chosen == "reference":
         return _reference(q, k, v, g, bonus, initial_state, scale, chunk, both, reverse, cu_seqlens)
+
+    # the kernels, on the rows of all sequences
     rows = batch * length
     o, final_state = operator(
         q.reshape(rows, heads, keys),
@@ -92,6 +99,7 @@ def gated_linear_attention(
     return o.view(v.shape), None if both else final_state
 
 
+@without_autocast
 def gated_linear_attention_step(
     q: Tensor,
     k: Tensor,

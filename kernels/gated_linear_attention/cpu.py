@@ -32,9 +32,7 @@ def forward(
     heads, keys = q_MHK.shape[1:]
     o_MHV = torch.empty(v_MHV.shape)
     shape = (0 if both else len(offsets) - 1, heads, keys, v_MHV.shape[-1])
-    final_NHKV = (
-        torch.zeros(shape) if initial_NHKV is None else initial_NHKV.clone(memory_format=torch.contiguous_format)
-    )
+    final_NHKV = torch.zeros(shape) if initial_NHKV is None else initial_NHKV.clone()
     decay = _decay(g_MHK, heads)
     tokens = [array(x) for x in (q_MHK, k_MHK, v_MHV, decay)]
     for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
@@ -62,9 +60,12 @@ def backward(
     gate_gradient: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, g, the bonus and the initial state."""
+    # what the scans read
     rows, heads, keys = q_MHK.shape
     decay = _decay(g_MHK, heads)
     tokens = [array(x) for x in (q_MHK, k_MHK, v_MHV, decay)]
+
+    # what they fill
     d_q, d_k, d_v = (torch.empty(x.shape) for x in (q_MHK, k_MHK, v_MHV))
     d_g = torch.empty((rows, *decay.shape[1:]) if gate_gradient else (0, 0, 0))
     d_bonus = torch.zeros(len(offsets) - 1, heads, keys)
@@ -74,12 +75,16 @@ def backward(
     cotangent = array(torch.zeros(v_MHV.shape) if d_o is None else d_o)
     gradients = [x.numpy() for x in (d_q, d_k, d_v, d_g, d_bonus)]
     of_distance = torch.zeros(1, heads, 1)
+
+    # one scan, or two where tokens look both ways
     for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
         states = [optional_array(x if part.has_state else None, 4) for x in (initial_NHKV, adjoint)]
         items = (len(part.offsets) - 1) * heads
         spread(scan_gradients, items, *tokens, *_arguments(part), cotangent, *states, *gradients)
         if part.decays_once_more and gate_gradient:
             of_distance = (q_MHK.float() * d_q).sum((0, 2)).view(1, heads, 1)
+
+    # gates that are the same for all tokens collect over them
     if g_MHK is None or not gate_gradient:
         d_gate = None if g_MHK is None else torch.zeros(g_MHK.shape, dtype=g_MHK.dtype)
     else:

@@ -8,7 +8,7 @@ numba compiles them three times faster.
 import numpy as np
 
 from visionseq.kernels.compiled import inlined
-from visionseq.kernels.gated_linear_attention.cpu_tile import LANES
+from visionseq.kernels.tile_product import LANES
 
 CHUNK = 32
 ONE = np.float32(1)

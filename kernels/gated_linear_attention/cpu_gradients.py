@@ -36,7 +36,8 @@ from visionseq.kernels.gated_linear_attention.cpu_blocks import (
     whole,
     write,
 )
-from visionseq.kernels.gated_linear_attention.cpu_tile import LANES, ROWS, make_sweep
+from visionseq.kernels.gated_linear_attention.cpu_tile import make_sweep
+from visionseq.kernels.tile_product import LANES, ROWS
 
 sweep_after = make_sweep(decay_by_row=True)
 sweep_before = make_sweep(decay_by_row=True, before=True)
@@ -99,15 +100,23 @@ def scan_gradients(
     kept = np.empty((width_v, CHUNK * LANES), np.float32)
     marks = np.empty((marks_needed(first, last, heads, offsets) if gates else 1, heads, width_v, width), np.float32)
     following = np.empty((heads, width), np.float32)
+
+    # the heads of a segment
     for n in range(first // heads, (last + heads - 1) // heads):
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         low, high = max(first - n * heads, 0), min(last - n * heads, heads)
         chunks = (length + CHUNK - 1) // CHUNK
+
+        # forwards: dq_t = scale S_t do_t; with gates, the states before every chunk are marked
         for h in range(low, high):
             load_state(initial, n, h, True, transposed[h])
+
+        # chunk by chunk
         for chunk in range(chunks):
             count = min(CHUNK, length - chunk * CHUNK)
             t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
+
+            # a head of the chunk
             for h in range(low, high):
                 read(k, h, t, step, count, ONE, block, at.k)
                 read(v, h, t, step, count, ONE, block, at.v)
@@ -119,11 +128,15 @@ def scan_gradients(
                 if bonus.size:
                     add_bonus_to_queries(block, at, bonus[h], keys, values, count)
                 write(block, at.d_q, h, t, step, count, accumulate, d_q)
+
+        # backwards: L_t = scale q_t do_t^T + exp(g_{t+1}) L_{t+1}, from the gradient of the final state
         for h in range(low, high):
             load_state(adjoint, n, h, False, states[h])
             load_state(adjoint, n, h, True, transposed[h])
             for j in range(keys):
                 following[h, j] = ONE
+
+        # dk_t = L_t v_t, dv_t = L_t^T k_t, dg_t = exp(g_t) sum_V L_t S_{t-1}
         for chunk in range(chunks - 1, -1, -1):
             count = min(CHUNK, length - chunk * CHUNK)
             t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
@@ -133,9 +146,13 @@ def scan_gradients(
                 read(v, h, t, step, count, ONE, block, at.v)
                 read(d_o, h, t, step, count, scale[h], block, at.d_o)
                 read_decay(decay, h, t, step, count, keys, block, at.decay)
+
+                # the decay of the token after each one
                 for j in range(keys):
                     block[count, at.decay + j] = following[h, j]
                     following[h, j] = block[0, at.decay + j]
+
+                # the gradients of the tokens
                 mark = marks[chunk if gates else 0, h]
                 sweep_keys(block, at, transposed[h], mark, kept, keys, values, before, gates, count)
                 sweep_values(block, at, states[h], kept, keys, values, before, count)
@@ -146,6 +163,8 @@ def scan_gradients(
                 if gates:
                     multiply_gates(block, at, keys, d_g.shape[2], count)
                     write(block, at.d_g, h, t, step, count, accumulate, d_g)
+
+        # the gradient of the initial state
         for h in range(low, high):
             if length and not before:
                 scale_rows(following[h, :keys], states[h])

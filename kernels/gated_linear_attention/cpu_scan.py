@@ -20,7 +20,8 @@ from visionseq.kernels.gated_linear_attention.cpu_blocks import (
     whole,
     write,
 )
-from visionseq.kernels.gated_linear_attention.cpu_tile import LANES, ROWS, make_sweep
+from visionseq.kernels.gated_linear_attention.cpu_tile import make_sweep
+from visionseq.kernels.tile_product import LANES, ROWS
 
 sweep_after = make_sweep(decay_by_row=True)
 sweep_before = make_sweep(decay_by_row=True, before=True)
@@ -38,11 +39,15 @@ def scan(first, last, q, k, v, decay, bonus, offsets, reverse, before, accumulat
     Q, K, V, A, OUT = 0, width, 2 * width, 2 * width + width_v, 3 * width + width_v
     block = new_block(OUT + width_v)
     states = np.empty((heads, width, width_v), np.float32)
+
+    # the heads of a segment start from their states
     for n in range(first // heads, (last + heads - 1) // heads):
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         low, high = max(first - n * heads, 0), min(last - n * heads, heads)
         for h in range(low, high):
             load_state(final, n, h, False, states[h])
+
+        # in chunks of tokens, whose vectors stand side by side in a block
         for done in range(0, length, CHUNK):
             count = min(CHUNK, length - done)
             t, step = (start + length - 1 - done, -1) if reverse else (start + done, 1)
@@ -52,6 +57,8 @@ def scan(first, last, q, k, v, decay, bonus, offsets, reverse, before, accumulat
                 read(v, h, t, step, count, ONE, block, V)
                 read_decay(decay, h, t, step, count, keys, block, A)
                 clear(block, OUT, width_v, count)
+
+                # S_t = exp(g_t) S_{t-1} + k_t v_t^T, and what q_t reads of it, for a tile of the state at a time
                 state = states[h]
                 for column in range(0, values, LANES):
                     for row in range(0, keys, ROWS):
@@ -59,11 +66,15 @@ def scan(first, last, q, k, v, decay, bonus, offsets, reverse, before, accumulat
                             sweep_before(block, state, state, K, V, A, Q, OUT, OUT, row, column, 0, 1, count)
                         else:
                             sweep_after(block, state, state, K, V, A, Q, OUT, OUT, row, column, 0, 1, count)
+
+                # the token itself, with the weight of the bonus
                 if bonus.size:
                     for i in range(count):
                         row = block[i]
                         own = dot_of_three(bonus[h], row[Q : Q + keys], row[K : K + keys])
                         add_scaled(own, row[V : V + values], row[OUT : OUT + values])
                 write(block, OUT, h, t, step, count, accumulate, o)
+
+        # the states after the segment
         for h in range(low, high):
             store_state(states[h], n, h, final)

@@ -13,12 +13,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-ROWS, LANES = 4, 16
-FAST = ("contract", "reassoc", "nsz")
-INDEX, LANE_INDEX = ir.IntType(64), ir.IntType(32)
-VECTOR = ir.VectorType(ir.FloatType(), LANES)
-UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
-ALL_FIRST = ir.Constant(ir.VectorType(LANE_INDEX, LANES), [0] * LANES)
+from visionseq.kernels.tile_product import FAST, INDEX, LANES, ROWS, VECTOR, Matrix
+
 PLACES = ("x", "y", "decay", "z", "out", "product", "row", "column", "first", "step", "count")
 
 
@@ -52,32 +48,6 @@ def make_sweep(
         return signature, generate
 
     return sweep
-
-
-class Matrix:
-    """A contiguous array of two axes, read and written by the vector."""
-
-    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, value: Any):
-        array = context.make_array(kind)(context, builder, value)
-        self.builder, self.data = builder, array.data
-        self.width = builder.extract_value(array.shape, 1)
-
-    def load(self, i: Any, j: Any) -> Any:
-        return self.builder.load(self._vector(i, j), align=4)
-
-    def store(self, value: Any, i: Any, j: Any) -> None:
-        self.builder.store(value, self._vector(i, j), align=4)
-
-    def spread(self, i: Any, j: Any) -> Any:
-        """One element in all lanes."""
-        one = self.builder.insert_element(UNDEFINED, self.builder.load(self._place(i, j)), LANE_INDEX(0))
-        return self.builder.shuffle_vector(one, UNDEFINED, ALL_FIRST)
-
-    def _place(self, i: Any, j: Any) -> Any:
-        return self.builder.gep(self.data, [self.builder.add(self.builder.mul(i, self.width), j)])
-
-    def _vector(self, i: Any, j: Any) -> Any:
-        return self.builder.bitcast(self._place(i, j), VECTOR.as_pointer())
 
 
 class _Tile:

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_choice, check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.grid_scan import reference
 from visionseq.kernels.grid_scan.registration import operator
-from visionseq.kernels.operator import serving_backend
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def grid_scan(
     q: Tensor,
     k: Tensor,
@@ -85,6 +87,7 @@ def grid_scan(
     return (y, right, bottom) if directions == 1 else (y, None, None)
 
 
+@without_autocast
 def grid_scan_step(
     q: Tensor,
     k: Tensor,

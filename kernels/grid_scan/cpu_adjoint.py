@@ -70,11 +70,15 @@ def _backward(
     entering = np.empty((bands, height, state), np.float32)
     right, down = np.empty((band + 1, height, state), np.float32), np.empty((band, height + 1, state), np.float32)
     row, column = np.empty((height, state), np.float32), np.empty(state, np.float32)
+
+    # a direction of a head
     for item in range(first, last):
         n, r = item // directions, item % directions
         for h in range(height):
             enter(right[0, h], left, n, h)
             enter(row[h], d_right, n, h)
+
+        # first pass: the states that enter each band
         for line in range((bands - 1) * band):
             if line % band == 0:
                 entering[line // band] = right[0]
@@ -83,13 +87,19 @@ def _backward(
             _follow_line(k[n], v[n], gates[n, r], x, height, r, right[0], down[0], right[1])
             right[0] = right[1]
         entering[bands - 1] = right[0]
+
+        # from the last band to the first
         for b in range(bands - 1, -1, -1):
             start, stop = b * band, min((b + 1) * band, width)
             right[0] = entering[b]
+
+            # second pass: the states within the band
             for line in range(start, stop):
                 x, own = line_x(line, width, r), line - start
                 enter(down[own, 0], top, n, x)
                 _follow_line(k[n], v[n], gates[n, r], x, height, r, right[own], down[own], right[own + 1])
+
+            # the adjoints, node by node from the last line of the band to its first
             for line in range(stop - 1, start - 1, -1):
                 x, own = line_x(line, width, r), line - start
                 enter(column, d_bottom, n, x)
@@ -139,9 +149,13 @@ def _adjoint(q, k, v, gates, d_y, left, up, d_right, d_down, d_q, d_k, d_v, d_ga
     source_r, source_d, t_rl, t_ru, t_dl, t_du, mark_l, mark_u = gates_of(gates)
     values = len(v)
     d_source_r = d_source_d = d_rl = d_ru = d_dl = d_du = d_mark_l = d_mark_u = np.float32(0)
+
+    # a key channel at a time
     for c in range(len(k)):
         low, high = c * values, (c + 1) * values
         left_c, up_c, d_right_c, d_down_c = left[low:high], up[low:high], d_right[low:high], d_down[low:high]
+
+        # products with the states that enter, and those with the adjoints of the states that leave
         left_y = up_y = right_v = down_v = np.float32(0)
         for j in range(values):
             left_y += left_c[j] * d_y[j]
@@ -152,12 +166,16 @@ def _adjoint(q, k, v, gates, d_y, left, up, d_right, d_down, d_q, d_k, d_v, d_ga
             d_ru += d_right_c[j] * up_c[j]
             d_dl += d_down_c[j] * left_c[j]
             d_du += d_down_c[j] * up_c[j]
+
+        # the gradients of q, k and the gates of sources and marks
         q_c, k_c = q[c], k[c]
         d_q[c], d_k[c] = mark_l * left_y + mark_u * up_y, source_r * right_v + source_d * down_v
         d_source_r += k_c * right_v
         d_source_d += k_c * down_v
         d_mark_l += q_c * left_y
         d_mark_u += q_c * up_y
+
+        # the gradient of v, and the adjoints of the states that enter
         q_l, q_u, k_r, k_d = q_c * mark_l, q_c * mark_u, k_c * source_r, k_c * source_d
         for j in range(values):
             d_v[j] += k_r * d_right_c[j] + k_d * d_down_c[j]
@@ -165,6 +183,8 @@ def _adjoint(q, k, v, gates, d_y, left, up, d_right, d_down, d_q, d_k, d_v, d_ga
             to_right, to_down = d_right_c[j], d_down_c[j]
             d_right_c[j] = q_l * d_y[j] + t_rl * to_right + t_dl * to_down
             d_down_c[j] = q_u * d_y[j] + t_ru * to_right + t_du * to_down
+
+    # the gates in the order of `grid_scan`
     d_gates[0], d_gates[1], d_gates[2], d_gates[3] = d_source_r, d_source_d, d_rl, d_ru
     d_gates[4], d_gates[5], d_gates[6], d_gates[7] = d_dl, d_du, d_mark_l, d_mark_u
 

@@ -165,6 +165,8 @@ def _adjoint_direction(gates, width, height, r, zeros, right, down, d_g, row, co
     to_left = height if r % 2 == 1 else -height
     to_up = 1 if r >= 2 else -1
     row[:] = 0
+
+    # back over the nodes; the vectors of the entering edges are those that were kept
     for line in range(width - 1, -1, -1):
         column[:] = 0
         for step in range(height - 1, -1, -1):
@@ -173,9 +175,13 @@ def _adjoint_direction(gates, width, height, r, zeros, right, down, d_g, row, co
             left = right[i + to_left, low:high] if line > 0 else zeros[low:high]
             up = down[i + to_up, low:high] if step > 0 else zeros[low:high]
             d_g_i, d_right, d_down = d_g[i, low:high], row[y, low:high], column[low:high]
+
+            # the gradients of the gates
             d_gates_i = d_gates[i]
             d_gates_i[0], d_gates_i[1] = row[y, i], column[i]
             d_rl = d_ru = d_dl = d_du = d_l = d_u = np.float32(0)
+
+            # transitions and marks: sums over the nodes that wrote
             for j in range(high - low):
                 d_rl += d_right[j] * left[j]
                 d_ru += d_right[j] * up[j]
@@ -183,6 +189,8 @@ def _adjoint_direction(gates, width, height, r, zeros, right, down, d_g, row, co
                 d_du += d_down[j] * up[j]
                 d_l += d_g_i[j] * left[j]
                 d_u += d_g_i[j] * up[j]
+
+            # the adjoints of the edges that enter
             d_gates_i[2], d_gates_i[3], d_gates_i[4], d_gates_i[5] = d_rl, d_ru, d_dl, d_du
             d_gates_i[6], d_gates_i[7] = d_l, d_u
             for j in range(high - low):

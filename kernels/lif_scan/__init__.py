@@ -7,16 +7,18 @@ from math import prod
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_choice, check_shape, check_tensors, state_dtype
 from visionseq.kernels.lif_scan import reference
 from visionseq.kernels.lif_scan.registration import STATES, operator, threshold_kind
 from visionseq.kernels.lif_scan.surrogates import WIDTHS
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 Pair = tuple[Tensor, Tensor]
 
 
+@without_autocast
 def lif_scan(
     x: Tensor,
     leak: Tensor,
@@ -65,9 +67,12 @@ def lif_scan(
 
     Source: event_flow, arXiv 2106.01862, and the surrogates named in `lif_scan.surrogates`.
     """
+    # the arguments
     trace_leak, trace_scale = adaptive or (None, None)
     fixed, given = (threshold, None) if threshold.dim() == 1 else (None, threshold)
     width = _check(x, leak, threshold, adaptive, initial_state, cu_seqlens, reset, input_scale, surrogate, width)
+
+    # the definition
     chosen = serving_backend("lif_scan", x, backend)
     if chosen == "reference":
         loop = _loop(x, leak, fixed, adaptive, reset, input_scale, surrogate, width, detach_reset)
@@ -76,6 +81,8 @@ def lif_scan(
         timed = (x.to(dtype), None if given is None else given.to(dtype))
         (z, v), final_state = run_segments(loop, timed, state, reverse, cu_seqlens, state_axis=1)
         return z.to(x.dtype), v.to(x.dtype), final_state
+
+    # the kernels, on the rows of all sequences
     rows = (x.shape[0] * x.shape[1], x.shape[2], prod(x.shape[3:]))
     z, v, final_state = operator(
         x.reshape(rows),
@@ -97,6 +104,7 @@ def lif_scan(
     return z.view(x.shape), v.view(x.shape), final_state.view(*final_state.shape[:2], *x.shape[2:])
 
 
+@without_autocast
 def lif_scan_step(
     x: Tensor,
     leak: Tensor,

@@ -2,13 +2,17 @@
 
 With S the gradient that passes through the spike z_t, and G that of v_t (carries are what later tokens have left):
 
-    S = (dz_t + carry_z) slope(v_t - th_t)      G = carry_v + dv_t + S      dx_t = w G      dth_t = carry_th - S
-    hard   dleak += G v_{t-1} (1 - z_{t-1})     carry_v = leak G (1 - z_{t-1})     carry_z = -leak G v_{t-1}
-    soft   dleak += G v_{t-1}     carry_v = leak G     carry_z = -G th_{t-1}     carry_th = -G z_{t-1}
+    (1)  S = (dz_t + carry_z) slope(v_t - th_t)
+    (2)  G = carry_v + dv_t + S
+    (3)  dth_t = carry_th - S
+    (4)  trace   dscale += dth_t a_t;  carry_a += scale dth_t;  dleak_a += carry_a (a_{t-1} - z_{t-1})
+    (5)  hard    dleak += G v_{t-1} (1 - z_{t-1});  carry_v = leak G (1 - z_{t-1});  carry_z = -leak G v_{t-1}
+         soft    dleak += G v_{t-1};  carry_v = leak G;  carry_z = -G th_{t-1};  carry_th = -G z_{t-1}
+    (6)  dx_t = w G;  dleak -= G x_t where w = 1 - leak
+    (7)  trace   carry_z += (1 - leak_a) carry_a;  carry_a = leak_a carry_a
 
-carry_z is zero where the reset is detached; dleak -= G x_t where the input is scaled by 1 - leak. A trace a_t adds
-dscale += dth_t a_t, carry_a += scale dth_t, dleak_a += carry_a (a_{t-1} - z_{t-1}), carry_z += (1 - leak_a) carry_a.
-Every loop writes one array: more would keep it from being vectorised.
+carry_z of eq. (5) is zero where the reset is detached. Every loop writes one array: more would keep it from being
+vectorised.
 """
 
 import numpy as np
@@ -46,6 +50,7 @@ def run_backward(
     adjoint,
 ):
     """The items are the blocks of neurons of each segment; `adjoint` holds d_final and becomes d_initial."""
+    # scratch for a stretch of the longest segment
     fixed_hard = hard and not (adaptive or thresholds.size)
     given, blocks, longest = thresholds.size > 0, (x.shape[1] + BLOCK - 1) // BLOCK, 1
     for n in range(offsets.shape[0] - 1):
@@ -56,12 +61,16 @@ def run_backward(
     states = np.empty((state.shape[0], (longest + STEPS - 1) // STEPS, x.shape[1]), np.float32)  # before each stretch
     nothing, buffers = np.zeros(widest, np.float32), np.empty((4, widest), np.float32)
     options = (reverse, hard, scale_input, adaptive)
+
+    # a block of neurons of a segment
     for item in range(first, last):
         n, low = item // blocks, item % blocks * BLOCK
         high = min(low + BLOCK, x.shape[1])
         size, start, stop = high - low, offsets[n], offsets[n + 1]
         if start == stop:
             continue
+
+        # forwards: the states before each stretch
         stretches = (stop - start + STEPS - 1) // STEPS
         states[:, 0, low:high] = state[:, n, low:high]
         for c in range(stretches - 1):
@@ -74,6 +83,8 @@ def run_backward(
                 states[2, c + 1, low:high] = thresholds[t, low:high]
             elif adaptive:
                 states[2, c + 1, low:high] = traces[end - begin - 1, :size]
+
+        # the parameters of the neurons, their sums, and the carries of what later tokens have left
         leak, scale, resting = channels[0, low:high], channels[1, low:high], channels[2, low:high]
         trace_leak, trace_scale = channels[3, low:high], channels[4, low:high]
         sum_leak, sum_threshold = sums[0, n, low:high], sums[1, n, low:high]
@@ -84,10 +95,14 @@ def run_backward(
         level, level_before = buffers[2, :size], buffers[3, :size]
         carry_th[:] = carry_third if given else nothing[:size]
         threshold = threshold_before = resting
+
+        # from the last stretch to the first: forwards once more, then back
         for c in range(stretches - 1, -1, -1):
             begin, end = _stretch(c, start, stop, reverse)
             run_block(x, channels, thresholds, states, c, low, high, begin, end, *options, z, v, traces, begin, 0)
             third = states[state.shape[0] - 1, c, low:high]
+
+            # the token, its threshold, and the one before
             for i in range(end - begin - 1, -1, -1):
                 t, t_before = (end - 1 - i, end - i) if reverse else (begin + i, begin + i - 1)
                 x_t, v_t, G = x[t, low:high], v[t - begin, :size], dx[t, low:high]
@@ -103,11 +118,15 @@ def run_backward(
                     _levels(resting, trace_scale, trace, level)
                     _levels(resting, trace_scale, trace_before, level_before)
                     threshold, threshold_before = level, level_before
+
+                # eq. (1) and (2)
                 slopes(family, width, height, v_t, threshold, S)
                 for j in range(size):
                     S[j] *= dz_t[j] + carry_z[j]
                 for j in range(size):
                     G[j] = carry_v[j] + dv_t[j] + S[j]
+
+                # eq. (3): the threshold that is given, or the sum over all tokens
                 if fixed_hard:
                     _subtract(sum_threshold, S)
                 else:
@@ -116,10 +135,14 @@ def run_backward(
                         dth[t, low:high] = carry_th
                     else:
                         _add(sum_threshold, carry_th)
+
+                # eq. (4)
                 if adaptive:
                     _through_threshold(carry_th, trace_scale, trace, sum_trace_scale, carry_third)
                     for j in range(size):
                         sum_trace_leak[j] += carry_third[j] * (trace_before[j] - z_before[j])
+
+                # eq. (5)
                 if hard:
                     _through_hard_reset(detach_reset, G, leak, v_before, z_before, sum_leak, carry_v, carry_z, carry_th)
                 else:
@@ -135,16 +158,22 @@ def run_backward(
                         carry_z,
                         carry_th,
                     )
+
+                # eq. (6)
                 if scale_input:
                     for j in range(size):
                         sum_leak[j] -= G[j] * x_t[j]
                     for j in range(size):
                         G[j] *= scale[j]
+
+                # eq. (7)
                 if adaptive:
                     for j in range(size):
                         carry_z[j] += (ONE - trace_leak[j]) * carry_third[j]
                     for j in range(size):
                         carry_third[j] *= trace_leak[j]
+
+        # the threshold before the first token
         if given:
             carry_third[:] = carry_th
         else:

@@ -73,23 +73,30 @@ def backward(
     detach_reset: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, leak, the thresholds, the leak and scale of the trace, and the initial state."""
+    # the initial state, and room for the gradients
     kind = threshold_kind(threshold_MCP, trace_leak_C)
     initial = torch.zeros(final_SNCP.shape) if initial_SNCP is None else initial_SNCP
     d_initial = torch.zeros(final_SNCP.shape) if d_final is None else d_final.float().clone()
     d_x = empty(x_MCP.shape)
     d_thresholds = None if threshold_MCP is None else empty(x_MCP.shape)
     d_neurons = torch.zeros(4, final_SNCP.shape[1], *x_MCP.shape[1:])
+
+    # neurons of all channels side by side
     x, dx, dz, dv, thresholds, dth = (
         optional_array(None if tensor is None else tensor.flatten(1), 2)
         for tensor in (x_MCP, d_x, d_z, d_v, threshold_MCP, d_thresholds)
     )
     state, adjoint, d_channels = (array(tensor.flatten(2)) for tensor in (initial, d_initial, d_neurons))
+
+    # back through all segments
     channels = _neurons(x_MCP, leak_C, threshold_C, trace_leak_C, trace_scale_C, scale_input)
     flags = (reverse, hard, scale_input, kind == "adaptive", detach_reset)
     items = final_SNCP.shape[1] * -(-x.shape[1] // BLOCK)
     sizes = offsets.numpy()
     inputs = (x, channels, thresholds, state, sizes, *flags, *slope_arguments(surrogate, width))
     spread(run_backward, items, *inputs, dz, dv, dx, dth, d_channels, adjoint)
+
+    # sums over the neurons of a channel
     sums = _sum_neurons(d_neurons)
     of_channels = zip((leak_C, threshold_C, trace_leak_C, trace_scale_C), sums, strict=True)
     d_leak, d_threshold, d_trace_leak, d_trace_scale = (

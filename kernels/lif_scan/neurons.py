@@ -4,13 +4,12 @@ A product is written before it is added to something, in a loop of its own: in o
 multiply-add of the two, which rounds once. Where the product is exact (one factor is 0 or 1) that does not matter.
 """
 
-import numba
 import numpy as np
+
+from visionseq.kernels.compiled import exact
 
 BLOCK = 1024  # neurons that go through a segment together
 ZERO, ONE = np.float32(0), np.float32(1)
-
-exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 @exact
@@ -38,6 +37,7 @@ def run_block(
 
     Token t has row `t - top` of z and v, with the first neuron at `left`; step i has row i of `traces`, or the last.
     """
+    # the parameters of the neurons and their state before the first token
     size = high - low
     right = left + size
     leak, scale, resting = channels[0, low:high], channels[1, low:high], channels[2, low:high]
@@ -50,9 +50,13 @@ def run_block(
     elif adaptive:
         threshold = np.empty(size, np.float32)
         _set_threshold(threshold, resting, trace_scale, third)
+
+    # token by token
     for i in range(stop - start):
         t = stop - 1 - i if reverse else start + i
         x_t, z_t, v_t = x[t, low:high], z[t - top, left:right], v[t - top, left:right]
+
+        # the membrane, with the reset by the previous spike
         if scale_input:
             for j in range(size):
                 scaled[j] = scale[j] * x_t[j]
@@ -69,6 +73,8 @@ def run_block(
                 v_t[j] += current[j]
             for j in range(size):
                 v_t[j] -= threshold[j] * z_before[j]
+
+        # the threshold, which may follow the spikes by a trace
         if given:
             threshold = thresholds[t, low:high]
         elif adaptive:
@@ -81,6 +87,8 @@ def run_block(
             third = trace
         for j in range(size):
             z_t[j] = ONE if v_t[j] > threshold[j] else ZERO
+
+        # the token becomes the one before
         v_before, z_before = v_t, z_t
 
 

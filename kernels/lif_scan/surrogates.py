@@ -60,7 +60,9 @@ def _normal(d: Tensor, mean: float, deviation: float) -> Tensor:
 
 
 class Spike(torch.autograd.Function):
-    """1[d > 0], with a surrogate for its derivative."""
+    """1[d > 0], with a surrogate for its derivative, also in forward mode and under the transforms of torch.func."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(d: Tensor, surrogate: str, width: float) -> Tensor:
@@ -70,7 +72,12 @@ class Spike(torch.autograd.Function):
     def setup_context(ctx, inputs: tuple[Tensor, str, float], output: Tensor) -> None:
         d, ctx.surrogate, ctx.width = inputs
         ctx.save_for_backward(d)
+        ctx.save_for_forward(d)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
         return gradient * slope(ctx.saved_tensors[0], ctx.surrogate, ctx.width), None, None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, *options: None) -> Tensor:
+        return tangent * slope(ctx.saved_tensors[0], ctx.surrogate, ctx.width)

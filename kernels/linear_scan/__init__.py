@@ -6,13 +6,15 @@ from math import prod
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_shape, check_tensors, state_dtype
 from visionseq.kernels.linear_scan import reference
 from visionseq.kernels.linear_scan.registration import operator
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def linear_scan(
     a: Tensor,
     b: Tensor,
@@ -65,6 +67,7 @@ def linear_scan(
     return h.view(b.shape), final_state.view(segments, *axes)
 
 
+@without_autocast
 def linear_scan_step(a: Tensor, b: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """One token of `linear_scan`: a [B, *S'], b [B, *S], state [B, *S] -> (h [B, *S], state)."""
     state = a.reshape(*a.shape, *[1] * (b.dim() - a.dim())).to(state.dtype) * state + b.to(state.dtype)

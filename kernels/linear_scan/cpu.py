@@ -25,15 +25,13 @@ def forward(
     segments = len(offsets) - 1
     h_MPQ = torch.empty(b_MPQ.shape)
     final_NPQ = torch.zeros(segments, gates, shared) if initial_NPQ is None else initial_NPQ.clone()
-    tensors = (a_MP, b_MPQ, h_MPQ, final_NPQ)
+    options = (offsets.numpy(), reverse, exclusive)
     if shared < FEW:
-        a, b, h, state = (array(tensor.flatten(1)) for tensor in (_widen(a_MP, shared), *tensors[1:]))
-        items = segments * -(-gates * shared // OWN_BLOCK)
-        spread(_forward_own, items, a, b, offsets.numpy(), reverse, exclusive, h, state)
+        inputs, results = (_widened(a_MP, shared), _flat(b_MPQ)), (_flat(h_MPQ), _flat(final_NPQ))
+        spread(_forward_own, segments * -(-gates * shared // OWN_BLOCK), *inputs, *options, *results)
     else:
-        a, b, h, state = map(array, tensors)
-        items = segments * gates * -(-shared // SHARED_BLOCK)
-        spread(_forward_shared, items, a, b, offsets.numpy(), reverse, exclusive, h, state)
+        inputs, results = (array(a_MP), array(b_MPQ)), (array(h_MPQ), array(final_NPQ))
+        spread(_forward_shared, segments * gates * -(-shared // SHARED_BLOCK), *inputs, *options, *results)
     return h_MPQ.to(b_MPQ.dtype), final_NPQ
 
 
@@ -49,33 +47,45 @@ def backward(
     reverse: bool,
     exclusive: bool,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Gradients of a, b and the initial state: l_t = dh_t + a_{t+1} l_{t+1}, db_t = l_t, da_t = l_t h_{t-1}."""
+    """Gradients of a, b and the initial state.
+
+    (1)  db_t = carry + dh_t      exclusive: db_t = carry
+    (2)  da_t = db_t h_{t-1}
+    (3)  carry = a_t db_t         exclusive: carry = a_t db_t + dh_t
+    """
     gates, shared = h_MPQ.shape[1:]
     segments = len(offsets) - 1
     d_h = torch.zeros(h_MPQ.shape) if d_h is None else d_h
     d_b = torch.empty(h_MPQ.shape)
     d_initial = torch.zeros(final_NPQ.shape) if d_final is None else d_final.float().clone()
+    options = (offsets.numpy(), reverse, exclusive)
     if shared < FEW:
         d_a = torch.empty(h_MPQ.shape)
-        tensors = (_widen(a_MP, shared), h_MPQ, d_h, d_a, d_b, d_initial)
-        a, h, dh, da, db, adjoint = (array(tensor.flatten(1)) for tensor in tensors)
-        initial = optional_array(None if initial_NPQ is None else initial_NPQ.flatten(1), 2)
-        items = segments * -(-gates * shared // OWN_BLOCK)
-        spread(_backward_own, items, a, h, initial, offsets.numpy(), reverse, exclusive, dh, da, db, adjoint)
+        initial = np.empty((0, 0), np.float32) if initial_NPQ is None else _flat(initial_NPQ)
+        inputs = (_widened(a_MP, shared), _flat(h_MPQ), initial)
+        results = map(_flat, (d_h, d_a, d_b, d_initial))
+        spread(_backward_own, segments * -(-gates * shared // OWN_BLOCK), *inputs, *options, *results)
         d_a = d_a.sum(-1) if shared > 1 else d_a.squeeze(-1)
     else:
         blocks = -(-shared // SHARED_BLOCK)
         d_a = torch.empty(blocks, *a_MP.shape)
-        a, h, dh, da, db, adjoint = map(array, (a_MP, h_MPQ, d_h, d_a, d_b, d_initial))
-        initial = optional_array(initial_NPQ, 3)
-        items = segments * gates * blocks
-        spread(_backward_shared, items, a, h, initial, offsets.numpy(), reverse, exclusive, dh, da, db, adjoint)
+        inputs = (array(a_MP), array(h_MPQ), optional_array(initial_NPQ, 3))
+        results = map(array, (d_h, d_a, d_b, d_initial))
+        spread(_backward_shared, segments * gates * blocks, *inputs, *options, *results)
         d_a = d_a.sum(0) if blocks > 1 else d_a.squeeze(0)
     return d_a.to(a_MP.dtype), d_b.to(h_MPQ.dtype), None if initial_NPQ is None else d_initial
 
 
-def _widen(a_MP: Tensor, shared: int) -> Tensor:
-    return a_MP.unsqueeze(-1).expand(-1, -1, shared).contiguous()
+def _flat(tensor: Tensor) -> np.ndarray:
+    """[M, P, Q] -> [M, P Q]."""
+    first, gates, shared = tensor.shape
+    return array(tensor).reshape(first, gates * shared)
+
+
+def _widened(a_MP: Tensor, shared: int) -> np.ndarray:
+    """[M, P] -> [M, P Q], every gate Q times."""
+    gates = array(a_MP)
+    return gates if shared == 1 else np.repeat(gates, shared, axis=1)
 
 
 @compiled
@@ -130,12 +140,16 @@ def _backward_own(first, last, a, h, initial, offsets, reverse, exclusive, dh, d
     width = a.shape[1]
     blocks = (width + OWN_BLOCK - 1) // OWN_BLOCK
     zeros = np.zeros(OWN_BLOCK, np.float32)
+
+    # a block of channels of a segment
     for item in range(first, last):
         n, low = item // blocks, item % blocks * OWN_BLOCK
         high = min(low + OWN_BLOCK, width)
         start, stop = offsets[n], offsets[n + 1]
         before_first = initial[n, low:high] if initial.size else zeros[: high - low]
         carry = adjoint[n, low:high]
+
+        # from its last token to its first: eq. (1), (2) and (3), each in a loop of its own
         for i in range(stop - start):
             t = start + i if reverse else stop - 1 - i
             a_t, dh_t, da_t, db_t = a[t, low:high], dh[t, low:high], da[t, low:high], db[t, low:high]
@@ -163,12 +177,16 @@ def _backward_shared(first, last, a, h, initial, offsets, reverse, exclusive, dh
     gates, width = h.shape[1:]
     blocks = (width + SHARED_BLOCK - 1) // SHARED_BLOCK
     zeros = np.zeros(SHARED_BLOCK, np.float32)
+
+    # a block of the channels under one gate, in one segment
     for item in range(first, last):
         n, p, block = item // blocks // gates, item // blocks % gates, item % blocks
         low, high = block * SHARED_BLOCK, min((block + 1) * SHARED_BLOCK, width)
         start, stop = offsets[n], offsets[n + 1]
         before_first = initial[n, p, low:high] if initial.size else zeros[: high - low]
         carry = adjoint[n, p, low:high]
+
+        # from its last token to its first: eq. (1) and (3), and the sum over channels of eq. (2)
         for i in range(stop - start):
             t = start + i if reverse else stop - 1 - i
             gate, gradient = a[t, p], np.float32(0)

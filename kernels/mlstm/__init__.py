@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.mlstm import reference
 from visionseq.kernels.mlstm.registration import operator
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 State = tuple[Tensor, Tensor, Tensor]
 
 
+@without_autocast
 def mlstm(
     q: Tensor,
     k: Tensor,
@@ -79,6 +81,7 @@ def mlstm(
     return o.view(v.shape), (final_c, final_n, final_m)
 
 
+@without_autocast
 def mlstm_step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: State, *, eps: float = 1e-6
 ) -> tuple[Tensor, State]:

@@ -5,22 +5,18 @@ s wrote is the product of the forget gates between them and the input gate of s,
 cumulative sums, which lose digits, and no exponentials but those of the gates.
 """
 
-import numba
 import numpy as np
 
+from visionseq.kernels.compiled import compiled, exact
 from visionseq.kernels.exponential import exp, softplus
-from visionseq.kernels.mlstm.products import helper
 from visionseq.kernels.mlstm.reference import MAX_FLOOR
 
 CHUNK = 32  # rows
 ZERO, ONE, MINUS_INFINITY = np.float32(0), np.float32(1), np.float32(-np.inf)
 HIGHEST = np.float32(MAX_FLOOR)
 
-# sums in the order of the source; a helper without a word on fastmath would take over that of its caller
-as_written = numba.njit(nogil=True, cache=True, fastmath=False, error_model="numpy")
 
-
-@as_written
+@exact
 def load_gates(forget, write, m_rows, i, f, head, t0, step, count, m):
     """The gates F and I and the stabiliser m of each row; the m that the chunk leaves."""
     for r in range(count):
@@ -33,7 +29,7 @@ def load_gates(forget, write, m_rows, i, f, head, t0, step, count, m):
     return m
 
 
-@helper
+@compiled
 def set_weights(weights, read, forget, write, count):
     """weights[r, s], zero for s > r, and read[r], the decay of the memory from before the chunk to row r."""
     decay = ONE
@@ -50,7 +46,7 @@ def set_weights(weights, read, forget, write, count):
         read[r] = decay
 
 
-@helper
+@compiled
 def last_weights(last, forget, write, count):
     """The last row of the weights alone; the decay over the chunk."""
     decay = ONE
@@ -60,7 +56,7 @@ def last_weights(last, forget, write, count):
     return decay
 
 
-@helper
+@compiled
 def weigh(scores, weights, count):
     for r in range(count):
         row, weight = scores[r, :count], weights[r, :count]

@@ -13,7 +13,7 @@ from visionseq.kernels.exponential import exp
 from visionseq.kernels.hand_over import array
 from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, load_gates, set_weights, weigh
 from visionseq.kernels.mlstm.cpu_backward import differentiate
-from visionseq.kernels.mlstm.products import (
+from visionseq.kernels.small_matrices import (
     add_product,
     add_row,
     add_transposed_product,
@@ -80,7 +80,7 @@ def backward(
     initial = _start(initial_c, initial_n, initial_m, tuple(final_c.shape))
     final = (final_c, final_n, final_m)
     d_state = [
-        torch.zeros(x.shape) if d is None else d.float().clone(memory_format=torch.contiguous_format)
+        torch.zeros(x.shape) if d is None else d.float().clone()
         for d, x in zip((d_final_c, d_final_n, d_final_m), final, strict=True)
     ]
     d_o = torch.zeros(o_MHV.shape) if d_o is None else d_o
@@ -102,7 +102,7 @@ def _start(c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[in
     """A fresh contiguous copy of the initial state."""
     if c is None:
         return torch.zeros(shape), torch.zeros(shape[:3]), torch.full(shape[:2], -torch.inf)
-    return tuple(x.clone(memory_format=torch.contiguous_format) for x in (c, n, m))
+    return tuple(x.clone() for x in (c, n, m))
 
 
 @compiled
@@ -113,6 +113,8 @@ def _forward(first, last, q, k, v, i, f, offsets, reverse, eps, final_c, final_n
     values_, outputs, memory = matrix(CHUNK, values), matrix(CHUNK, values), matrix(keys, values)
     scores, weights = matrix(CHUNK, CHUNK), matrix(CHUNK, CHUNK)
     forget, write, read, m_rows = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
+
+    # a head of a segment, from its initial state
     for item in range(first, last):
         n, h = item // heads, item % heads
         copy(memory, final_c[n, h], keys, values)
@@ -120,25 +122,37 @@ def _forward(first, last, q, k, v, i, f, offsets, reverse, eps, final_c, final_n
         start, stop = offsets[n], offsets[n + 1]
         for base in range(0, stop - start, CHUNK):
             count, t0 = min(CHUNK, stop - start - base), stop - 1 - base if reverse else start + base
+
+            # a chunk of rows; eq. (1), and the weight with which each row sees the others
             load_rows(queries, q, h, t0, step, count, ONE)
             load_rows(keys_, k, h, t0, step, count, scaling)
             load_rows(values_, v, h, t0, step, count, ONE)
             m = load_gates(forget, write, m_rows, i, f, h, t0, step, count, m)
             set_weights(weights, read, forget, write, count)
+
+            # what the rows of the chunk read of each other, and of the memory
             transpose(keys_across, keys_, count, keys)
             set_product(scores, queries, keys_across, count, count, keys)
             weigh(scores, weights, count)
+
+            # the decays of the reads and of the writes
             for r in range(count):
                 scale_row(queries[r], read[r])
                 scale_row(keys_[r], weights[count - 1, r])
+
+            # eq. (2) and (4)
             set_product(outputs, scores, values_, count, values, count)
             add_product(outputs, queries, memory, count, values, keys)
+
+            # eq. (4): the denominator
             for r in range(count):
                 qn, row = dot(queries[r], normaliser, keys), scores[r]
                 for s in range(count):
                     qn += row[s]
                 scale_row(outputs[r], ONE / (max(abs(qn), exp(min(-m_rows[r], HIGHEST))) + eps))
             store_rows(o, h, t0, step, count, outputs, ONE)
+
+            # eq. (2) and (3) at the end of the chunk
             scale(memory, read[count - 1], keys)
             scale_row(normaliser, read[count - 1])
             for s in range(count):

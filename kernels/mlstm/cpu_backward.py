@@ -13,13 +13,12 @@ import numpy as np
 from visionseq.kernels.compiled import compiled
 from visionseq.kernels.exponential import exp, sigmoid, softplus
 from visionseq.kernels.mlstm.chunk import CHUNK, HIGHEST, ONE, ZERO, last_weights, load_gates, set_weights, weigh
-from visionseq.kernels.mlstm.products import (
+from visionseq.kernels.small_matrices import (
     add_product,
     add_row,
     add_transposed_product,
     copy,
     dot,
-    helper,
     load_rows,
     matrix,
     row_of,
@@ -131,7 +130,7 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
         dm[n, h] = d_m
 
 
-@helper
+@compiled
 def _keep_memories(memories, normalisers, m_before, k, v, i, f, c0, n0, m, h, t_first, step, length):
     """The memory [V, K], the normaliser and m before every chunk."""
     keys, values = c0.shape
@@ -157,7 +156,7 @@ def _keep_memories(memories, normalisers, m_before, k, v, i, f, c0, n0, m, h, t_
         add_transposed_product(memories[after], values_, keys_, values, keys, CHUNK)
 
 
-@helper
+@compiled
 def _load_output_gradients(
     d_outputs, d_qn, d_floor, o, do, h, t0, step, count, scores, queries, read, normaliser, m_rows, eps, keys
 ):
@@ -178,7 +177,7 @@ def _load_output_gradients(
             row[j] = inverse * source[j]
 
 
-@helper
+@compiled
 def _split(d_scores, weights, scores, d_qn, count):
     """With d the derivative by a weighted score: d_scores = d * weight, and d * weighted score in place of weights."""
     for r in range(count):
@@ -189,7 +188,7 @@ def _split(d_scores, weights, scores, d_qn, count):
             weight[s] = d * score[s]
 
 
-@helper
+@compiled
 def _finish_rows(d_rows, products, rows, factor, share, vector, count, keys):
     """d_rows[r] = factor[r] (d_rows[r] + share[r] vector); its products with the rows."""
     for r in range(count):
@@ -199,7 +198,7 @@ def _finish_rows(d_rows, products, rows, factor, share, vector, count, keys):
         products[r] = dot(row, rows[r], keys)
 
 
-@helper
+@compiled
 def _gate_gradients(di, df, i, f, h, t0, step, count, products, reads, writes, through, d_floor, m_rows, m_before, d_m):
     """Gradients of the chunk's gates; d_m of the row before the chunk.
 

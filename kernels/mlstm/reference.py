@@ -17,10 +17,10 @@ def mlstm(
 ) -> tuple[Tensor, State]:
     """Run over T from the state (C [B, H, K, V], n [B, H, K], m [B, H]) -> (o [B, T, H, V], state).
 
-    m_t = max(logsig f_t + m_{t-1}, i_t),  F_t = exp(logsig f_t + m_{t-1} - m_t),  I_t = exp(i_t - m_t)
-    C_t = F_t C_{t-1} + I_t k_t v_t^T / sqrt(K)
-    n_t = F_t n_{t-1} + I_t k_t / sqrt(K)
-    o_t = q_t^T C_t / (max(|q_t . n_t|, e^-m_t) + eps)
+    (1)  m_t = max(logsig f_t + m_{t-1}, i_t),  F_t = exp(logsig f_t + m_{t-1} - m_t),  I_t = exp(i_t - m_t)
+    (2)  C_t = F_t C_{t-1} + I_t k_t v_t^T / sqrt(K)
+    (3)  n_t = F_t n_{t-1} + I_t k_t / sqrt(K)
+    (4)  o_t = q_t^T C_t / (max(|q_t . n_t|, e^-m_t) + eps)
     """
     outputs = []
     tokens = (tensor.unbind(1) for tensor in (q_BTHK, k_BTHK, v_BTHV, i_BTH, f_BTH))

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_choice, check_rank, check_shape, check_tensors, state_dtype
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.recurrent_cell import reference
 from visionseq.kernels.recurrent_cell.layout import LAYOUTS
 from visionseq.kernels.recurrent_cell.registration import operator
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def recurrent_cell(
     x: Tensor,
     R: Tensor,
@@ -60,8 +62,11 @@ def recurrent_cell(
 
     Source: FlashRNN, arXiv 2412.07752; sLSTM from xLSTM, arXiv 2405.04517.
     """
+    # the arguments
     _check(x, R, b, initial_state, cell, cu_seqlens)
     chosen = serving_backend("recurrent_cell", x, backend)
+
+    # the definition
     if chosen == "reference":
         cut, clipval = gradient_recurrent_cut, gradient_recurrent_clipval
         loop = partial(
@@ -71,6 +76,7 @@ def recurrent_cell(
         state = _initial_state(x, initial_state, cell, count_segments(x.shape[0], cu_seqlens))
         states, final_state = run_segments(loop, (x.to(state.dtype),), state, reverse, cu_seqlens)
     else:
+        # the kernels, on the rows of all sequences
         states, final_state, _ = operator(
             x.flatten(0, 1),
             R,
@@ -89,6 +95,7 @@ def recurrent_cell(
     return (states[:, :, 0].contiguous() if outputs_only else states).to(x.dtype), final_state
 
 
+@without_autocast
 def recurrent_cell_step(
     x: Tensor,
     R: Tensor,

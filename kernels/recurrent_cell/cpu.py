@@ -38,7 +38,7 @@ def forward(
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
     segments = len(offsets) - 1
     shape = (segments, layout.states, heads, units)
-    final = torch.zeros(shape) if initial_NSHD is None else initial_NSHD.clone(memory_format=torch.contiguous_format)
+    final = torch.zeros(shape) if initial_NSHD is None else initial_NSHD.clone()
     states = empty((rows, layout.states, heads, units))
     gates = empty((rows, layout.kept if keep_gates else 0, heads, units))
     b = torch.zeros(layout.biases, heads, units) if b_GHD is None else b_GHD
@@ -78,9 +78,7 @@ def backward(
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
     segments = len(offsets) - 1
     initial = array(torch.zeros(final.shape) if initial_NSHD is None else initial_NSHD)
-    d_initial = (
-        torch.zeros(final.shape) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
-    )
+    d_initial = torch.zeros(final.shape) if d_final is None else d_final.float().clone()
     d_x = empty(x_MGHD.shape)
     parts = min(PARTS, -(-segments // ROWS))
     groups = _head_groups(heads, parts)

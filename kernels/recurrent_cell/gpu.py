@@ -91,9 +91,7 @@ def backward(
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
     segments = len(offsets) - 1
     all_states = torch.cat([states, torch.zeros_like(final) if initial_NSHD is None else initial_NSHD])
-    d_initial = (
-        torch.zeros_like(final) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
-    )
+    d_initial = torch.zeros_like(final) if d_final is None else d_final.float().clone()
     d_sums = states.new_empty((rows, layout.biases, heads, units))
     if rows and heads and units:
         run_backward[(heads, triton.cdiv(segments, BATCH))](

@@ -50,7 +50,9 @@ def run_backward(
             unit = low + tl.arange(0, UNITS)
             mask = alive[:, None] & (unit < units)[None, :]
             carry = at(adjoint, n, STATES, h, heads, units, unit)
-            upstream = at(d_states, t, STATES, h, heads, units, unit)
+            upstream = carry
+            if HAS_D_STATES:
+                upstream = at(d_states, t, STATES, h, heads, units, unit)
             now = at(states, t, STATES, h, heads, units, unit)
             before = at(states, t_before, STATES, h, heads, units, unit)
             kept = at(gates, t, 4, h, heads, units, unit)

@@ -6,12 +6,11 @@ reads 8 arrays and writes 2, is vectorised with a single check for overlap. That
 written together have to come from separate halves.
 """
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
-from visionseq.kernels.compiled import FASTMATH
+from visionseq.kernels.compiled import compiled
 from visionseq.kernels.recurrent_cell.prefetch import LINE, prefetch
 
 LANES = 256  # columns of a tile
@@ -20,8 +19,6 @@ VECTOR = 16  # columns are computed in multiples of it
 OUTER = 16  # rows of each half in an outer product
 
 R1, R2, R3, R4, R5, R6, R7 = (np.uint64(k * LANES) for k in range(1, DEPTH))
-
-subroutine = numba.njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
 
 
 def round_up(size: int, multiple: int) -> int:
@@ -36,7 +33,7 @@ def tiled(matrix_HKJ: Tensor) -> Tensor:
     return tiles.view(heads, -1, DEPTH * LANES)
 
 
-@subroutine
+@compiled
 def add_product(out, factors, tiles, rows, columns):
     """out[s, i, j] += sum_k factors[s, i, k] matrix[k, j] for both s, i < rows and j < columns."""
     ahead = DEPTH * LANES // LINE // rows if columns > LANES // 2 else 0  # lines of the next tile to fetch for each row
@@ -55,7 +52,7 @@ def add_product(out, factors, tiles, rows, columns):
                 out_b[j] += b0 * r0 + b1 * r1 + b2 * r2 + b3 * r3 + b4 * r4 + b5 * r5 + b6 * r6 + b7 * r7
 
 
-@subroutine
+@compiled
 def add_outer(out, factors, left, tiles, columns):
     """out[s, i, j] += sum_k factors[k, left + s * OUTER + i] matrix[k, j] for both s, i < OUTER and j < columns."""
     right = left + 2 * OUTER

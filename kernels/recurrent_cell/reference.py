@@ -87,7 +87,9 @@ def _slstm(
 
 
 class ClippedGradient(torch.autograd.Function):
-    """The identity, whose gradient is clipped to [-limit, limit]."""
+    """The identity, whose gradient is clipped to [-limit, limit]; tangents pass as they are."""
+
+    generate_vmap_rule = True
 
     @staticmethod
     def forward(y: Tensor, limit: float) -> Tensor:
@@ -100,3 +102,7 @@ class ClippedGradient(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         return gradient.clamp(-ctx.limit, ctx.limit), None
+
+    @staticmethod
+    def jvp(ctx, tangent: Tensor, limit: None) -> Tensor:
+        return tangent.view_as(tangent)

@@ -6,7 +6,7 @@ gradient each time. It is transposed, as the gates of a token are the longer row
 
 import numpy as np
 
-from visionseq.kernels.compiled import inlined
+from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.product import (
     DEPTH,
     LANES,
@@ -20,7 +20,6 @@ from visionseq.kernels.recurrent_cell.product import (
     R7,
     VECTOR,
     add_outer,
-    subroutine,
 )
 from visionseq.kernels.recurrent_cell.rows import ZERO, add, copy
 
@@ -37,7 +36,7 @@ def collect(count, y, d_gates, factors, tiles):
         copy(d_gates[low:high], tiles[block, k, place : place + high - low])
 
 
-@subroutine
+@compiled
 def add_collected(count, factors, tiles, sums, dR, db):
     """Add what was collected to dR [D, K] and db [K]; sums [2, OUTER, LANES] is used up."""
     if count == 0:

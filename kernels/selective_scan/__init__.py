@@ -7,13 +7,15 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_rank, check_shape, check_tensors, state_dtype
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
 from visionseq.kernels.selective_scan import reference
 from visionseq.kernels.selective_scan.registration import operator
+from visionseq.kernels.serving import serving_backend
 
 
+@without_autocast
 def selective_scan(
     u: Tensor,
     delta: Tensor,
@@ -58,6 +60,7 @@ def selective_scan(
 
     Source: Gu and Dao, "Mamba: linear-time sequence modeling with selective state spaces", arXiv 2312.00752.
     """
+    # the arguments
     check_tensors(u=u, delta=delta, A=A, B=B, C=C, D=D, z=z, delta_bias=delta_bias, initial_state=initial_state)
     check_rank("u", u, "B,T,E")
     check_cu_seqlens(u, cu_seqlens)
@@ -67,6 +70,8 @@ def selective_scan(
     segments = count_segments(batch, cu_seqlens)
     if initial_state is not None:
         check_shape("initial_state", initial_state, (segments, *A.shape))
+
+    # the definition
     chosen = serving_backend("selective_scan", u, backend)
     if chosen == "reference":
         dtype = state_dtype(u)
@@ -75,6 +80,8 @@ def selective_scan(
         timed = [None if x is None else x.to(dtype) for x in (u, delta, B, C, z)]
         y, final_state = run_segments(loop, timed, state, reverse, cu_seqlens)
         return y.to(u.dtype), final_state
+
+    # the kernels, on the rows of all sequences
     rows = batch * length
     y, final_state, _ = operator(
         u.reshape(rows, channels),
@@ -94,6 +101,7 @@ def selective_scan(
     return y.view(u.shape), final_state
 
 
+@without_autocast
 def selective_scan_step(
     u: Tensor,
     delta: Tensor,

@@ -29,7 +29,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y [M, E] in the dtype of u, the final state [S, E, N] and the checkpoints [C, N, E]."""
     y_ME = torch.empty(u_ME.shape)
-    final_SEN = torch.zeros(len(offsets) - 1, *A_EN.shape) if initial_SEN is None else initial_SEN.clone().contiguous()
+    final_SEN = torch.zeros(len(offsets) - 1, *A_EN.shape) if initial_SEN is None else initial_SEN.clone()
     checkpoints_CNE = torch.empty(checkpoint_shape(u_ME, A_EN))
     inputs = _arrays(u_ME, delta_ME, A_EN, B_MGN, C_MGN, D_E, z_ME, bias_E)
     results = map(array, (y_ME, final_SEN, checkpoints_CNE))
@@ -63,7 +63,7 @@ def backward(
     d_y = torch.zeros(u_ME.shape) if d_y is None else d_y
     d_u, d_delta = torch.empty(u_ME.shape), torch.empty(u_ME.shape)
     d_z = torch.empty(0, 0) if z_ME is None else torch.empty(u_ME.shape)
-    d_initial = torch.zeros(final_SEN.shape) if d_final is None else d_final.float().clone().contiguous()
+    d_initial = torch.zeros(final_SEN.shape) if d_final is None else d_final.float().clone()
     d_B, d_C = torch.empty(blocks, *B_MGN.shape), torch.empty(blocks, *B_MGN.shape)
     d_A, d_D, d_bias = torch.empty(segments, *A_EN.T.shape), *torch.empty(2, segments, len(A_EN))
     inputs = _arrays(u_ME, delta_ME, A_EN, B_MGN, C_MGN, D_E, z_ME, bias_E)

@@ -29,6 +29,8 @@ def forward_kernel(first, last, inputs, offsets, reverse, positive, y, final, ch
     groups, states = B.shape[1:]
     rows, token = np.zeros((9, BLOCK), np.float32), np.zeros((4, BLOCK), np.float32)
     per_state = np.zeros((states, 2, BLOCK), np.float32)
+
+    # a block of channels, with its parameters and its state
     for item in range(first, last):
         segment, g, low, high = locate(item, len(A) // groups, groups)
         start, stop = offsets[segment], offsets[segment + 1]
@@ -36,12 +38,16 @@ def forward_kernel(first, last, inputs, offsets, reverse, positive, y, final, ch
         load(bias[low:high], rows[BIAS])
         load_transposed(A[low:high], per_state[:, RATE])
         load_transposed(final[segment, low:high], per_state[:, STATE])
+
+        # eq. (1) and the skip connection of a token
         for i in range(stop - start):
             t = stop - 1 - i if reverse else start + i
             if i > 0 and i % CHUNK == 0:
                 for n in range(states):
                     store(per_state[n, STATE], checkpoints[start // CHUNK + i // CHUNK - 1, n, low:high])
             load_token(u[t, low:high], delta[t, low:high], positive, rows, token)
+
+            # eq. (2), and the sum of eq. (3)
             x, dtu, o = rows[X], token[DTU], token[O]
             for n in range(states):
                 B_n, C_n, A_n, h_n = B[t, g, n], C[t, g, n], per_state[n, RATE], per_state[n, STATE]
@@ -49,6 +55,8 @@ def forward_kernel(first, last, inputs, offsets, reverse, positive, y, final, ch
                     h = exp2(x[j] * A_n[j]) * h_n[j] + dtu[j] * B_n
                     h_n[j] = h
                     o[j] += h * C_n
+
+            # the gate of eq. (3)
             if z.size:
                 load(z[t, low:high], rows[GATE])
                 gate = rows[GATE]
@@ -66,6 +74,8 @@ def backward_kernel(first, last, inputs, initial, checkpoints, offsets, reverse,
     rows, tokens = np.zeros((9, BLOCK), np.float32), np.zeros((CHUNK, 4, BLOCK), np.float32)
     per_state = np.zeros((states, 4, BLOCK), np.float32)
     decayed = np.zeros((CHUNK, states, 2, BLOCK), np.float32)
+
+    # a block of channels, with its parameters and the adjoint of its state
     for item in range(first, last):
         segment, g, low, high = locate(item, len(A) // groups, groups)
         block = item % len(d_B)
@@ -78,6 +88,8 @@ def backward_kernel(first, last, inputs, initial, checkpoints, offsets, reverse,
         clear(rows[SUM_BIAS])
         for n in range(states):
             clear(per_state[n, SUM_A])
+
+        # from the last chunk to the first; the state before it was kept
         for c in range((stop - start + CHUNK - 1) // CHUNK - 1, -1, -1):
             for n in range(states):
                 if c > 0:
@@ -86,12 +98,16 @@ def backward_kernel(first, last, inputs, initial, checkpoints, offsets, reverse,
                     clear(per_state[n, STATE])
             if c == 0 and initial.size:
                 load_transposed(initial[segment, low:high], per_state[:, STATE])
+
+            # forwards once more: eq. (1) and (2) for the tokens of the chunk
             steps = min(CHUNK, stop - start - c * CHUNK)
             origin = stop - 1 - c * CHUNK if reverse else start + c * CHUNK
             for k in range(steps):
                 t = origin - k if reverse else origin + k
                 load_token(u[t, low:high], delta[t, low:high], positive, rows, tokens[k])
                 replay(B[t, g], C[t, g], rows, tokens[k], per_state, decayed[k])
+
+            # backwards: through eq. (3), (2) and (1)
             for k in range(steps - 1, -1, -1):
                 t = origin - k if reverse else origin + k
                 load(d_y[t, low:high], rows[R])
@@ -104,6 +120,8 @@ def backward_kernel(first, last, inputs, initial, checkpoints, offsets, reverse,
                 finish_token(positive, rows, tokens[k])
                 store(rows[P], d_u[t, low:high])
                 store(rows[Q], d_delta[t, low:high])
+
+        # the sums over the segment
         store_transposed(per_state[:, ADJOINT], d_initial[segment, low:high])
         for n in range(states):
             store(per_state[n, SUM_A], d_A[segment, n, low:high])

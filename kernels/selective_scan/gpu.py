@@ -66,9 +66,7 @@ def backward(
     d_u, d_delta = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_ME, delta_ME))
     d_z = None if z_ME is None else torch.empty_like(z_ME, memory_format=torch.contiguous_format)
     d_A = torch.zeros_like(final_SEN)
-    d_initial = (
-        torch.zeros_like(final_SEN) if d_final is None else d_final.float().clone(memory_format=torch.contiguous_format)
-    )
+    d_initial = torch.zeros_like(final_SEN) if d_final is None else d_final.float().clone()
     d_D, d_bias = final_SEN.new_empty(2, segments, len(A_EN))
     d_B, d_C = final_SEN.new_empty(2, blocks, *B_MGN.shape)
     inputs = _contiguous(u_ME, delta_ME, A_EN, B_MGN, C_MGN, D_E, z_ME, bias_E, initial_SEN)

@@ -23,9 +23,9 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """Outputs y [B, T, E] and the final state [B, E, N].
 
-    dt_t = softplus(delta_t + bias)                 (softplus and bias where asked for)
-    h_t = exp(dt_t A) * h_{t-1} + dt_t u_t B_t      for each of the N values of a channel
-    y_t = (sum_n h_t C_t + D u_t) * silu(z_t)       (D and z where given)
+    (1)  dt_t = softplus(delta_t + bias)                 softplus and bias are optional
+    (2)  h_t = exp(dt_t A) * h_{t-1} + dt_t u_t B_t      for each of the N values of a channel
+    (3)  y_t = (sum_n h_t C_t + D u_t) * silu(z_t)       D and z are optional
     """
     groups = (B_BTGN.shape[2], u_BTE.shape[2] // B_BTGN.shape[2])
     dt_BTE = time_step(delta_BTE, bias_E, softplus)

@@ -7,15 +7,17 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
+from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_rank, check_shape, check_tensors, state_dtype
-from visionseq.kernels.operator import serving_backend
 from visionseq.kernels.segments import check_cu_seqlens, count_segments, row_offsets, run_segments
+from visionseq.kernels.serving import serving_backend
 from visionseq.kernels.ttt_linear import reference
 from visionseq.kernels.ttt_linear.registration import operator
 
 State = tuple[Tensor, Tensor]
 
 
+@without_autocast
 def ttt_linear(
     q: Tensor,
     k: Tensor,
@@ -61,6 +63,7 @@ def ttt_linear(
 
     Source: Sun et al., "Learning to (Learn at Test Time): RNNs with Expressive Hidden States" (arXiv 2407.04620).
     """
+    # the arguments
     W, b = (None, None) if initial_state is None else initial_state
     timed = {"q": q, "k": k, "eta_row": eta_row, "eta_col": eta_col}
     parts = {"initial_state[0]": W, "initial_state[1]": b}
@@ -78,11 +81,15 @@ def ttt_linear(
     if initial_state is not None:
         check_shape("initial_state[0]", W, (segments, heads, channels, channels))
         check_shape("initial_state[1]", b, (segments, heads, channels))
+
+    # the definition
     chosen = serving_backend("ttt_linear", v, backend)
     if chosen == "reference":
         loop = partial(_reference_loop, v.dtype, norm_weight, norm_bias, mini_batch_size, eps)
         state = _zeros(v, segments) if initial_state is None else tuple(part.to(state_dtype(v)) for part in (W, b))
         return run_segments(loop, (q, k, v, eta_row, eta_col), state, reverse, cu_seqlens)
+
+    # the kernels, on the rows of all sequences
     rows = batch * length
     o, final_W, final_b, *_ = operator(
         *(tensor.reshape(rows, heads, channels) for tensor in (v, q, k)),
@@ -113,6 +120,7 @@ class StepState(NamedTuple):
     position: Tensor
 
 
+@without_autocast
 def ttt_linear_step(
     q: Tensor,
     k: Tensor,

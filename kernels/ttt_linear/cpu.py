@@ -89,4 +89,4 @@ def backward(
 
 def _copy(state: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """A contiguous copy that a kernel may overwrite; zeros where there is none."""
-    return torch.zeros(shape) if state is None else state.clone(memory_format=torch.contiguous_format)
+    return torch.zeros(shape) if state is None else state.clone()

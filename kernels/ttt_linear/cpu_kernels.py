@@ -1,9 +1,15 @@
 """The numba kernels of TTT-Linear: a head goes through a segment with its fast weights in the cache.
 
-Shapes: N segments, H heads, K channels. A token adds to the sums A = sum col k grad^T of its mini-batch and is read
-with W - row A, so that the work does not depend on the size of the mini-batch. The backward takes the weights kept
-before a group of mini-batches, repeats the group, and goes back over each mini-batch: once forwards, with A, and once
-backwards, with the adjoint D of A; X is the adjoint of the weights.
+Shapes: N segments, H heads, K channels. In a mini-batch, with the weights W and b before it:
+
+    (1)  grad_t = gradient of 1/2 |LN(z) - (v_t - k_t)|^2 by z = k_t W + b
+    (2)  A_t = A_{t-1} + col_t k_t grad_t^T
+    (3)  o_t = q_t (W - row_t A_t) + b - row_t a_t,  a_t the same sum for the bias
+    (4)  W <- W - row A, with those of the last token
+
+The work does not depend on the size of the mini-batch. The backward takes the weights kept before a group of
+mini-batches, repeats the group, and goes back over each mini-batch: once forwards, with A, and once backwards, with the
+adjoint D of A; X is the adjoint of the weights.
 """
 
 import numpy as np
@@ -22,11 +28,14 @@ def forward(
     A, A_bias = np.empty((channels, channels), np.float32), np.empty(channels, np.float32)
     unit, error = np.empty(channels, np.float32), np.empty(channels, np.float32)
     grad, sums = np.empty(channels, np.float32), np.empty(channels, np.float32)
+
+    # a head of a segment, in mini-batches
     for item in range(first, last):
         n, h = item // heads, item % heads
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         W, b = final_W[n, h], final_b[n, h]
         for begin in range(0, length, size):
+            # the weights before a group are kept for the backward
             if begin % group == 0:
                 place = start // group + n + begin // group
                 kept_W[place, h] = W
@@ -34,17 +43,23 @@ def forward(
             A[:] = ZERO
             A_bias[:] = ZERO
             end = min(begin + size, length)
+
+            # eq. (1) and (2)
             for i in range(begin, end):
                 t = start + (length - 1 - i if reverse else i)
                 q_t, k_t, o_t, row_t, col_t = q[t, h], k[t, h], o[t, h], row[t, h], col[t, h]
                 _inner_gradient(k_t, v[t, h], W, b, weight[h], bias[h], eps, unit, error, grad)
                 _accumulate(k_t, col_t, grad, A, A_bias)
+
+                # eq. (3)
                 sums[:] = A_bias
                 _add_product(sums, q_t, A)
                 o_t[:] = b
                 _add_product(o_t, q_t, W)
                 for j in range(channels):
                     o_t[j] -= row_t * sums[j]
+
+            # eq. (4)
             _descend(W, b, A, A_bias, row[start + (length - end if reverse else end - 1), h])
 
 
@@ -61,11 +76,14 @@ def backward(
     sums, dz = np.empty(channels, np.float32), np.empty(channels, np.float32)
     unit, error = np.empty((size, channels), np.float32), np.empty((size, channels), np.float32)
     grad, std = np.empty((size, channels), np.float32), np.empty(size, np.float32)
+
+    # a head of a segment, from its last group of mini-batches to its first
     for item in range(first, last):
         n, h = item // heads, item % heads
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         X, X_bias = d_W[n, h], d_b[n, h]
         for place in range((length - 1) // group, -1, -1):
+            # forwards: the weights before each mini-batch of the group, eq. (1), (2) and (4)
             W[0] = kept_W[start // group + n + place, h]
             b[0] = kept_b[start // group + n + place, h]
             last_batch = (min(group, length - place * group) - 1) // size
@@ -80,6 +98,8 @@ def backward(
                     _inner_gradient(k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[0], error[0], grad[0])
                     _accumulate(k[t, h], col[t, h], grad[0], A, A_bias)
                 _descend(W[m + 1], b[m + 1], A, A_bias, row[t, h])
+
+            # a mini-batch forwards: eq. (1) and (2), and what eq. (3) gives for q and row
             for m in range(last_batch, -1, -1):
                 begin = place * group + m * size
                 end = min(begin + size, length)
@@ -91,6 +111,8 @@ def backward(
                     std[s] = _inner_gradient(
                         k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[s], error[s], grad[s]
                     )
+
+                    # A_t, and dq_t = (W - row_t A_t) do_t
                     k_t, col_t, grad_t = k[t, h], col[t, h], grad[s]
                     for j in range(channels):
                         A_bias[j] += col_t * grad_t[j]
@@ -101,9 +123,13 @@ def backward(
                             A_c[j] = a
                             dq += (W_c[j] - row_t * a) * do_t[j]
                         dq_t[c] = dq
+
+                    # drow_t = -(q_t A_t + a_t) . do_t
                     sums[:] = A_bias
                     _add_product(sums, q_t, A)
                     d_row[t, h] = -_dot(sums, do_t)
+
+                # eq. (4) backwards: the row of the last token, and the adjoint of A
                 d_row[t, h] -= _dot(A_bias, X_bias)
                 for c in range(channels):
                     d_row[t, h] -= _dot(A[c], X[c])
@@ -113,10 +139,14 @@ def backward(
                         D_c[j] = -row_t * X_c[j]
                 for j in range(channels):
                     D_bias[j] = -row_t * X_bias[j]
+
+                # the mini-batch backwards: D collects -row_t q_t do_t^T
                 for i in range(end - 1, begin - 1, -1):
                     t, s = start + (length - 1 - i if reverse else i), i - begin
                     q_t, k_t, do_t, row_t, col_t = q[t, h], k[t, h], d_o[t, h], row[t, h], col[t, h]
                     dk_t, dv_t, grad_t = d_k[t, h], d_v[t, h], grad[s]
+
+                    # D_t; by eq. (2) it gives k_t, col_t and the adjoint of grad_t
                     for j in range(channels):
                         D_bias[j] -= row_t * do_t[j]
                     for c in range(channels):
@@ -126,14 +156,20 @@ def backward(
                             D_c[j] = adjoint
                             dk += adjoint * grad_t[j]
                         dk_t[c] = col_t * dk
+
+                    # the gradient of col_t, and the adjoint of grad_t
                     sums[:] = D_bias
                     _add_product(sums, k_t, D)
                     d_col[t, h] = _dot(sums, grad_t)
                     for j in range(channels):
                         sums[j] *= col_t
+
+                    # eq. (1) backwards
                     _second_order(
                         sums, unit[s], error[s], grad_t, std[s], weight[h], dz, dv_t, d_weight[n, h], d_bias[n, h]
                     )
+
+                    # the adjoint of the weights, and dk_t by z_t and by the error
                     for j in range(channels):
                         X_bias[j] += do_t[j] + dz[j]
                     for c in range(channels):
@@ -175,6 +211,7 @@ def _inner_gradient(k, v, W, b, weight, bias, eps, unit, error, grad):
 @inlined
 def _second_order(d_grad, unit, error, grad, std, weight, dz, dv, d_weight, d_bias):
     """The gradients of `_inner_gradient` by z, by v and, added up, by the norm; d_grad is overwritten."""
+    # means along the channels
     channels, inverse = np.float32(grad.size), ONE / std
     mean, along, scaled_along, by_std = ZERO, ZERO, ZERO, ZERO
     for j in range(grad.size):
@@ -187,6 +224,8 @@ def _second_order(d_grad, unit, error, grad, std, weight, dz, dv, d_weight, d_bi
     mean /= channels
     along /= channels
     scaled_along /= channels
+
+    # the gradients of v and of the norm, through the error
     for j in range(grad.size):  # by weight * error
         dv[j] = d_grad[j] - mean - unit[j] * along
     for j in range(grad.size):
@@ -195,6 +234,8 @@ def _second_order(d_grad, unit, error, grad, std, weight, dz, dv, d_weight, d_bi
         dv[j] *= -weight[j]
     for j in range(grad.size):
         d_bias[j] -= dv[j]
+
+    # the gradient of z, through the norm and its deviation
     for j in range(grad.size):  # by the layer norm before weight and bias
         dz[j] = -d_grad[j] * scaled_along - weight[j] * (error[j] * along + dv[j])
     mean, along = ZERO, ZERO

@@ -16,14 +16,19 @@ def run(
 ) -> dict[str, Tensor]:
     """Outputs, states and the gradients of a fixed random functional of all of them, by name."""
     leaf_values = tree_map(lambda x: x.detach().to(dtype).requires_grad_(), dict(values))
-    *outputs, state = case.call(leaf_values, **options)
-    named = {f"output {i}": output for i, output in enumerate(outputs)}
-    named |= {f"final state {i}": part for i, part in enumerate(tree_leaves(state)) if part is not None}
-    leaves = {f"gradient of {name}": leaf for name, leaf in _flatten(leaf_values).items()}
+    named = named_results(case.call(leaf_values, **options))
+    leaves = {f"gradient of {name}": leaf for name, leaf in named_leaves(leaf_values).items()}
     gradients = torch.autograd.grad(_functional(named), list(leaves.values()), allow_unused=True)
     for (name, leaf), gradient in zip(leaves.items(), gradients, strict=True):
         named[name] = torch.zeros_like(leaf) if gradient is None else gradient
     return {name: tensor.detach() for name, tensor in named.items()}
+
+
+def named_results(results: tuple[Any, ...]) -> dict[str, Tensor]:
+    """Outputs and the parts of the final state, by name; absent parts are left out."""
+    *outputs, state = results
+    named = {f"output {i}": output for i, output in enumerate(outputs) if output is not None}
+    return named | {f"final state {i}": part for i, part in enumerate(tree_leaves(state)) if part is not None}
 
 
 def assert_close(
@@ -67,7 +72,8 @@ def _functional(named: Mapping[str, Tensor]) -> Tensor:
     return total if total.requires_grad else total.requires_grad_()
 
 
-def _flatten(values: Mapping[str, Any]) -> dict[str, Tensor]:
+def named_leaves(values: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors among the arguments, by name."""
     flat: dict[str, Tensor] = {}
     for name, value in values.items():
         parts = tree_leaves(value)

@@ -1,14 +1,19 @@
 """Run by test_triton.py in a process of its own with TRITON_INTERPRET=1: the Triton kernels against the reference.
 
+Beside the values: any layout of the arguments, and any subset of the results that carries the loss.
+
 python triton_interpreted.py <operator> <all | one>
 """
 
 import os
 import sys
+from collections.abc import Callable
+from itertools import cycle
 
 import torch
 from case_list import MODULES
 from comparing import assert_close, run
+from properties import LAYOUTS, check_layouts, check_subsets_of_cotangents
 
 BEYOND_A_CHUNK = 67  # kernels take 16 to 64 tokens at a time
 
@@ -30,7 +35,17 @@ def main(operator: str, extent: str) -> None:
             values = case.make(int(bounds[-1]), batch=1, segments=3)
             expected = run(case, values, torch.float64, backend="reference", cu_seqlens=bounds)
             assert_close(run(case, values, backend="triton", cu_seqlens=bounds), expected, case)
+        for axis in range(3 if extent == "all" else 1):
+            check_layouts(case, "triton", 2, in_turn(axis))
+        check_layouts(case, "triton", 2, lambda: ("permuted", 0))
+        check_subsets_of_cotangents(case, "triton", 2)
         print(case.name, "agrees")
+
+
+def in_turn(axis: int) -> Callable[[], tuple[str, int]]:
+    """One layout after the other."""
+    layouts = cycle(LAYOUTS)
+    return lambda: (next(layouts), axis)
 
 
 if __name__ == "__main__":

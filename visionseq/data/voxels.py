@@ -10,15 +10,13 @@ Legend: N points, C values of a point (x, y, z and features), V voxels, P points
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from visionseq.errors import ConfigError
+from visionseq.kernels.compiled import exact
 
 EMPTY = -1
 LONGEST_AXIS = 2**20  # voxels, so that a voxel's number fits int64
-
-exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 class HardVoxels(NamedTuple):

@@ -12,14 +12,13 @@ Legend: a rectangle is a row of `rectangles`, read by the names of its columns: 
 
 import math
 
-import numba
 import numpy as np
+
+from visionseq.kernels.compiled import exact
 
 X, Y, DX, DY, COS, SIN, RADIUS = range(7)
 SNAP = 1e-12  # what is rounding: radians from a quarter turn between two boxes, share of the smaller one's area
 MAX_VERTICES = 20  # a cut of n vertices leaves at most 1.5 n of them, whatever rounding did to the polygon
-
-exact = numba.njit(nogil=True, cache=True, error_model="numpy")
 
 
 def rectangles(boxes: np.ndarray) -> np.ndarray:

@@ -12,11 +12,11 @@ Legend: N points [N, >= 3], M boxes [M, >= 7]; a box or point that is not finite
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 
 from visionseq.errors import ConfigError
 from visionseq.geometry.boxes import as_boxes
+from visionseq.kernels.compiled import exact
 from visionseq.kernels.threads import spread
 
 
@@ -70,7 +70,7 @@ def _prepared(points: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, list[n
     return frames, [np.ascontiguousarray(points[:, axis]) for axis in range(3)]
 
 
-@numba.njit(nogil=True, cache=True, error_model="numpy")
+@exact
 def _fill(first, last, frames, points_x, points_y, points_z, margin, closed, inside):
     for m in range(first, last):
         x, y, z, dx, dy, dz, cos, sin = frames[m]

@@ -34,14 +34,4 @@ CASES = [
     case("image", 16, 2, 24, 24),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU: the scan over the memories."""
-    from visionseq.kernels.linear_scan import gpu
-
-    flags = {"HAS_INITIAL": True, "REVERSE": False, "EXCLUSIVE": True, "BLOCK": gpu.BLOCK}
-    sizes = {"offsets": "*i64", "gates": "i32", "shared": "i32"}
-    pointers = dict.fromkeys(("a", "b", "initial", "h", "final"), "*fp32")
-    yield gpu._forward, pointers | sizes, flags
-    pointers = dict.fromkeys(("a", "h", "initial", "d_h", "d_final", "d_a", "d_b", "d_initial"), "*fp32")
-    yield gpu._backward, pointers | sizes, flags | {"HAS_D_FINAL": True}
+ON_A_GPU = [case("head-64", 16, 2, 64, 64), case("head-256", 16, 1, 256, 64)]

@@ -58,20 +58,10 @@ CASES = [
     case("net-channel", 4, 3, (4,), net=True, scale=0.3),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.delta_rule import gpu
-
-    inputs = {name: "*bf16" for name in ("v", "q", "k", "a", "b")} | {"g": "*fp32", "offsets": "*i64"}
-    sizes = {"scale": "fp32", "keys": "i32", "values": "i32"}
-    states = {"initial": "*fp32", "o": "*bf16", "final": "*fp32", "read": "*fp32", "kept": "*fp32"}
-    gradients = {"d_o": "*bf16", "d_v": "*bf16", "rows": "i32"}
-    gradients |= {name: "*fp32" for name in ("d_final", "history", "d_q", "d_k", "d_a", "d_b", "d_g", "d_initial")}
-    channel, head, none = gpu.BY_CHANNEL, gpu.BY_HEAD, gpu.NO_DECAY
-    for gate, block_k in ((channel, 16), (channel, 64), (channel, 256), (head, 64), (none, 64)):
-        flags = {"GATE": gate, "REVERSE": False, "CHECKPOINT": gpu.CHECKPOINT}
-        flags |= {"BLOCK_K": block_k, "BLOCK_V": gpu.STATE // block_k}
-        yield gpu._forward, inputs | sizes | states, flags | {"HAS_INITIAL": True}
-        kept = {"read": "*fp32", "kept": "*fp32"}
-        yield gpu._backward, inputs | sizes | kept | gradients, flags | {"HAS_D_FINAL": True}
+ON_A_GPU = [
+    case("gpu-channel", 64, 64, (64,)),
+    case("gpu-head", 64, 64, ()),
+    case("gpu-plain", 64, 64, None),
+    case("gpu-16", 16, 16, (16,)),
+    case("gpu-256", 256, 64, (256,)),
+]

@@ -51,24 +51,10 @@ CASES = [
     case("both-plain", 5, 4, SCALAR, stateless=True, direction="both"),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values): the sweeps for o, dq, dk with dg, and dv, for states of 64 x 64."""
-    from visionseq.kernels.gated_linear_attention import gpu
-
-    tokens = dict.fromkeys(("x", "y", "z", "v", "k"), "*bf16")
-    states = dict.fromkeys(("decay", "scale", "initial", "final", "out", "marks", "meeting"), "*fp32")
-    sizes = ("heads", "rows", "columns", "row_stride", "column_stride")
-    strides = ("decay_token_stride", "decay_head_stride", "decay_key_stride")
-    types = tokens | states | {"offsets": "*i64"} | dict.fromkeys(sizes + strides, "i32")
-    flags = {"REVERSE": False, "HAS_INITIAL": True, "HAS_FINAL": True, "ACCUMULATE": False}
-    blocks = {"MARK_EVERY": gpu.MARK_EVERY, "ROWS": 64, "COLUMNS": gpu.COLUMNS}
-    for before in (False, True):
-        for by_row, backward, mark, meet in (
-            (True, False, False, False),
-            (False, False, True, False),
-            (False, True, False, True),
-            (True, True, False, False),
-        ):
-            sweep = {"BEFORE": before, "BY_ROW": by_row, "BACKWARD": backward, "MARK": mark, "MEET": meet}
-            yield gpu.sweep, types, flags | blocks | sweep
+ON_A_GPU = [
+    case("gpu-key", 64, 64, Timed((HEADS, 64), log_decay)),
+    case("gpu-bonus", 64, 64, Timed((HEADS, 64), log_decay), bonus=True),
+    case("gpu-fixed", 64, 64, FIXED),
+    case("gpu-128", 128, 64, SCALAR),
+    case("gpu-256", 256, 64, SCALAR),
+]

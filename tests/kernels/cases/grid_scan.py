@@ -1,7 +1,5 @@
 """Cases of grid_scan: T nodes as a grid of T / Y lines of Y, as one line, as single nodes; states; four directions."""
 
-from math import prod
-
 import torch
 from operator_case import OperatorCase, State, Timed
 
@@ -87,24 +85,9 @@ CASES = [
     case("scale", keys=2, values=33, height=2, heads=1, scale=0.7),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.grid_scan import gpu_states, gpu_weights
-
-    sizes = dict.fromkeys(("width", "height"), "i32")
-    yield gpu_weights._add_directions, _float_pointers("gates row g") | sizes, {"BLOCK": gpu_weights.BLOCK}
-    pointers = _float_pointers("gates row lefts ups d_g d_gates")
-    yield gpu_weights._adjoint_directions, pointers | sizes, {"BLOCK": gpu_weights.BLOCK}
-    sizes |= dict.fromkeys(("start", "stop", "directions", "keys", "values"), "i32")
-    for keys, values in ((64, 8), (128, 4)):
-        blocks = {"BLOCK_K": keys, "BLOCK_V": values}
-        assert prod(blocks.values()) == gpu_states.TILE
-        pointers = _float_pointers("q k v gates top row bottom y lefts ups")
-        yield gpu_states._scan, pointers | sizes, blocks | {"HAS_TOP": True, "WRITE": True, "KEEP": True}
-        pointers = _float_pointers("q k v gates lefts ups d_y d_bottom row d_q d_k d_v d_gates d_top")
-        yield gpu_states._adjoint, pointers | sizes, blocks | {"HAS_D_BOTTOM": True}
-
-
-def _float_pointers(names: str) -> dict[str, str]:
-    return dict.fromkeys(names.split(), "*fp32")
+ON_A_GPU = [
+    case("gpu-states", keys=64, values=64, height=2),
+    case("gpu-wide", keys=256, values=64, height=2),
+    case("gpu-four-by-weights", keys=64, values=64, height=2, directions=4),
+    case("gpu-four-by-states", keys=64, values=1, height=6, directions=4),
+]

@@ -39,22 +39,16 @@ CASES = [
 ]
 
 
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU: each kind of threshold."""
-    from visionseq.kernels.lif_scan import gpu
+def adaptive(x: torch.Tensor, trace_leak: torch.Tensor, trace_scale: torch.Tensor, **arguments):
+    return lif_scan(x, adaptive=(trace_leak, trace_scale), **arguments)
 
-    sizes = {"offsets": "*i64", "segments": "i32", "channel_count": "i32", "inner": "i32"}
-    tokens = dict.fromkeys(("x", "z", "d_z", "d_v", "d_x"), "*bf16") | {"v": "*fp32"}
-    states = dict.fromkeys(("channels", "initial", "final", "d_final", "d_initial", "d_neurons"), "*fp32")
-    slope = {"width": "fp32", "height": "fp32"}
-    flags = dict.fromkeys(("HAS_INITIAL", "HAS_D_Z", "HAS_D_V", "HAS_D_FINAL", "SCALE_INPUT"), True)
-    flags |= {"REVERSE": False, "DETACH": False, "BLOCK": gpu.BLOCK}
-    for kind, number in gpu.KINDS.items():
-        absent = {} if kind == "given" else {"thresholds": None, "d_thresholds": None}
-        absent |= {} if kind == "adaptive" else {"traces": None}
-        given = dict.fromkeys({"thresholds", "d_thresholds", "traces"} - set(absent), "*fp32")
-        types = sizes | tokens | states | slope | given
-        for family in range(4):
-            options = {"KIND": number, "HARD": family % 2 == 0, "FAMILY": family, "KEEP_TRACES": kind == "adaptive"}
-            for kernel in (gpu.run_forward, gpu.run_backward) if family < 2 else (gpu.run_backward,):
-                yield kernel, types, absent | flags | options
+
+CHANNEL, TRACED = Fixed((64,), torch.sigmoid), State((64, 16), lead=(3,))
+PLAIN = {"x": Timed((64, 16)), "leak": CHANNEL, "threshold": CHANNEL}
+ADAPTIVE = PLAIN | {"trace_leak": CHANNEL, "trace_scale": CHANNEL}
+ON_A_GPU = [
+    OperatorCase("lif_scan-gpu-fixed", lif_scan, PLAIN, State((64, 16), lead=(2,)), outputs=2),
+    OperatorCase("lif_scan-gpu-given", lif_scan, PLAIN | {"threshold": Timed((64, 16))}, TRACED, outputs=2),
+    OperatorCase("lif_scan-gpu-adaptive", adaptive, ADAPTIVE, TRACED, options={"reset": "soft"}, outputs=2),
+    *(case(f"gpu-{name}", surrogate=name, detach_reset=False) for name in ("superspike", "triangle", "multigauss")),
+]

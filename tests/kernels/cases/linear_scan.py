@@ -31,15 +31,8 @@ CASES = [
     case("exclusive", (3,), (3, 9), exclusive=True),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.linear_scan import gpu
-
-    flags = {"HAS_INITIAL": True, "REVERSE": False, "EXCLUSIVE": False, "BLOCK": gpu.BLOCK}
-    sizes = {"offsets": "*i64", "gates": "i32", "shared": "i32"}
-    pointers = {"a": "*bf16", "b": "*bf16", "initial": "*fp32", "h": "*bf16", "final": "*fp32"}
-    yield gpu._forward, pointers | sizes, flags
-    gradients = {"d_h": "*bf16", "d_final": "*fp32", "d_a": "*fp32", "d_b": "*bf16", "d_initial": "*fp32"}
-    pointers = {"a": "*bf16", "h": "*bf16", "initial": "*fp32"} | gradients
-    yield gpu._backward, pointers | sizes, flags | {"HAS_D_FINAL": True}
+ON_A_GPU = [
+    case("gpu-own", (64,), (64,)),
+    case("gpu-shared", (8,), (8, 64)),
+    case("gpu-exclusive", (8,), (8, 64), exclusive=True),
+]

@@ -37,30 +37,9 @@ CASES = [
     case("large-eps", 2, 4, 3, eps=1e-2),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.mlstm import gpu, reference
-
-    tokens = dict.fromkeys(("q", "k", "v"), "*bf16") | {"i": "*fp32", "f": "*fp32", "offsets": "*i64"}
-    sizes = dict.fromkeys(("heads", "keys", "values"), "i32") | {"scaling": "fp32", "eps": "fp32"}
-    shape = {"REVERSE": False, "MAX_FLOOR": reference.MAX_FLOOR, "CHUNK": gpu.CHUNK, "BK": 64, "BV": gpu.TILE // 64}
-    initial = dict.fromkeys(("initial_c", "initial_n", "initial_m"), "*fp32")
-    states = {"o": "*bf16"} | dict.fromkeys(("m_rows", "state_c", "state_n", "state_m"), "*fp32")
-    for keep in (False, True):
-        yield gpu._forward, tokens | initial | states | sizes, shape | {"HAS_INITIAL": True, "KEEP": keep}
-    pointers = {
-        "m_rows",
-        "kept_c",
-        "kept_n",
-        "kept_m",
-        "chunk_c",
-        "chunk_n",
-        "do_o",
-        "d_final_c",
-        "d_final_n",
-        "d_final_m",
-    }
-    pointers |= {"d_q", "d_k", "d_v", "d_i", "d_f", "d_c", "d_n", "d_m"}
-    types = tokens | dict.fromkeys(pointers, "*fp32") | {"d_o": "*bf16"} | sizes
-    yield gpu._backward, types | {"rows": "i32", "segments": "i32"}, shape
+ON_A_GPU = [
+    case("gpu-64", 2, 64, 64),
+    case("gpu-16", 2, 16, 16),
+    case("gpu-128", 2, 128, 128),
+    case("gpu-256", 1, 256, 256),
+]

@@ -38,21 +38,4 @@ CASES = [
     case("outputs", "lstm", 5, outputs_only=True),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU: each cell."""
-    from visionseq.kernels.recurrent_cell import gpu
-    from visionseq.kernels.recurrent_cell.layout import LAYOUTS, NUMBERS
-
-    inputs = {"x": "*bf16", "R": "*bf16", "b": "*fp32", "offsets": "*i64", "order": "*i64"}
-    kept = dict.fromkeys(("states", "gates", "d_states", "d_sums", "adjoint"), "*fp32")
-    numbers = dict.fromkeys(("rows", "segments", "heads", "units"), "i32") | dict.fromkeys(
-        ("floor", "limit", "clip"), "fp32"
-    )
-    types = inputs | kept | numbers
-    for cell, layout in LAYOUTS.items():
-        flags = {"CELL": NUMBERS[cell], "REVERSE": False, "CUT": False, "HAS_D_STATES": True, "KEEP": layout.kept > 0}
-        flags |= {"INPUTS": layout.inputs, "RECURRENT": layout.recurrent, "BIASES": layout.biases}
-        flags |= {"STATES": layout.states, "UNITS": gpu.UNITS, "BATCH": gpu.BATCH}
-        yield gpu.run_forward, types, flags
-        yield gpu.run_backward, types, flags
+ON_A_GPU = [case(f"gpu-{cell}-{size}", cell, size) for size in (64, 256) for cell in GATES]

@@ -49,16 +49,9 @@ CASES = [
     case("one-state", (1, 1), channels=1),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.selective_scan import gpu
-
-    half = dict.fromkeys(("u", "delta", "B", "C", "z", "y", "d_y", "d_u", "d_delta", "d_z"), "*bf16")
-    single = ("A", "D", "bias", "initial", "final", "checkpoints", "d_A", "d_B", "d_C", "d_D", "d_bias", "d_initial")
-    sizes = dict.fromkeys(("rows", "channels", "states", "groups"), "i32")
-    types = half | dict.fromkeys(single, "*fp32") | sizes | {"offsets": "*i64"}
-    for reverse in (False, True):
-        constants = {"REVERSE": reverse, "SOFTPLUS": True, "CHUNK": gpu.CHECKPOINT_EVERY, "BLOCK": gpu.BLOCK}
-        for kernel in (gpu.forward_kernel, gpu.backward_kernel):
-            yield kernel, types, constants
+ON_A_GPU = [
+    case("gpu-16", (1, 16), channels=128),
+    case("gpu-plain", (1, 16), channels=128, full=False),
+    case("gpu-64", (1, 64), channels=64),
+    case("gpu-256", (1, 256), channels=64),
+]

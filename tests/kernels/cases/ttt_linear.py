@@ -57,20 +57,4 @@ CASES = [
     case("long", 6, 200, (1, 65), packable=False),
 ]
 
-
-def triton_kernels():
-    """(kernel, argument types, constexpr values) of what is compiled without a GPU."""
-    from visionseq.kernels.ttt_linear import gpu_kernels
-
-    inputs = {name: "*bf16" for name in ("v", "q", "k")} | {"offsets": "*i64", "channels": "i32", "eps": "fp32"}
-    inputs |= {name: "*fp32" for name in ("row", "col", "weight", "bias", "kept_W", "kept_b")}
-    inputs |= {"size": "i32", "group": "i32"}
-    states = {"o": "*bf16"} | {name: "*fp32" for name in ("initial_W", "initial_b", "final_W", "final_b")}
-    gradients = {name: "*bf16" for name in ("d_o", "d_v", "d_q", "d_k")}
-    gradients |= {
-        name: "*fp32" for name in ("history_W", "history_b", "d_row", "d_col", "d_weight", "d_bias", "d_W", "d_b")
-    }
-    for block in (16, 32):
-        flags = {"REVERSE": False, "BLOCK": block}
-        yield gpu_kernels.forward, inputs | states, flags | {"HAS_INITIAL": True}
-        yield gpu_kernels.backward, inputs | gradients, flags
+ON_A_GPU = [case(f"gpu-{size}", size, 16, (1,)) for size in (64, 16, 32, 128)]

@@ -207,6 +207,83 @@ def _pass_and_gradients(case: MixerCase, dtype: torch.dtype) -> dict[str, torch.
 
 
 @every_case
+@both_ways
+def test_trains_under_autocast(case: MixerCase, reverse):
+    """In bfloat16 the gradients stay close to those in float32: whole batches, packed sequences, and step by step."""
+    mixer, x = case.make(torch.float32), tokens(1, sum(LENGTHS), dtype=torch.float32)
+    for options in ({}, {"cu_seqlens": OFFSETS}):
+        expected = _gradients(mixer, lambda options=options: mixer(x, reverse=reverse, **options)[0])
+        with torch.autocast("cpu", torch.bfloat16):
+            actual = _gradients(mixer, lambda options=options: mixer(x, reverse=reverse, **options)[0])
+        _assert_same_direction(actual, expected)
+
+
+@stepping_case
+def test_steps_train_under_autocast(case: MixerCase):
+    mixer, x = case.make(torch.float32), tokens(2, 3, dtype=torch.float32)
+
+    def two_steps() -> torch.Tensor:
+        first, state = mixer.step(x[:, 0])
+        second, _ = mixer.step(x[:, 1], state)
+        return torch.stack([first, second])
+
+    expected = _gradients(mixer, two_steps)
+    with torch.autocast("cpu", torch.bfloat16):
+        _assert_same_direction(_gradients(mixer, two_steps), expected)
+
+
+def _gradients(mixer, output) -> dict[str, torch.Tensor]:
+    parameters = dict(mixer.named_parameters())
+    loss = output().float().square().mean()
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(parameters, gradients, strict=True))
+
+
+def _assert_same_direction(actual, expected) -> None:
+    flat, other = (torch.cat([g.flatten() for g in gradients.values()]) for gradients in (actual, expected))
+    assert flat.isfinite().all()
+    assert torch.cosine_similarity(flat, other, 0) > 0.99
+
+
+@streaming_case
+def test_states_own_their_memory(case: MixerCase):
+    """A view would keep the tokens alive that the state has read, and would be written to a file with them."""
+    mixer, x = case.make(torch.float32), tokens(2, 8, dtype=torch.float32)
+    states = [mixer(x)[1], mixer(x, reverse=True)[1], mixer(x[:1], cu_seqlens=torch.tensor([0, 4, 8]))[1]]
+    states.append(mixer(x, mixer(x)[1])[1])
+    if case.piece == 1:
+        states.append(mixer.step(x[:, 0])[1])
+        states.append(mixer.step(x[:, 1], states[-1])[1])
+    for state in states:
+        for name, part in _named_parts(state):
+            assert part.untyped_storage().nbytes() == part.numel() * part.element_size(), name
+            assert part.untyped_storage().data_ptr() != x.untyped_storage().data_ptr(), name
+
+
+@streaming_case
+def test_states_are_saved_and_loaded_without_pickled_code(case: MixerCase, tmp_path):
+    mixer, x = case.make(), tokens(2, 2 * case.piece + 1)
+    _, state = mixer(x[:, : 2 * case.piece])
+    torch.save(state, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert_states_equal(loaded, state)
+    assert torch.equal(mixer(x, loaded)[0], mixer(x, state)[0])
+
+
+@streaming_case
+def test_a_state_of_another_batch_is_named(case: MixerCase):
+    mixer, x = case.make(), tokens(3, case.piece * 2)
+    _, state = mixer(x)
+    with pytest.raises(KernelArgumentError, match=r"^state\S*: expected 2 sequences, got 3"):
+        mixer(x[:2], state)
+    with pytest.raises(KernelArgumentError, match=r"^state\S*: expected 4 sequences, got 3"):
+        mixer(tokens(1, sum(LENGTHS)), state, cu_seqlens=OFFSETS)
+    if case.piece == 1:
+        with pytest.raises(KernelArgumentError, match=r"^state\S*: expected 2 sequences, got 3"):
+            mixer.step(x[:2, 0], state)
+
+
+@every_case
 def test_autocast_keeps_states_in_float32(case: MixerCase):
     mixer, x = case.make(torch.float32), tokens(2, 10, dtype=torch.float32)
     with torch.autocast("cpu", torch.bfloat16):

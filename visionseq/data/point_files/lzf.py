@@ -1,9 +1,9 @@
 """LZF (liblzf), the compression of PCD files: runs of plain bytes, and references back to earlier bytes."""
 
-import numba
+from visionseq.kernels.compiled import exact
 
 
-@numba.njit(nogil=True, cache=True)
+@exact
 def unpack(source, target):
     """Fill `target` (uint8) from `source`; the number of bytes written, or -1 where the data point outside."""
     read, written = 0, 0

@@ -5,15 +5,14 @@ Flags: 0 counts, 1 is ignored (it may be found, or find, without effect), -1 pla
 Legend: N detections and M objects of a frame; arrays of all frames lie one after the other.
 """
 
-import numba
 import numpy as np
+
+from visionseq.kernels.compiled import exact
 
 NONE = -1.0e7
 
-compiled = numba.njit(nogil=True, cache=True)
 
-
-@compiled
+@exact
 def match_frame(overlap, gt_flag, dt_flag, score, gt_alpha, dt_alpha, stuff, least, threshold, second, assigned, found):
     """Counts (tp, fp, fn) and the sum of similarities of one frame; scores of true positives go to `found`.
 
@@ -59,7 +58,7 @@ def match_frame(overlap, gt_flag, dt_flag, score, gt_alpha, dt_alpha, stuff, lea
     return tp, fp, fn, similarity
 
 
-@compiled
+@exact
 def true_scores(overlaps, at, gt_at, dt_at, gt_flag, dt_flag, score, gt_alpha, dt_alpha, stuff, least):
     """Scores of the true positives of all frames, and the number of objects that count."""
     found, valid, written = np.empty(len(gt_flag)), 0, 0
@@ -76,7 +75,7 @@ def true_scores(overlaps, at, gt_at, dt_at, gt_flag, dt_flag, score, gt_alpha, d
     return found[:written], valid
 
 
-@compiled
+@exact
 def counts_at(thresholds, overlaps, at, gt_at, dt_at, gt_flag, dt_flag, score, gt_alpha, dt_alpha, stuff, least):
     """[T, 3]: true positives, false positives and the sum of similarities of all frames at each threshold."""
     counts = np.zeros((len(thresholds), 3))

@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.packing import flip_tokens
 
 
+@state_type
 class AttentionState(NamedTuple):
     """Keys and values read so far [N, S, H, K], and how many of them are real [N]: the last ones; zeros come before."""
 
@@ -66,7 +67,7 @@ class SoftmaxAttention(Mixer):
         return flip_tokens(y_BTD, cu_seqlens) if reverse else y_BTD, state if self.direction == "past" else None
 
     def step(self, x_BD: Tensor, state: AttentionState | None = None) -> tuple[Tensor, AttentionState]:
-        self.check_step()
+        self.check_step(x_BD, state)
         y_BTD, state = self(x_BD.unsqueeze(1), state)
         return y_BTD[:, 0], state
 
@@ -79,6 +80,8 @@ class SoftmaxAttention(Mixer):
             mask = _visible(q.shape[1], state)
             k, v = torch.cat([state.k.to(k.dtype), k], 1), torch.cat([state.v.to(v.dtype), v], 1)
             count_N = count_N + state.count
+        elif self.direction == "past":
+            k, v = k.clone(), v.clone()  # views would keep q alive with the state
         causal = self.direction == "past" and mask is None
         heads_first = (x.transpose(1, 2) for x in (q, k, v))
         o_BHTK = F.scaled_dot_product_attention(*heads_first, attn_mask=mask, is_causal=causal)

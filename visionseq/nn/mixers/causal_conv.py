@@ -39,7 +39,7 @@ class CausalConv(nn.Conv1d):
         history = no_history(x_BD.unsqueeze(1), self.weight.shape[-1] - 1) if history is None else history
         window_BWD = torch.cat([history, x_BD.unsqueeze(1)], 1)
         y = (window_BWD * self.weight[:, 0].t()).sum(1) + self._offset()
-        return y.to(x_BD.dtype), window_BWD[:, 1:]
+        return y.to(x_BD.dtype), window_BWD[:, 1:].clone()  # a view would keep the window
 
     def _offset(self) -> Tensor | float:
         return 0.0 if self.bias is None else self.bias
@@ -78,7 +78,7 @@ def _with_history(x_BTD: Tensor, past: int, history: Tensor | None, reverse: boo
         padded = torch.cat([x_BTD, history.flip(1)], 1)
         return padded, padded[:, :past].flip(1)
     padded = torch.cat([history, x_BTD], 1)
-    return padded, padded[:, x_BTD.shape[1] :]
+    return padded, padded[:, x_BTD.shape[1] :].clone()  # a view would keep all tokens alive
 
 
 def _lagged_packed(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.delta_rule import delta_net, delta_net_step
 from visionseq.nn.mixers.causal_conv import CausalConv
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import RMSNorm, at_least_float32, unit_length
 from visionseq.nn.mixers.time_steps import init_time_step_bias
 
@@ -25,6 +25,7 @@ NORM_EPS = 1e-5
 LARGEST_RATE = 16  # of the initial decays, arXiv 2412.06464
 
 
+@state_type
 class DeltaNetState(NamedTuple):
     """Last tokens before the convolution [N, W-1, C], and the state of the recurrence [N, H, K, V]."""
 
@@ -77,6 +78,7 @@ class DeltaNet(Mixer):
         return self._output(x_BTD, o_BTHV), DeltaNetState(history, scan)
 
     def step(self, x_BD: Tensor, state: DeltaNetState | None = None) -> tuple[Tensor, DeltaNetState]:
+        self.check_step(x_BD, state)
         history, scan = (None, None) if state is None else state
         qkv_BC, history = self.conv.step(self._projected(x_BD), history)
         q, k, v, beta, log_decay = self._operands(x_BD, qkv_BC)

@@ -55,6 +55,7 @@ class GatedLinearAttention(Mixer):
         return self._output(x_BTD, o_BTHV), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.check_step(x_BD, state)
         q, k, v, log_decay = self._operands(x_BD)
         if state is None:
             state = log_decay.new_zeros(*k.shape, v.shape[-1])

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from visionseq.kernels.selective_scan import selective_scan, selective_scan_step
 from visionseq.nn.mixers.causal_conv import CausalConv
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.time_steps import init_time_step_bias
 
 
+@state_type
 class MambaState(NamedTuple):
     """Last tokens before the convolution [N, W-1, E], and the state of the scan [N, E, S]."""
 
@@ -90,7 +91,7 @@ class Mamba(Mixer):
         return self.out_proj(y_BTE), state
 
     def step(self, x_BD: Tensor, state: MambaState | None = None) -> tuple[Tensor, MambaState]:
-        self.check_step()
+        self.check_step(x_BD, state)
         x_BE, z_BE = self.in_proj(x_BD).chunk(2, -1)
         history, scan = (None, None) if state is None else state
         x_BE, history = self.conv1d.step(x_BE, history)

@@ -16,9 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionseq.kernels.segments import row_offsets
+from visionseq.nn.mixers.mixer import state_type
 from visionseq.nn.mixers.packing import segment_of_token
 
 
+@state_type
 class TTTState(NamedTuple):
     """Fast weights at the start of the running mini-batch, W [N, H, K, K] and b [N, H, K]; its tokens so far
     [N, M-1, D], zero from their number [N] on.

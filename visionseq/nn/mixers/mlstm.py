@@ -19,12 +19,13 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.mlstm import mlstm, mlstm_step
 from visionseq.nn.mixers.block_linear import BlockLinear
 from visionseq.nn.mixers.causal_conv import CausalConv
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32
 
 Cell = tuple[Tensor, Tensor, Tensor]
 
 
+@state_type
 class MLSTMState(NamedTuple):
     """Last tokens before the convolution [N, W-1, E]; memory [N, H, K, K], normaliser [N, H, K], stabiliser [N, H]."""
 
@@ -85,6 +86,7 @@ class MLSTM(Mixer):
         return self._output(h_BTHK, a_BTE, z_BTE), MLSTMState(history, *cell)
 
     def step(self, x_BD: Tensor, state: MLSTMState | None = None) -> tuple[Tensor, MLSTMState]:
+        self.check_step(x_BD, state)
         x_BE, z_BE = self.proj_up(x_BD).chunk(2, -1)
         convolved_BE, history = self.conv["conv"].step(x_BE, None if state is None else state.history)
         a_BE = F.silu(convolved_BE)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.embeddings import rotate_pairs
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.packing import segment_of_token, token_positions
 from visionseq.nn.mixers.retnet import XAVIER_GAIN, retention_log_decay
@@ -27,6 +27,7 @@ LARGEST_SCORE_SUM = 5e4
 NORM_EPS = 1e-6
 
 
+@state_type
 class RetentionState(NamedTuple):
     """The state of the recurrence [N, H, K, V], and the number of tokens read [N], int64."""
 
@@ -87,6 +88,7 @@ class MultiScaleRetention(Mixer):
         return self._output(x_BTD, o_BTHV), state
 
     def step(self, x_BD: Tensor, state: RetentionState | None = None) -> tuple[Tensor, RetentionState]:
+        self.check_step(x_BD, state)
         if self.parallel:
             raise ConfigError("MultiScaleRetention(parallel=True) cannot take single tokens: call it on sequences")
         position_B = x_BD.new_zeros(x_BD.shape[0], dtype=torch.int64) if state is None else state.position

@@ -54,6 +54,7 @@ class _Recurrent(Mixer):
         return y_BTHK.flatten(-2).to(x_BTD.dtype), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.check_step(x_BD, state)
         gates_BGHK = self._gates(x_BD)
         if state is None:
             state = gates_BGHK.new_zeros(x_BD.shape[0], self.states, *gates_BGHK.shape[2:])
@@ -109,6 +110,7 @@ class MinGRU(Mixer):
         return y_BTD.to(x_BTD.dtype), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        self.check_step(x_BD, state)
         keep_BD, add_BD = self._gates(x_BD)
         y_BD, state = linear_scan_step(keep_BD, add_BD, torch.zeros_like(add_BD) if state is None else state)
         return y_BD.to(x_BD.dtype), state

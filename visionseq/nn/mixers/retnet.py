@@ -69,7 +69,7 @@ class RetNet(Mixer):
         return self.o_proj(o_BTHV.flatten(-2)), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        self.check_step()
+        self.check_step(x_BD, state)
         q, k, v = self._operands(x_BD)
         log_decay_H = retention_log_decay(self.heads, at_least_float32(v))
         if state is None:

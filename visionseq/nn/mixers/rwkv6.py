@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.mixers.causal_conv import no_history, previous_token
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32
 
 MIXED = ("w", "k", "v", "r", "g")  # what has a mixture of x_t and x_{t-1} of its own, in the order of the weights
 MIX_RANK, DECAY_RANK = 32, 64
 
 
+@state_type
 class RWKV6State(NamedTuple):
     """The last token [N, 1, C], and the state of the recurrence [N, H, K, V]."""
 
@@ -82,12 +83,12 @@ class RWKV6(Mixer):
         return self.output(self.ln_x(y_BTHN) * gate_BTC), None if both else RWKV6State(history, scan)
 
     def step(self, x_BD: Tensor, state: RWKV6State | None = None) -> tuple[Tensor, RWKV6State]:
-        self.check_step()
+        self.check_step(x_BD, state)
         history = no_history(x_BD.unsqueeze(1), 1) if state is None else state.history
         r, k, v, decay, gate_BC = self._operands(x_BD, history[:, 0])
         scan = decay.new_zeros(*decay.shape, v.shape[-1]) if state is None else state.scan
         y_BHN, scan = gated_linear_attention_step(r, k, v, scan, decay, scale=1.0, bonus=self.time_faaaa)
-        return self.output(self.ln_x(y_BHN) * gate_BC), RWKV6State(x_BD.unsqueeze(1), scan)
+        return self.output(self.ln_x(y_BHN) * gate_BC), RWKV6State(x_BD.unsqueeze(1).clone(), scan)
 
     def _operands(self, x_C: Tensor, previous_C: Tensor) -> tuple[Tensor, ...]:
         """r, k, v and the log decays [..., H, N], and the gate [..., C], for tokens and those before them [..., C]."""

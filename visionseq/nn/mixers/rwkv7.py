@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.delta_rule import delta_rule, delta_rule_step
 from visionseq.nn.mixers.causal_conv import no_history, previous_token
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32, unit_length
 
 DECAY_RANK, RATE_RANK, GATE_RANK = 64, 64, 128
@@ -28,6 +28,7 @@ FASTEST_LOG_DECAY = -math.exp(-0.5)
 NORM_EPS = 64e-5
 
 
+@state_type
 class RWKV7State(NamedTuple):
     """The last token [N, 1, C], and the state of the recurrence [N, H, K, K]."""
 
@@ -76,12 +77,13 @@ class RWKV7(Mixer):
         return self._output(o_BTHK, operands, gate_BTC), RWKV7State(history, scan)
 
     def step(self, x_BD: Tensor, state: RWKV7State | None = None) -> tuple[Tensor, RWKV7State]:
+        self.check_step(x_BD, state)
         history = no_history(x_BD.unsqueeze(1), 1) if state is None else state.history
         *operands, gate_BC = self._operands(x_BD, history[:, 0])
         log_decay = operands[-1]
         scan = log_decay.new_zeros(*log_decay.shape, log_decay.shape[-1]) if state is None else state.scan
         o_BHK, scan = delta_rule_step(*operands, scan, scale=1.0)
-        return self._output(o_BHK, operands, gate_BC), RWKV7State(x_BD.unsqueeze(1), scan)
+        return self._output(o_BHK, operands, gate_BC), RWKV7State(x_BD.unsqueeze(1).clone(), scan)
 
     def _operands(self, x_C: Tensor, previous_C: Tensor) -> list[Tensor]:
         """r, k~, v, -kk, a * kk and log decays [..., H, K], and the gate [..., C], for tokens and those before them."""

@@ -21,10 +21,11 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.recurrent_cell import recurrent_cell, recurrent_cell_step
 from visionseq.nn.mixers.block_linear import BlockLinear
 from visionseq.nn.mixers.causal_conv import CausalConv
-from visionseq.nn.mixers.mixer import Mixer
+from visionseq.nn.mixers.mixer import Mixer, state_type
 from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32
 
 
+@state_type
 class SLSTMState(NamedTuple):
     """Last tokens before the convolution [N, W-1, D], and the cells' (h, c, n, m) [N, 4, H, K]."""
 
@@ -77,6 +78,7 @@ class SLSTM(Mixer):
         return self.out_proj(self.norm(h_BTHK).to(x_BTD.dtype)), SLSTMState(history, cell)
 
     def step(self, x_BD: Tensor, state: SLSTMState | None = None) -> tuple[Tensor, SLSTMState]:
+        self.check_step(x_BD, state)
         history, cell = (None, None) if state is None else state
         convolved_BD, history = self.conv.step(x_BD, history)
         gates_BGHK = self._gates(x_BD, convolved_BD)

@@ -79,7 +79,7 @@ class TTTLinear(Mixer):
         return (y_BTD + from_right_BTD) / 2, None
 
     def step(self, x_BD: Tensor, state: TTTState | None = None) -> tuple[Tensor, TTTState]:
-        self.check_step()
+        self.check_step(x_BD, state)
         y_BTD, state = self._one_way(x_BD.unsqueeze(1), state, None, False)
         return y_BTD[:, 0], state
 
@@ -104,7 +104,7 @@ class TTTLinear(Mixer):
         read_BTHK = q + (normed * self.ttt_norm_weight + self.ttt_norm_bias).to(q.dtype)
         y_BTD = self._output(x_BTD, tokens.original(read_BTHK).flatten(-2))
         count = tokens.carried_count.shape[0]
-        state = TTTState(W[:count], b[:count], tokens.carried, tokens.carried_count)
+        state = TTTState(W[:count].clone(), b[:count].clone(), tokens.carried, tokens.carried_count)
         return flip_tokens(y_BTD, cu_seqlens) if reverse else y_BTD, state
 
     def _operands(self, tokens: ArrangedTokens) -> tuple[Tensor, ...]:

@@ -4,15 +4,13 @@ Keys are those of `site_keys`; the table has a power of two of slots, at least t
 linearly from a key's own slot.
 """
 
-import numba
 import numpy as np
 
+from visionseq.kernels.compiled import exact
 from visionseq.nn.sparse.tensor import occurs_twice
 
 EMPTY = -1
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: neighbouring keys land far apart
-
-compiled = numba.njit(nogil=True, cache=True)
 
 
 def neighbour_pairs(
@@ -34,7 +32,7 @@ def neighbour_pairs(
     return [(seen[i, :count], seeing[i, :count]) for i, count in enumerate(counts.tolist())]
 
 
-@compiled
+@exact
 def fill(keys, slots, rows, shift):
     """Put every key with its row into the table; the first row whose key was there already, or -1."""
     mask = len(slots) - 1
@@ -49,7 +47,7 @@ def fill(keys, slots, rows, shift):
     return -1
 
 
-@compiled
+@exact
 def search(indices, keys, limits, steps, jumps, slots, rows, shift, seen, seeing, counts):
     """Look every site's neighbours up; beyond the border there are none."""
     mask, axes = len(slots) - 1, len(limits)

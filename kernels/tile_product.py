@@ -1,4 +1,4 @@
-"""Products of small matrices for the CPU kernels: a tile of the result stays in registers while the depth goes by."""
+"""Products of small matrices in LLVM's vectors: a tile of the result stays in registers while the depth goes by."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -8,8 +8,12 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from visionseq.kernels.compiled import inlined
-from visionseq.kernels.gated_linear_attention.cpu_tile import FAST, INDEX, LANES, ROWS, VECTOR, Matrix
+ROWS, LANES = 4, 16
+FAST = ("contract", "reassoc", "nsz")
+INDEX, LANE_INDEX = ir.IntType(64), ir.IntType(32)
+VECTOR = ir.VectorType(ir.FloatType(), LANES)
+UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
+ALL_FIRST = ir.Constant(ir.VectorType(LANE_INDEX, LANES), [0] * LANES)
 
 
 def make_product(*, transposed: bool) -> Callable[..., None]:
@@ -32,6 +36,32 @@ def make_product(*, transposed: bool) -> Callable[..., None]:
         return signature, generate
 
     return product
+
+
+class Matrix:
+    """A contiguous array of two axes, read and written by the vector."""
+
+    def __init__(self, context: Any, builder: ir.IRBuilder, kind: Any, value: Any):
+        array = context.make_array(kind)(context, builder, value)
+        self.builder, self.data = builder, array.data
+        self.width = builder.extract_value(array.shape, 1)
+
+    def load(self, i: Any, j: Any) -> Any:
+        return self.builder.load(self._vector(i, j), align=4)
+
+    def store(self, value: Any, i: Any, j: Any) -> None:
+        self.builder.store(value, self._vector(i, j), align=4)
+
+    def spread(self, i: Any, j: Any) -> Any:
+        """One element in all lanes."""
+        one = self.builder.insert_element(UNDEFINED, self.builder.load(self._place(i, j)), LANE_INDEX(0))
+        return self.builder.shuffle_vector(one, UNDEFINED, ALL_FIRST)
+
+    def _place(self, i: Any, j: Any) -> Any:
+        return self.builder.gep(self.data, [self.builder.add(self.builder.mul(i, self.width), j)])
+
+    def _vector(self, i: Any, j: Any) -> Any:
+        return self.builder.bitcast(self._place(i, j), VECTOR.as_pointer())
 
 
 def _generate(
@@ -76,19 +106,3 @@ def _generate(
 
 tile_of_product = make_product(transposed=False)
 tile_of_transposed_product = make_product(transposed=True)
-
-
-@inlined
-def add_product(out, z, s, column, z_column, s_column, height, width, depth):
-    """out[i, column + j] += sum_d z[i, z_column + d] s[d, s_column + j] for whole tiles of height x width."""
-    for j in range(0, width, LANES):
-        for i in range(0, height, ROWS):
-            tile_of_product(out, z, s, i, column + j, i, z_column, 0, s_column + j, depth)
-
-
-@inlined
-def add_transposed_product(out, z, s, column, z_column, s_column, height, width, depth):
-    """out[i, column + j] += sum_d z[d, z_column + i] s[d, s_column + j]."""
-    for j in range(0, width, LANES):
-        for i in range(0, height, ROWS):
-            tile_of_transposed_product(out, z, s, i, column + j, 0, z_column + i, 0, s_column + j, depth)

@@ -4,27 +4,24 @@ Scratch matrices have whole tiles in both directions. What lies beyond the sizes
 is computed along and never read as part of a sum.
 """
 
-import numba
 import numpy as np
 
-from visionseq.kernels.compiled import FASTMATH
-from visionseq.kernels.gated_linear_attention.cpu_product import (
+from visionseq.kernels.compiled import compiled
+from visionseq.kernels.tile_product import (
     LANES,
     ROWS,
     tile_of_product,
     tile_of_transposed_product,
 )
 
-helper = numba.njit(nogil=True, cache=True, fastmath=FASTMATH, error_model="numpy")
 
-
-@helper
+@compiled
 def whole(size):
     """The size rounded up to whole tiles."""
     return (size + LANES - 1) // LANES * LANES
 
 
-@helper
+@compiled
 def matrix(rows, columns):
     """Zeros in whole tiles; a row is an odd number of tiles wide, or many rows would share few sets of the cache.
 
@@ -33,12 +30,12 @@ def matrix(rows, columns):
     return np.zeros((whole(rows), whole(columns) | LANES), np.float32)
 
 
-@helper
+@compiled
 def row_of(size):
     return np.zeros(whole(size), np.float32)
 
 
-@helper
+@compiled
 def add_product(out, a, b, rows, columns, depth):
     """out[:rows, :columns] += a[:rows, :depth] @ b[:depth, :columns]."""
     for j in range(0, columns, LANES):
@@ -46,7 +43,7 @@ def add_product(out, a, b, rows, columns, depth):
             tile_of_product(out, a, b, i, j, i, 0, 0, j, depth)
 
 
-@helper
+@compiled
 def add_transposed_product(out, a, b, rows, columns, depth):
     """out[:rows, :columns] += a[:depth, :rows]^T @ b[:depth, :columns]."""
     for j in range(0, columns, LANES):
@@ -54,14 +51,14 @@ def add_transposed_product(out, a, b, rows, columns, depth):
             tile_of_transposed_product(out, a, b, i, j, 0, i, 0, j, depth)
 
 
-@helper
+@compiled
 def set_product(out, a, b, rows, columns, depth):
     """out[:rows, :columns] = a[:rows, :depth] @ b[:depth, :columns]."""
     clear(out, rows)
     add_product(out, a, b, rows, columns, depth)
 
 
-@helper
+@compiled
 def clear(out, rows):
     for i in range(whole(rows)):
         row = out[i]
@@ -69,7 +66,7 @@ def clear(out, rows):
             row[j] = np.float32(0)
 
 
-@helper
+@compiled
 def transpose(out, a, rows, columns):
     """out[:columns, :rows] = a[:rows, :columns]^T."""
     for i in range(rows):
@@ -78,7 +75,7 @@ def transpose(out, a, rows, columns):
             out[j, i] = row[j]
 
 
-@helper
+@compiled
 def copy(out, a, rows, columns):
     for i in range(rows):
         row, source = out[i, :columns], a[i, :columns]
@@ -86,26 +83,26 @@ def copy(out, a, rows, columns):
             row[j] = source[j]
 
 
-@helper
+@compiled
 def scale(a, factor, rows):
     for i in range(rows):
         scale_row(a[i], factor)
 
 
-@helper
+@compiled
 def scale_row(row, factor):
     for j in range(len(row)):
         row[j] *= factor
 
 
-@helper
+@compiled
 def add_row(out, factor, row):
     """out += factor * row[: len(out)]."""
     for j in range(len(out)):
         out[j] += factor * row[j]
 
 
-@helper
+@compiled
 def dot(a, b, count):
     """The product of the first `count` elements."""
     total = np.float32(0)
@@ -114,7 +111,7 @@ def dot(a, b, count):
     return total
 
 
-@helper
+@compiled
 def load_rows(out, source, head, t0, step, count, factor):
     """out[r] = factor * source[t0 + r * step, head], of [M, H, D]; step is -1 where time is reversed."""
     for r in range(count):
@@ -123,7 +120,7 @@ def load_rows(out, source, head, t0, step, count, factor):
             row[j] = factor * source_row[j]
 
 
-@helper
+@compiled
 def store_rows(target, head, t0, step, count, rows, factor):
     """target[t0 + r * step, head] = factor * rows[r]."""
     for r in range(count):
