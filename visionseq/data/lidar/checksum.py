@@ -1,7 +1,8 @@
 """CRC-32C as TFRecord files carry it: of their lengths and of their data, rotated and masked."""
 
-import numba
 import numpy as np
+
+from visionseq.kernels.compiled import exact
 
 POLYNOMIAL = 0x82F63B78  # Castagnoli, reflected
 MASK = 0xA282EAD8  # added to a checksum after its rotation
@@ -29,7 +30,7 @@ def _tables() -> np.ndarray:
 TABLES = _tables()
 
 
-@numba.njit(nogil=True, cache=True)
+@exact
 def _crc32c(data, tables):
     crc, place = np.uint32(0xFFFFFFFF), 0
     while place + 8 <= len(data):
