@@ -7,6 +7,7 @@ import codecs
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ MAX_JSON = 1 << 28  # bytes; a parsed value takes up to thirty times as many
 LONGEST_NAME = 255  # characters; numpy pads all names of an array to the longest
 LARGEST = float(np.finfo(np.float32).max)
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 
 
@@ -95,10 +97,16 @@ def fits_float32(values: ArrayLike) -> bool:
 
 
 def name_array(names: Sequence[str], where: str) -> np.ndarray:
-    """Names as an array str [M]; `DataError` beginning with `where` for one of more than 255 characters."""
+    """Names as an array str [M].
+
+    Raises `DataError` beginning with `where` for a name of more than 255 characters, and for control characters, which
+    would act on the terminal that shows them.
+    """
     for number, name in enumerate(names):
         if len(name) > LONGEST_NAME:
             raise DataError(f"{where}: name {number} has {len(name)} characters, expected at most {LONGEST_NAME}")
+        if _CONTROL.search(name):
+            raise DataError(f"{where}: name {name!r}, expected no control characters")
     return np.array(names, dtype=np.str_) if len(names) else np.zeros(0, "U1")
 
 

@@ -1,6 +1,7 @@
 """Text files as people have them, in every reader of text: marks, ends of lines, tabs and blanks change nothing."""
 
 import codecs
+import json
 import sys
 from pathlib import Path
 
@@ -173,6 +174,22 @@ def test_limits_count_the_bytes_of_the_file(read, tmp_path):
             file.truncate(MAX_TEXT + 1)
         with pytest.raises(DataError, match=f"^{path}: more than {MAX_TEXT} bytes"):
             read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("a\x1b[31mb", r"'a\\x1b\[31mb', expected no control"), ("a" * 256, "256 characters")]
+)
+def test_names_of_classes_act_on_no_terminal(name, message, tmp_path):
+    root = make_custom(tmp_path / "own")
+    (root / "labels" / "000000.txt").write_text(f"1 2 3 4 5 6 0 {name}\n")
+    with pytest.raises(DataError, match=f"000000.txt: name .*{message}"):
+        CustomFrames(str(root), ()).labels(0)
+    path = make_once(tmp_path / "once") / "data" / "000076" / "000076.json"
+    value = json.loads(path.read_text())
+    value["frames"][0]["annos"]["names"][0] = name
+    path.write_text(json.dumps(value))
+    with pytest.raises(DataError, match=f"000076.json, frame 0: name .*{message}"):
+        Once(str(tmp_path / "once"))
 
 
 @pytest.mark.parametrize("word", ["1_000", "nan", "1e39", "inf", "1,5", "0x10", "ten"])
