@@ -117,7 +117,7 @@ def peak_bytes(call: Callable[[], object], device: str) -> int:
 
 
 def _announced(section: str) -> Iterator[tuple[str, Row]]:
-    """The rows by name; stderr tells which one is being measured, since all of them take minutes."""
+    """The rows by name; stderr names the one that is being measured, since all of them take minutes."""
     table = rows()
     for number, row in enumerate(table, 1):
         name = f"{row.operator}: {row.shape}"

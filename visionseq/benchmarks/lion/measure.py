@@ -99,10 +99,10 @@ def geometry(device: str, rounds: int) -> dict[str, Any]:
         alternatives["shapely loop"] = lambda: shapely_iou(boxes.numpy(), boxes.numpy())
     except ImportError:
         pass
-    found = {"iou_matrix": _ratios(compare(alternatives, rounds))}
+    ratios = {"iou_matrix": _ratios(compare(alternatives, rounds))}
     many, scores = torch.from_numpy(_boxes(random, 4096, 70.0)), torch.from_numpy(random.random(4096))
     timed = compare({"nms of 4096 boxes": lambda: nms(many, scores, 0.1)}, rounds)
-    return {**found, "nms": timed.summary()}
+    return {**ratios, "nms": timed.summary()}
 
 
 def voxels(device: str, rounds: int) -> dict[str, Any]:
@@ -124,8 +124,8 @@ def evaluation(device: str, rounds: int) -> dict[str, Any]:
     for _ in range(FRAMES):
         boxes = _boxes(random, BOXES, 40.0)
         names = random.choice(["Car", "Pedestrian", "Cyclist"], BOXES)
-        found = camera_annotations(boxes + random.normal(0, 0.1, boxes.shape), names, random.random(BOXES))
-        metric.update([found], [camera_annotations(boxes, names)])
+        detections = camera_annotations(boxes + random.normal(0, 0.1, boxes.shape), names, random.random(BOXES))
+        metric.update([detections], [camera_annotations(boxes, names)])
     timed = compare({"compute": metric.curves}, 1, warmup=1)
     return {"frames": FRAMES, "boxes": BOXES, **timed.summary()["compute"]}
 

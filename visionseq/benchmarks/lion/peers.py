@@ -67,16 +67,16 @@ def _cross(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 def dictionary_voxels(points: np.ndarray, size: Iterable[float], limits: tuple, most: int, voxels: int) -> dict:
     low, high, step = (np.array(values, np.float32) for values in (limits[:3], limits[3:], tuple(size)))
     grid = np.rint((high - low) / step).astype(int)
-    found: dict[tuple, list] = {}
+    voxel_points: dict[tuple, list] = {}
     for point in points:
         place = np.floor((point[:3] - low) / step).astype(int)
         if (place < 0).any() or (place >= grid).any():
             continue
         key = tuple(place)
-        if key not in found:
-            if len(found) >= voxels:
+        if key not in voxel_points:
+            if len(voxel_points) >= voxels:
                 continue
-            found[key] = []
-        if len(found[key]) < most:
-            found[key].append(point)
-    return found
+            voxel_points[key] = []
+        if len(voxel_points[key]) < most:
+            voxel_points[key].append(point)
+    return voxel_points

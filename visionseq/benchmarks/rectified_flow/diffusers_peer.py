@@ -21,15 +21,15 @@ def unet_of_equal_flops(config: dict[str, Any], batch: int, flops: int) -> tuple
     diffusers = import_extra("diffusers", "bench")
     widths = [config["model_channels"] * mult for mult in config["channel_mult"]]
     groups = min(32, widths[0] // 4)
-    found: list[Any] = []
+    candidates: list[Any] = []
     for steps in product(range(-1, 3), repeat=len(widths) - 1):
         shifted = [widths[0], *(width + step * groups for width, step in zip(widths[1:], steps, strict=True))]
         arguments = _arguments(config, shifted, groups)
         with torch.device("meta"):
             peer = diffusers.UNet2DModel(**arguments)
         difference = abs(_flops_on_meta(peer, config, batch) / flops - 1)
-        found.append((max(difference, TOLERANCE), sum(map(abs, steps)), len(found), arguments))
-    arguments = min(found)[-1]
+        candidates.append((max(difference, TOLERANCE), sum(map(abs, steps)), len(candidates), arguments))
+    arguments = min(candidates)[-1]
     return diffusers.UNet2DModel(**arguments), arguments
 
 

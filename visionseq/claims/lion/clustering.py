@@ -32,23 +32,26 @@ def cluster_boxes(
         reach: how far from the sensor to look, along x and y.
         ground: height of the ground.
     """
+    # Cells that hold points above the ground.
     height = points[:, 2] - ground
     kept = points[(height > CLEARANCE) & (np.abs(points[:, :2]) < reach).all(1), :3].astype(np.float64)
     side = int(np.ceil(2 * reach / CELL))
     cells = np.clip(((kept[:, :2] + reach) / CELL).astype(np.int64), 0, side - 1)
     occupied = np.zeros((side, side), bool)
     occupied[cells[:, 0], cells[:, 1]] = True
+    # The points of each connected group of cells, in one order.
     names, count = ndimage.label(occupied, structure=np.ones((3, 3)))
     of_point = names[cells[:, 0], cells[:, 1]]
     order = np.argsort(of_point, kind="stable")
     starts = np.searchsorted(of_point[order], np.arange(1, count + 2))
-    found = [
+    # A box for each group that is as large as one of the classes.
+    clusters = [
         box
         for first, last in pairwise(starts.tolist())
         if (box := _box_of(kept[order[first:last]], sizes, ground)) is not None
     ]
-    boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 7)
-    return boxes, np.array([label for _, label, _ in found], np.int64), np.array([score for *_, score in found])
+    boxes = np.array([box for box, _, _ in clusters], np.float32).reshape(-1, 7)
+    return boxes, np.array([label for _, label, _ in clusters], np.int64), np.array([score for *_, score in clusters])
 
 
 def _box_of(

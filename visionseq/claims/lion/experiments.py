@@ -104,19 +104,21 @@ def counting_r2(descriptor: bool, recipe: Recipe, seed: int) -> float:
     torch.manual_seed(seed)
     model = Counting(descriptor)
     _train(model, recipe, lambda step: _crowds(2, seed, 0, step), F.smooth_l1_loss)
-    x, wanted = _crowds(20, seed, 1, 0)
+    x, neighbours = _crowds(20, seed, 1, 0)
     with torch.no_grad():
-        error = (model.eval()(x) - wanted).square().mean()
-    return 1 - (error / wanted.var(unbiased=False)).item()
+        error = (model.eval()(x) - neighbours).square().mean()
+    return 1 - (error / neighbours.var(unbiased=False)).item()
 
 
 def interiors(diffusion: bool, recipe: Recipe, seed: int) -> dict[str, float]:
     """By class the share of objects whose central cell is occupied at the output, and occupied cells of a scene."""
+    # An untrained network and simulated scenes.
     torch.manual_seed(seed)
     limits = [-SCENE, -SCENE, HEIGHT[0], SCENE, SCENE, HEIGHT[1]]
     vfe = DynamicVoxelVFE(4, [16, 16], [CELL, CELL, (HEIGHT[1] - HEIGHT[0]) / 32], limits).eval()
     backbone = LION3DBackboneOneStride(16, DecayScan, group_size=(256, 128, 64, 64), diffusion=diffusion).eval()
     world = LidarWorld(recipe.scenes, seed, LidarSensor(beams=32, columns=720))
+    # Which cells the output occupies, and whether the cell below each object's centre is one of them.
     hits: dict[str, list[bool]] = {}
     cells = []
     for index in range(recipe.scenes):
@@ -136,9 +138,9 @@ def interiors(diffusion: bool, recipe: Recipe, seed: int) -> dict[str, float]:
 def _train(model: nn.Module, recipe: Recipe, draw: Callable[[int], tuple], loss: Callable[..., Tensor]) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), recipe.lr)
     for step in range(recipe.steps):
-        x, wanted = draw(step)
+        x, target = draw(step)
         optimizer.zero_grad()
-        loss(model(x), wanted).backward()
+        loss(model(x), target).backward()
         optimizer.step()
 
 
@@ -151,10 +153,10 @@ def _beacons(samples: int, *keys: int) -> tuple[SparseTensor, Tensor]:
         z, rest = place.div(height * width, rounding_mode="floor"), place % (height * width)
         columns = [torch.full_like(z, sample), z, rest.div(width, rounding_mode="floor"), rest % width]
         label = int(torch.randint(CLASSES, (), generator=random))
-        own = torch.zeros(BEACON_VOXELS, CLASSES)
-        own[int(torch.randint(BEACON_VOXELS, (), generator=random)), label] = 8.0
+        signal = torch.zeros(BEACON_VOXELS, CLASSES)
+        signal[int(torch.randint(BEACON_VOXELS, (), generator=random)), label] = 8.0
         indices.append(torch.stack(columns, 1))
-        features.append(own)
+        features.append(signal)
         classes.append(torch.full((BEACON_VOXELS,), label))
     x = SparseTensor(torch.cat(features), torch.cat(indices), BEACON_GRID, samples)
     return x, torch.cat(classes)

@@ -42,23 +42,23 @@ STATEMENTS: dict[str, Callable[[Figures], bool]] = {
 
 def run_seed(recipe: Recipe, seed: int, progress: Callable[[str], None]) -> Figures:
     """The three experiments."""
-    found: Figures = {"beacon": {}, "counting": {}, "interiors": {}}
+    figures: Figures = {"beacon": {}, "counting": {}, "interiors": {}}
     for group in recipe.groups:
-        found["beacon"][str(group)] = beacon_accuracy(group, recipe, seed)
-        progress(f"seed {seed}, beacon, groups of {group}: {found['beacon'][str(group)]:.3f}")
+        figures["beacon"][str(group)] = beacon_accuracy(group, recipe, seed)
+        progress(f"seed {seed}, beacon, groups of {group}: {figures['beacon'][str(group)]:.3f}")
     for name, descriptor in (("descriptor", True), ("identity", False)):
-        found["counting"][name] = counting_r2(descriptor, recipe, seed)
-        progress(f"seed {seed}, counting, {name}: {found['counting'][name]:.3f}")
+        figures["counting"][name] = counting_r2(descriptor, recipe, seed)
+        progress(f"seed {seed}, counting, {name}: {figures['counting'][name]:.3f}")
     for name, diffusion in (("with", True), ("without", False)):
-        found["interiors"][name] = interiors(diffusion, recipe, seed)
-        progress(f"seed {seed}, interiors, {name} generation: {found['interiors'][name]}")
-    return found
+        figures["interiors"][name] = interiors(diffusion, recipe, seed)
+        progress(f"seed {seed}, interiors, {name} generation: {figures['interiors'][name]}")
+    return figures
 
 
 def evaluation_of_noise(seed: int = 0) -> dict[str, dict[str, float]]:
     """3D AP (R40, strict) of the lidar world's own boxes with noise on their centres, by class."""
     world = LidarWorld(FRAMES, seed, LidarSensor(beams=32, columns=512))
-    found: dict[str, dict[str, float]] = {}
+    precision: dict[str, dict[str, float]] = {}
     for noise in NOISE:
         metric, random = KittiAP(world.class_names), np.random.default_rng(seed)
         for index in range(FRAMES):
@@ -69,8 +69,8 @@ def evaluation_of_noise(seed: int = 0) -> dict[str, dict[str, float]]:
             prediction = camera_annotations(moved, frame.names, scores)
             metric.update([prediction], [camera_annotations(frame.boxes, frame.names)])
         figures = metric.compute()
-        found[str(noise)] = {name: figures[f"{name}_3d/easy_R40"].item() for name in world.class_names}
-    return found
+        precision[str(noise)] = {name: figures[f"{name}_3d/easy_R40"].item() for name in world.class_names}
+    return precision
 
 
 def average(values: list[Any]) -> Any:
@@ -90,9 +90,11 @@ def write_report(
 ) -> tuple[dict[str, bool], Path]:
     """Write lion.json and lion.md into `folder`; the verdicts and the page."""
     means = {**average(list(seeds.values())), "noise": noise}
-    found = verdicts(means)
-    content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": means, "verdicts": found}
+    statements = verdicts(means)
+    # The figures and verdicts as JSON.
+    content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": means, "verdicts": statements}
     write_json(folder / "lion.json", content)
+    # The same as a page: a table for each mechanism, the verdicts, the recipe.
     inside = means["interiors"]
     lines = [
         "# Claim: what LION's mechanisms do",
@@ -119,7 +121,7 @@ def write_report(
         "",
         "## Verdicts",
         "",
-        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in found.items()),
+        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in statements.items()),
         "",
         "## Recipe",
         "",
@@ -129,7 +131,7 @@ def write_report(
     ]
     with atomic_write(folder / "lion.md", "w") as file:
         file.write("\n".join(lines))
-    return found, folder / "lion.md"
+    return statements, folder / "lion.md"
 
 
 def _rises(values: list[float]) -> bool:

@@ -37,15 +37,15 @@ def average(seeds: Mapping[int, Accuracies]) -> dict[str, dict[str, float]]:
 
 def verdicts(accuracies: Accuracies, seconds: Mapping[str, Mapping[int, float]]) -> dict[str, bool]:
     """Which statements hold, by the means over the seeds."""
-    found = {text: test(accuracies) for text, test in STATEMENTS.items()}
+    holds = {text: test(accuracies) for text, test in STATEMENTS.items()}
     exponents = {name: 1 + _slope(values) for name, values in seconds.items()}
     scans = [value for name, value in exponents.items() if name.endswith("scan")]
     parallel = [value for name, value in exponents.items() if "parallel" in name]
     if scans:
-        found["the scans' time grows linearly with the length"] = max(scans) < NEAR_LINEAR
+        holds["the scans' time grows linearly with the length"] = max(scans) < NEAR_LINEAR
     if parallel:
-        found["the parallel mLSTM's time grows faster, towards quadratic"] = min(parallel) > QUADRATIC
-    return found
+        holds["the parallel mLSTM's time grows faster, towards quadratic"] = min(parallel) > QUADRATIC
+    return holds
 
 
 def write_report(
@@ -57,9 +57,9 @@ def write_report(
 ) -> Path:
     """Write mixers.json, mixers.md and a plot into `folder`; returns the page."""
     means = average(seeds)
-    found = verdicts(means, seconds)
+    statements = verdicts(means, seconds)
     content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": means, "seconds_per_token": seconds}
-    write_json(folder / "mixers.json", {**content, "verdicts": found})
+    write_json(folder / "mixers.json", {**content, "verdicts": statements})
     lengths = list(next(iter(seconds.values())))
     curves = {name: [1e6 * value for value in values.values()] for name, values in seconds.items()}
     viz.line_plot(
@@ -73,7 +73,7 @@ def write_report(
         log_y=True,
     )
     with atomic_write(folder / "mixers.md", "w") as file:
-        file.write(_page(seeds, means, seconds, found, recipe, machine))
+        file.write(_page(seeds, means, seconds, statements, recipe, machine))
     return folder / "mixers.md"
 
 
@@ -89,7 +89,14 @@ def table(seeds: Mapping[int, Accuracies], means: Accuracies) -> list[tuple[str,
     return rows
 
 
-def _page(seeds, means, seconds, found, recipe, machine) -> str:
+def _page(
+    seeds: Mapping[int, Accuracies],
+    means: Accuracies,
+    seconds: Mapping[str, Mapping[int, float]],
+    statements: Mapping[str, bool],
+    recipe: Mapping[str, Any],
+    machine: Mapping[str, Any],
+) -> str:
     lines = [
         "# Claim: which token mixers carry information backwards",
         "",
@@ -101,7 +108,7 @@ def _page(seeds, means, seconds, found, recipe, machine) -> str:
         "",
         "## Verdicts",
         "",
-        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in found.items()),
+        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in statements.items()),
         "",
         "## Time per token",
         "",

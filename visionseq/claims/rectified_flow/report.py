@@ -41,13 +41,13 @@ def verdicts(scores: Scores) -> dict[str, bool]:
 def write_report(folder: Path, name: str, seeds: dict[int, Scores], recipe: dict[str, Any], machine: dict) -> Path:
     """Write NAME.json, NAME.md and two plots into `folder`; returns the page."""
     scores = average(list(seeds.values()))
-    found = verdicts(scores)
-    content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": scores, "verdicts": found}
+    statements = verdicts(scores)
+    content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": scores, "verdicts": statements}
     write_json(folder / f"{name}.json", content)
     _plots(folder, name, scores)
     page = folder / f"{name}.md"
     with atomic_write(page, "w") as file:
-        file.write(_page(name, seeds, scores, found, recipe, machine))
+        file.write(_page(name, seeds, scores, statements, recipe, machine))
     return page
 
 
@@ -56,12 +56,12 @@ def table(scores: Scores) -> list[tuple[str, ...]]:
     rows = []
     for row, values in scores.items():
         cells = [f"{values['distance'][steps]:.1f}" for steps in values["distance"]]
-        own = f"{values['heun']:.1f}" if "heun" in values else ""
-        rows.append((f"{row} (no reflow)" if row == "teacher" else row, *cells, own))
+        heun = f"{values['heun']:.1f}" if "heun" in values else ""
+        rows.append((f"{row} (no reflow)" if row == "teacher" else row, *cells, heun))
     return rows
 
 
-def _page(name: str, seeds: dict, scores: Scores, found: dict[str, bool], recipe: dict, machine: dict) -> str:
+def _page(name: str, seeds: dict, scores: Scores, statements: dict[str, bool], recipe: dict, machine: dict) -> str:
     lines = [
         f"# Claim: improved rectified flows on {recipe.get('name', name)}",
         "",
@@ -75,7 +75,7 @@ def _page(name: str, seeds: dict, scores: Scores, found: dict[str, bool], recipe
         "",
         "## Verdicts",
         "",
-        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in found.items()),
+        *(f"- {text}: **{'holds' if holds else 'does not hold here'}**" for text, holds in statements.items()),
         "",
         f"![straightness]({name}_straightness.png)",
         "",
