@@ -7,7 +7,7 @@ PATHS := visionseq kernels model_zoo tools tests datasets
 # The checkout's root holds folders named `kernels` and `datasets`; keep them off sys.path.
 export PYTHONSAFEPATH := 1
 
-.PHONY: setup demo test test-all lint bench claims docs clean
+.PHONY: setup demo test test-all lint types bench claims docs clean
 
 setup: .venv/.installed
 
@@ -26,10 +26,16 @@ test: setup
 test-all: setup
 	$(BIN)/python -m pytest
 
-lint: setup
+lint: setup types
 	$(BIN)/ruff format --check $(PATHS)
 	$(BIN)/ruff check $(PATHS)
 	$(BIN)/python -m pytest tests/contracts/test_floors.py
+
+# The package as it is installed, with kernels/ inside: checkers do not follow the mapping of an editable installation.
+types: setup
+	@rm -rf build/types && mkdir -p build/types/visionseq
+	@ln -s $(CURDIR)/visionseq/* $(CURDIR)/kernels build/types/visionseq/
+	MYPYPATH=build/types $(BIN)/mypy build/types/visionseq tests/typing
 
 bench: setup
 	$(BIN)/python tools/benchmark.py $(ROOM) --out docs/benchmarks/$(ROOM).json
@@ -42,4 +48,4 @@ docs: setup
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

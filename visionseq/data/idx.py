@@ -53,7 +53,7 @@ def _read(file: IO[bytes] | gzip.GzipFile, path: Path, most: int) -> np.ndarray:
     return _values(file, path, shape, min(most, _MAX_BYTES), 4 + len(sizes))
 
 
-def _values(file: IO[bytes], path: Path, shape: tuple[int, ...], most: int, offset: int) -> np.ndarray:
+def _values(file: IO[bytes] | gzip.GzipFile, path: Path, shape: tuple[int, ...], most: int, offset: int) -> np.ndarray:
     count = math.prod(shape)
     if count > most:
         raise DataError(f"{path}, offset 4: declares shape {shape} = {count} bytes, the file can hold {most} at most")

@@ -43,11 +43,12 @@ class ImageFolder(EncodedImages):
         if not names:
             raise DataError(f"{root}: no image ({', '.join(EXTENSIONS)}) in {'its class folders' if classes else 'it'}")
         self._names = np.array(names)  # one block of memory: a list of strings would be copied page by page in workers
-        class_names, labels = [], None
+        class_names: list[str] = []
+        labels = None
         if classes:
             folders = [name.split(os.sep, 1)[0] for name in names]
-            class_names, numbers = np.unique(folders, return_inverse=True)
-            class_names, labels = class_names.tolist(), torch.from_numpy(numbers.astype(np.int64))
+            unique, numbers = np.unique(folders, return_inverse=True)
+            class_names, labels = unique.tolist(), torch.from_numpy(numbers.astype(np.int64))
         super().__init__(size, channels, labels, class_names, skip_corrupt)
 
     def file_count(self) -> int:

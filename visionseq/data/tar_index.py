@@ -6,7 +6,7 @@ leave the archive are refused.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from visionseq.data.names import check_name
 from visionseq.data.random_access import file_size
@@ -34,7 +34,8 @@ def tar_members(path: str | Path, start: int = 0, size: int | None = None) -> It
     """
     total = file_size(path) if size is None else start + size
     with open(path, "rb") as file:
-        position, extended = start, {}
+        position = start
+        extended: dict[str, Any] = {}
         while True:
             where = f"{path}, offset {position}"
             file.seek(position)
@@ -91,7 +92,7 @@ def _text(field: bytes) -> str:
     return field.split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
 
 
-def _extension(file, kind: bytes, size: int, where: str) -> dict[str, str | int]:
+def _extension(file, kind: bytes, size: int, where: str) -> dict[str, Any]:
     if size > _MAX_EXTENSION:
         raise DataError(f"{where}: a name or attribute of {size} bytes, expected at most {_MAX_EXTENSION}")
     data = file.read(size)
@@ -100,8 +101,8 @@ def _extension(file, kind: bytes, size: int, where: str) -> dict[str, str | int]
     return {} if kind == _PAX_GLOBAL else _pax(data, where)
 
 
-def _pax(data: bytes, where: str) -> dict[str, str | int]:
-    found: dict[str, str | int] = {}
+def _pax(data: bytes, where: str) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     while data:
         length, _, rest = data.partition(b" ")
         try:

@@ -72,8 +72,7 @@ def points_in_range(points: np.ndarray, point_range: Sequence[float], with_z: bo
     """Mask [N] of points [N, >= 3] in the closed range (x, y, z minima, then maxima), by x and y, or by all three."""
     points, axes = _floating(points), 3 if with_z else 2
     low, high = _bounds(point_range, points.dtype)
-    inside: np.ndarray = (points[:, :axes] >= low[:axes]) & (points[:, :axes] <= high[:axes])
-    return inside.all(axis=1)
+    return np.all((points[:, :axes] >= low[:axes]) & (points[:, :axes] <= high[:axes]), axis=1)
 
 
 def boxes_in_range(boxes: np.ndarray, point_range: Sequence[float], min_corners: int | None = None) -> np.ndarray:

@@ -37,12 +37,13 @@ class FeatureExtractor(nn.Module):
     ):
         super().__init__()
         self.network = network
+        self._function: Callable[[Tensor], Tensor]
         if isinstance(network, FeatureNetwork):
             self._function, width = network.features, network.num_features
         else:
             self._function, width = network, 0
         self.num_features = num_features or width
-        self.name = name or getattr(network, "name", None) or getattr(network, "__name__", type(network).__name__)
+        self.name = str(name or getattr(network, "name", "") or getattr(network, "__name__", type(network).__name__))
         if self.num_features < 1:
             raise ConfigError(f"features {self.name}: a plain callable needs num_features, the width of its output")
         self.eval()

@@ -12,6 +12,7 @@ Legend: B batch, D features, M sets to merge.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,7 +48,7 @@ def feature_statistics(features: ArrayLike | Tensor | Iterable[ArrayLike | Tenso
     Raises:
         DataError: fewer than two rows, or not two axes.
     """
-    batches = [features] if isinstance(features, np.ndarray | Tensor) else features
+    batches: Any = [features] if isinstance(features, np.ndarray | Tensor) else features
     moments = None
     for batch in batches:
         added = moments_of(torch.as_tensor(batch))

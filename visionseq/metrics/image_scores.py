@@ -37,6 +37,9 @@ class FrechetDistance(Metric):
     higher_is_better = False
     full_state_update = False
 
+    real: Tensor
+    generated: Tensor
+
     def __init__(
         self,
         features: FeatureExtractor | FeatureNetwork,
@@ -99,7 +102,7 @@ class KernelDistance(KernelInceptionDistance):
 
     @property
     def features_name(self) -> str:
-        return self.inception.name
+        return str(self.inception.name)
 
     def compute(self) -> tuple[Tensor, Tensor]:
         self.subset_size = min(self.largest_subset, _rows(self.real_features), _rows(self.fake_features))

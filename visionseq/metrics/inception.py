@@ -157,18 +157,22 @@ class InceptionBlock(nn.Module):
 
 
 def block_a(c_in: int, c_pool: int) -> InceptionBlock:
-    chains = {"branch1x1": [(64, 1)], "branch5x5": [(48, 1), (64, 5)], "branch3x3dbl": [(64, 1), (96, 3), (96, 3)]}
+    chains: dict[str, list[Any]] = {
+        "branch1x1": [(64, 1)],
+        "branch5x5": [(48, 1), (64, 5)],
+        "branch3x3dbl": [(64, 1), (96, 3), (96, 3)],
+    }
     return InceptionBlock(c_in, chains, "average", c_pool)
 
 
 def block_b(c_in: int) -> InceptionBlock:
-    chains = {"branch3x3": [(384, 3, 2)], "branch3x3dbl": [(64, 1), (96, 3), (96, 3, 2)]}
+    chains: dict[str, list[Any]] = {"branch3x3": [(384, 3, 2)], "branch3x3dbl": [(64, 1), (96, 3), (96, 3, 2)]}
     return InceptionBlock(c_in, chains, "max-stride-2")
 
 
 def block_c(c_in: int, c: int) -> InceptionBlock:
     row, column = (1, 7), (7, 1)
-    chains = {
+    chains: dict[str, list[Any]] = {
         "branch1x1": [(192, 1)],
         "branch7x7": [(c, 1), (c, row), (192, column)],
         "branch7x7dbl": [(c, 1), (c, column), (c, row), (c, column), (192, row)],
@@ -177,7 +181,7 @@ def block_c(c_in: int, c: int) -> InceptionBlock:
 
 
 def block_d(c_in: int) -> InceptionBlock:
-    chains = {
+    chains: dict[str, list[Any]] = {
         "branch3x3": [(192, 1), (320, 3, 2)],
         "branch7x7x3": [(192, 1), (192, (1, 7)), (192, (7, 1)), (192, 3, 2)],
     }
@@ -186,7 +190,11 @@ def block_d(c_in: int) -> InceptionBlock:
 
 def block_e(c_in: int, pool: str) -> InceptionBlock:
     split = [(384, (1, 3)), (384, (3, 1))]
-    chains = {"branch1x1": [(320, 1)], "branch3x3": [(384, 1), split], "branch3x3dbl": [(448, 1), (384, 3), split]}
+    chains: dict[str, list[Any]] = {
+        "branch1x1": [(320, 1)],
+        "branch3x3": [(384, 1), split],
+        "branch3x3dbl": [(448, 1), (384, 3), split],
+    }
     return InceptionBlock(c_in, chains, pool, 192)
 
 

@@ -59,7 +59,7 @@ class FeatureTask(LightningModule):
         """Class probabilities [B, K]."""
         return self.model(batch.image).softmax(1)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
 
     def _step(self, batch: LabelledImages, stage: str, label_smoothing: float = 0.0) -> Tensor:
@@ -67,7 +67,7 @@ class FeatureTask(LightningModule):
         loss = F.cross_entropy(logits_BK, batch.label, label_smoothing=label_smoothing)
         accuracy = (logits_BK.argmax(1) == batch.label).float().mean()
         # Epoch means are exact: Lightning weights them by the size of each batch.
-        options = {"batch_size": len(batch.label), "sync_dist": True}
-        self.log(f"{stage}/loss", loss, prog_bar=stage != "train", **options)
-        self.log(f"{stage}/accuracy", accuracy, prog_bar=True, **options)
+        samples = len(batch.label)
+        self.log(f"{stage}/loss", loss, prog_bar=stage != "train", batch_size=samples, sync_dist=True)
+        self.log(f"{stage}/accuracy", accuracy, prog_bar=True, batch_size=samples, sync_dist=True)
         return loss

@@ -11,6 +11,7 @@ K channels of an attention head.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -188,7 +189,7 @@ def _grid(size: tuple[int, int], reverse: bool = False) -> tuple[Tensor, Tensor]
     return (column, row) if reverse else (row, column)
 
 
-def _check_patches(size: tuple[int, int], patch_size: int) -> None:
+def _check_patches(size: Sequence[int], patch_size: int) -> None:
     if any(side % patch_size for side in size):
         raise ConfigError(f"images of {size[0]} x {size[1]} pixels, expected multiples of the patch size {patch_size}")
 

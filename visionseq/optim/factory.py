@@ -74,7 +74,7 @@ class OptimizerConfig:
         # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
         options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
         if self.name == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, momentum=self.betas[0], **options)
+            optimizer: Any = torch.optim.SGD(groups, momentum=self.betas[0], **options)
         else:
             kind = torch.optim.Adam if self.name == "adam" else torch.optim.AdamW
             optimizer = kind(groups, betas=self.betas, eps=self.eps, **options)

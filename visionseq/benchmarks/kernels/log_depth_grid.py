@@ -37,12 +37,12 @@ def log_depth_grid_scan(
         pad(gate.permute(0, 3, 4, 1, 2).flatten(0, 1), margin)
         for gate in (source_r, source_d, t_rl, t_ru, t_dl, t_du, mark_l, mark_u)
     ]
-    total = 0
+    turned = []
     for direction, axes in enumerate(((), (1,), (2,), (1, 2))):
         weights = gate_matrix(*(gate[:, direction].flip(axes) for gate in gates))
-        total = total + weights.flip([place for axis in axes for place in ((1, 2) if axis == 1 else (3, 4))])
+        turned.append(weights.flip([place for axis in axes for place in ((1, 2) if axis == 1 else (3, 4))]))
     nodes = side * side
-    weights = total.transpose(2, 3).reshape(batch * heads, nodes, nodes)
+    weights = sum(turned[1:], turned[0]).transpose(2, 3).reshape(batch * heads, nodes, nodes)
     weights = weights + torch.diag_embed(pad(direct.permute(0, 3, 1, 2), margin).reshape(batch * heads, -1))
     q, k, v = (pad(x.permute(0, 3, 1, 2, 4), (0, 0, *margin)).reshape(batch * heads, nodes, -1) for x in (q, k, v))
     y = torch.einsum("nid,nij,njd,njv->niv", q * size**-0.5, weights, k, v)

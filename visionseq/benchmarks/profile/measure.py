@@ -66,7 +66,7 @@ def zoo_models(device: str, rounds: int) -> dict[str, Any]:
     """Every flow of the zoo, one evaluation of one image."""
     results = {}
     for name in zoo.list_models("rf-*"):
-        model = zoo.load(name).to(device)
+        model: Any = zoo.load(name).to(device)
         image = torch.randn(1, *model.sample_shape, device=device)
         results[name] = profile(model, image, torch.full((1,), 0.5, device=device), rounds=rounds)
     return results

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +26,15 @@ def loader_alternatives() -> dict[str, tuple[dict[str, Callable[[], None]], int]
     labels = torch.randint(0, 10, (MEMORY_IMAGES,))
     folder = _png_folder()
     memory = MemoryImages(pixels, labels, [str(i) for i in range(10)])
-    cases = {"images in memory, 0 workers": (memory, TensorDataset(pixels, labels), 0)}
+    cases: dict[str, tuple[ImageDataset, Any, int]] = {
+        "images in memory, 0 workers": (memory, TensorDataset(pixels, labels), 0)
+    }
     for workers in (0, 2):
         cases[f"PNG files, {workers} workers"] = (ImageFolder(folder, size=FILE_SIZE), _PngFiles(folder), workers)
     return {name: (_epochs(ours, peer, workers), len(peer)) for name, (ours, peer, workers) in cases.items()}
 
 
-def _epochs(ours: ImageDataset, peer: Dataset, workers: int) -> dict[str, Callable[[], None]]:
+def _epochs(ours: ImageDataset, peer: Any, workers: int) -> dict[str, Callable[[], None]]:
     stream = iter(ImageData(ours, BATCH, loader=LoaderOptions(num_workers=workers)).train_dataloader())
     loader = DataLoader(peer, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 

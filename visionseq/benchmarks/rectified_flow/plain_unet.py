@@ -22,8 +22,9 @@ def plain_unet(
 ) -> Tensor:
     """F(x, c_noise, labels) in evaluation mode with the weights of a SongUNet or DhariwalUNet, differentiable."""
     state = dict(network.named_parameters()) | dict(network.named_buffers())
-    unet = _Adm if network.config["type"] == "DhariwalUNet" else _Song
-    return unet(network.config, state)(x, noise_labels, class_labels, augment_labels)
+    config: Any = network.config
+    unet = _Adm if config["type"] == "DhariwalUNet" else _Song
+    return unet(config, state)(x, noise_labels, class_labels, augment_labels)
 
 
 class _Plain:
@@ -43,13 +44,17 @@ class _Plain:
         return F.group_norm(x, groups, self.state[f"{name}.weight"], self.state[f"{name}.bias"], self.eps)
 
     def conv(self, name: str, x: Tensor, up: bool = False, down: bool = False) -> Tensor:
-        weight, bias = self.state.get(f"{name}.weight"), self.state.get(f"{name}.bias")
         if up or down:
             taps = self.state[f"{name}.resample_filter"].repeat(x.shape[1], 1, 1, 1)
             padding = (taps.shape[-1] - 1) // 2
-            options = {"stride": 2, "padding": padding, "groups": x.shape[1]}
-            x = F.conv_transpose2d(x, 4 * taps, **options) if up else F.conv2d(x, taps, **options)
-        return x if weight is None else F.conv2d(x, weight, padding=weight.shape[-1] // 2) + bias[:, None, None]
+            if up:
+                x = F.conv_transpose2d(x, 4 * taps, stride=2, padding=padding, groups=x.shape[1])
+            else:
+                x = F.conv2d(x, taps, stride=2, padding=padding, groups=x.shape[1])
+        if f"{name}.weight" not in self.state:
+            return x
+        weight, bias = self.state[f"{name}.weight"], self.state[f"{name}.bias"]
+        return F.conv2d(x, weight, padding=weight.shape[-1] // 2) + bias[:, None, None]
 
     def block(self, name: str, x: Tensor, emb: Tensor, up: bool = False, down: bool = False) -> Tensor:
         h = self.conv(f"{name}.conv0", F.silu(self.norm(f"{name}.norm0", x)), up, down)

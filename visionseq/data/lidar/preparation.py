@@ -99,4 +99,4 @@ def encode_boxes(
 
 def have_volume(boxes: np.ndarray) -> np.ndarray:
     """bool [M]: length, width and height are more than zero (NaN is not)."""
-    return (boxes[:, 3:6] > 0).all(1)
+    return np.all(boxes[:, 3:6] > 0, axis=1)

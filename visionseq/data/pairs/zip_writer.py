@@ -84,7 +84,7 @@ class PairZipWriter(PairWriter):
         labels = dict(read_labels(self.folder) or {})
         for path in parts:
             archive = ZipArchive(path)
-            for number in np.flatnonzero(archive.names == LABELS_FILE.encode()):
+            for number in np.flatnonzero(archive.names == LABELS_FILE.encode()).tolist():
                 labels |= parse_labels(archive.read(number), archive.where(number))
         by_index = {_index(name, self.folder / LABELS_FILE): label for name, label in labels.items()}
         if by_index:
