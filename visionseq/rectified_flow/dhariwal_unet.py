@@ -7,6 +7,7 @@ of arXiv 2405.20320. Module names are those of the official checkpoints.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,8 +18,8 @@ from visionseq.rectified_flow.network import Network, check_unet
 from visionseq.rectified_flow.unet_block import UNetBlock
 from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear
 
-INIT = {"init_mode": "kaiming_uniform", "init_weight": math.sqrt(1 / 3), "init_bias": math.sqrt(1 / 3)}
-INIT_ZERO = {"init_mode": "kaiming_uniform", "init_weight": 0, "init_bias": 0}
+INIT: dict[str, Any] = {"init_mode": "kaiming_uniform", "init_weight": math.sqrt(1 / 3), "init_bias": math.sqrt(1 / 3)}
+INIT_ZERO: dict[str, Any] = {"init_mode": "kaiming_uniform", "init_weight": 0, "init_bias": 0}
 
 
 class DhariwalUNet(Network):
@@ -59,10 +60,10 @@ class DhariwalUNet(Network):
         self.map_augment = Linear(augment_dim, model_channels, bias=False, **INIT_ZERO) if augment_dim else None
         self.map_layer0 = Linear(model_channels, emb_channels, **INIT)
         self.map_layer1 = Linear(emb_channels, emb_channels, **INIT)
-        label_init = {"init_mode": "kaiming_normal", "init_weight": math.sqrt(label_dim)}
+        label_init: dict[str, Any] = {"init_mode": "kaiming_normal", "init_weight": math.sqrt(label_dim)}
         self.map_label = Linear(label_dim, emb_channels, bias=False, **label_init) if label_dim else None
 
-        block = {
+        block: dict[str, Any] = {
             "emb_channels": emb_channels,
             "channels_per_head": 64,
             "dropout": dropout,
@@ -95,7 +96,7 @@ class DhariwalUNet(Network):
     def _build_decoder(
         self, levels: list[tuple[int, int]], num_blocks: int, attn_resolutions: Sequence[int], block: dict
     ) -> int:
-        skip_widths = [layer.out_channels for layer in self.enc.values()]
+        skip_widths: list[Any] = [layer.out_channels for layer in self.enc.values()]
         width = skip_widths[-1]
         for level, (res, level_width) in reversed(list(enumerate(levels))):
             if level == len(levels) - 1:

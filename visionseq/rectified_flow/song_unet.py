@@ -7,7 +7,7 @@ the CIFAR-10, AFHQ and FFHQ models of arXiv 2405.20320. Module names are those o
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -18,8 +18,8 @@ from visionseq.rectified_flow.network import Network, check_choice, check_unet
 from visionseq.rectified_flow.unet_block import UNetBlock
 from visionseq.rectified_flow.unet_layers import Conv2d, GroupNorm, Linear
 
-INIT = {"init_mode": "xavier_uniform"}
-INIT_ZERO = {"init_mode": "xavier_uniform", "init_weight": 1e-5}
+INIT: dict[str, Any] = {"init_mode": "xavier_uniform"}
+INIT_ZERO: dict[str, Any] = {"init_mode": "xavier_uniform", "init_weight": 1e-5}
 INIT_ATTENTION = {"init_mode": "xavier_uniform", "init_weight": math.sqrt(0.2)}
 EPS = 1e-6
 
@@ -77,7 +77,7 @@ class SongUNet(Network):
         self.map_layer0 = Linear(noise_channels, emb_channels, **INIT)
         self.map_layer1 = Linear(emb_channels, emb_channels, **INIT)
 
-        block = {
+        block: dict[str, Any] = {
             "emb_channels": emb_channels,
             "num_heads": 1,
             "dropout": dropout,
@@ -105,7 +105,7 @@ class SongUNet(Network):
         encoder_type: str,
         block: dict,
     ) -> None:
-        resample = {"down": True, "resample_filter": block["resample_filter"]}
+        resample: dict[str, Any] = {"down": True, "resample_filter": block["resample_filter"]}
         width, aux_width = model_channels, self.in_channels
         for level, (res, level_width) in enumerate(levels):
             name = f"{res}x{res}"
@@ -134,7 +134,7 @@ class SongUNet(Network):
         decoder_type: str,
         block: dict,
     ) -> None:
-        skip_widths = [layer.out_channels for name, layer in self.enc.items() if "aux" not in name]
+        skip_widths: list[Any] = [layer.out_channels for name, layer in self.enc.items() if "aux" not in name]
         width = skip_widths[-1]
         for level, (res, level_width) in reversed(list(enumerate(levels))):
             name = f"{res}x{res}"
@@ -175,7 +175,8 @@ class SongUNet(Network):
         return F.silu(self.map_layer1(F.silu(self.map_layer0(emb))))
 
     def _encode(self, x: Tensor, emb_BE: Tensor) -> tuple[Tensor, list[Tensor]]:
-        skips, aux = [], x
+        skips: list[Tensor] = []
+        aux = x
         for name, layer in self.enc.items():
             if name.endswith("aux_down"):
                 aux = layer(aux)
@@ -189,7 +190,8 @@ class SongUNet(Network):
         return x, skips
 
     def _decode(self, x: Tensor, skips: list[Tensor], emb_BE: Tensor) -> Tensor:
-        out = normed = None
+        out: Any = None
+        normed: Any = None
         for name, layer in self.dec.items():
             if name.endswith("aux_up"):
                 out = layer(out)

@@ -7,6 +7,7 @@ Shapes: B batch, C channels, H W pixels, E width of the embedding, N = B * heads
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -53,7 +54,7 @@ class UNetBlock(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.dropout, self.skip_scale, self.adaptive_scale = dropout, skip_scale, adaptive_scale
         self.num_heads = _heads(attention, num_heads, out_channels, channels_per_head)
-        resample = {"up": up, "down": down, "resample_filter": resample_filter}
+        resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
         self.norm0 = GroupNorm(in_channels, eps=eps)
         self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, **init)
         self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), **init)
