@@ -38,7 +38,18 @@ def parts(database: str) -> tuple[LionTask, PointCloudData]:
     training = Training([RandomFlip(), RandomRotation(), RandomScaling()], sampling)
     preparation = PointPreparation(["x", "y", "z", "intensity"], RANGE, NAMES)
     data = PointCloudData(WORLD, preparation, 2, WORLD, training, eval_batch_size=3, seed=1)
+    torch.manual_seed(0)
     return LionTask(config, AdamOneCycle(lr=0.01), KittiMetric(reach=6.4)), data
+
+
+def test_weights_come_from_the_generator_of_torch_which_is_left_unseeded():
+    def weights(seed: int) -> torch.Tensor:
+        torch.manual_seed(seed)
+        task = LionTask(tiny_config(), AdamOneCycle(lr=0.01))
+        return torch.cat([parameter.flatten() for parameter in task.parameters()])
+
+    assert weights(1).equal(weights(1))
+    assert not weights(1).equal(weights(2))
 
 
 def test_a_resumed_run_ends_at_the_same_bits(database, tmp_path):

@@ -10,6 +10,7 @@ from visionseq.data import Digits
 from visionseq.data.images import MemoryImages
 from visionseq.data.pairs import PairShards, PairZip, noise_from_record, open_pair_writer, open_pairs
 from visionseq.errors import ConfigError
+from visionseq.pixels import to_uint8
 from visionseq.rectified_flow import pair_generation
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.pair_generation import (
@@ -23,7 +24,7 @@ from visionseq.rectified_flow.pair_generation import (
 )
 from visionseq.rectified_flow.pairs import ReflowPairs
 from visionseq.rectified_flow.sampling import sample
-from visionseq.rectified_flow.teacher import edm_sample, to_uint8
+from visionseq.rectified_flow.teacher import edm_sample
 
 SHORT = PairRecipe(steps=3, seed=7)
 

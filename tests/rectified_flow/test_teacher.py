@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from visionseq.errors import ConfigError
-from visionseq.rectified_flow.teacher import SIGMA_MAX, edm_invert, edm_sample, edm_sigmas, to_uint8
+from visionseq.pixels import to_uint8
+from visionseq.rectified_flow.teacher import SIGMA_MAX, edm_invert, edm_sample, edm_sigmas
 
 DEVIATION = 0.4
 

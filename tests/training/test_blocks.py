@@ -5,8 +5,8 @@ import shutil
 import pytest
 import torch
 
+from visionseq.nn.checkpointing import checkpoint_activations
 from visionseq.rectified_flow.model import EDMVelocity, build_network
-from visionseq.training.activation_checkpointing import checkpoint_activations
 
 NETWORKS = {
     "SongUNet": {

@@ -12,9 +12,9 @@ from visionseq import viz
 from visionseq.errors import DataError
 
 
-def test_floats_are_rounded_and_clamped():
+def test_floats_are_rounded_with_ties_upwards_and_clamped():
     x = torch.tensor([-2.0, -1.0, -1 + 1 / 255, 0.0, 0.5, 1.0, 7.0])
-    assert viz.to_uint8(x).tolist() == [0, 0, 0, 128, 191, 255, 255]
+    assert viz.to_uint8(x).tolist() == [0, 0, 1, 128, 191, 255, 255]
     pixels = torch.arange(256, dtype=torch.uint8)
     assert torch.equal(viz.to_uint8(pixels), pixels)
     assert torch.equal(viz.to_uint8(pixels.float() / 127.5 - 1), pixels)

@@ -15,6 +15,7 @@ import numpy as np
 
 from visionseq.errors import ConfigError
 from visionseq.geometry.boxes import as_boxes, limit_period
+from visionseq.geometry.rotations import headings_of, upright_quaternions
 
 
 def mmdet3d_to_lidar(boxes: np.ndarray) -> np.ndarray:
@@ -41,19 +42,15 @@ def nuscenes_to_lidar(boxes: np.ndarray) -> np.ndarray:
     if boxes.ndim != 2 or boxes.shape[1] != 10:
         raise ConfigError(f"boxes of shape {boxes.shape}, expected [N, 10]: x, y, z, w, l, h and a quaternion")
     boxes = as_boxes(boxes)
-    length = np.linalg.norm(boxes[:, 6:], axis=1)
-    wrong = np.flatnonzero(~((length > 0) & np.isfinite(length)))
+    headings = headings_of(boxes[:, 6:])
+    wrong = np.flatnonzero(~np.isfinite(headings))
     if len(wrong):
         raise ConfigError(f"box {wrong[0]}: its quaternion is no rotation: {boxes[wrong[0], 6:].tolist()}")
-    w, x, y, z = boxes[:, 6:].T / length
-    heading = np.arctan2(2 * (x * y + w * z), 1 - 2 * (y * y + z * z))
-    return np.column_stack([boxes[:, :3], boxes[:, 4], boxes[:, 3], boxes[:, 5], limit_period(heading)])
+    return np.column_stack([boxes[:, :3], boxes[:, 4], boxes[:, 3], boxes[:, 5], limit_period(headings)])
 
 
 def lidar_to_nuscenes(boxes: np.ndarray) -> np.ndarray:
     """Our boxes [N, >= 7] as (x, y, z, w, l, h, qw, qx, qy, qz) [N, 10], upright."""
     boxes = as_boxes(boxes)
-    half, none = boxes[:, 6] / 2, np.zeros_like(boxes[:, 6])
-    return np.column_stack(
-        [boxes[:, :3], boxes[:, 4], boxes[:, 3], boxes[:, 5], np.cos(half), none, none, np.sin(half)]
-    )
+    quaternions = upright_quaternions(boxes[:, 6])
+    return np.column_stack([boxes[:, :3], boxes[:, 4], boxes[:, 3], boxes[:, 5], quaternions])

@@ -10,6 +10,7 @@ from visionseq.errors import ConfigError
 from visionseq.lion import operators
 from visionseq.lion.normalisation import RowBatchNorm
 from visionseq.lion.windows import Window, group_places, window_order
+from visionseq.nn.precision import at_least_float32
 from visionseq.nn.sparse import SparseTensor
 
 Operator = Callable[..., nn.Module]  # (d_model, layer_id=, n_layer=) -> module on [groups, length, d_model]
@@ -109,7 +110,7 @@ class PositionEmbedding(nn.Module):
     @staticmethod
     def location(x: SparseTensor) -> Tensor:
         """[V, 3]: x, y, z from -pi to pi over the tensor's own grid."""
-        dtype = torch.promote_types(x.features.dtype, torch.float32)  # half precision cannot tell 350 columns apart
+        dtype = at_least_float32(x.features[:0]).dtype  # half precision cannot separate 350 columns
         shape = torch.tensor(x.spatial_shape[::-1], device=x.features.device, dtype=dtype)
         place = x.indices[:, [3, 2, 1]].to(dtype)
         return (place - shape / 2) / shape * 2 * PI

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation import FrameMetric
+from visionseq.lion.evaluation import DetectionMetric
 from visionseq.lion.model import LionDetector
 from visionseq.lion.results import drawn_boxes, write_detections
 from visionseq.lion.submissions import Submission, frame_file
@@ -30,28 +30,25 @@ _log = logging.getLogger("visionseq.lion")
 
 
 class LionTask(LightningModule):
-    """A LION detector in training.
+    """A LION detector in training. The weights it begins with come from torch's generator, as those of every task.
 
     Args:
         detector: plain values of a `LionDetector`: point range, voxels, classes, vfe, backbones, head.
         optimizer: Adam with the one-cycle schedule of the paper.
         metric: what validation and test compute; None: the losses alone.
         submission: the benchmark's form in which `predict` writes all frames together, beside one JSON file for each.
-        seed: keys what is random in a step.
     """
 
     def __init__(
         self,
         detector: dict[str, Any],
         optimizer: AdamOneCycle,
-        metric: FrameMetric | None = None,
+        metric: DetectionMetric | None = None,
         submission: Submission | None = None,
-        seed: int = 0,
     ):
         super().__init__()
-        torch.manual_seed(seed)
         self.model = LionDetector.from_config(detector)
-        self.optimizer_config, self.metric, self.seed = optimizer, metric, seed
+        self.optimizer_config, self.metric = optimizer, metric
         self.submission = submission
         self.submitted: dict[Path, list[str]] = {}  # frames of this process, by folder
         for part in (metric, submission):

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError, ConfigError
+from visionseq.pixels import to_uint8
 from visionseq.saving.weights import load_state, read_checkpoint, read_safetensors
 
 SIDE = 299
@@ -49,9 +50,7 @@ class InceptionFeatures(nn.Module):
         """Images as uint8, or float in [-1, 1] that are rounded to 8 bits first."""
         if images.ndim != 4 or images.shape[1] not in (1, 3):
             raise ConfigError(f"{self.name}: images {tuple(images.shape)}, expected [B, 1 or 3, H, W]")
-        if images.dtype != torch.uint8:
-            images = (images.float() * 127.5 + 127.5).round().clamp(0, 255)
-        return self.network(images.float().expand(-1, 3, -1, -1))
+        return self.network(to_uint8(images).float().expand(-1, 3, -1, -1))
 
     forward = features
 

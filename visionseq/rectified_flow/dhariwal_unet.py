@@ -34,8 +34,6 @@ class DhariwalUNet(Network):
         num_blocks: blocks per level of the encoder; the decoder has one more.
         attn_resolutions: resolutions with self-attention.
         label_dropout: probability of zeroing a label during training.
-
-    Set `activation_checkpointing` to recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
@@ -117,12 +115,12 @@ class DhariwalUNet(Network):
             emb_BE = self._embedding(noise_labels, class_labels, augment_labels)
         skips = []
         for layer in self.enc.values():
-            x = self.run_block(layer, x, emb_BE) if isinstance(layer, UNetBlock) else layer(x)
+            x = layer(x, emb_BE) if isinstance(layer, UNetBlock) else layer(x)
             skips.append(x)
         for layer in self.dec.values():
             if x.shape[1] != layer.in_channels:
                 x = torch.cat([x, skips.pop()], dim=1)
-            x = self.run_block(layer, x, emb_BE)
+            x = layer(x, emb_BE)
         return self.out_conv(F.silu(self.out_norm(x)))
 
     def _embedding(self, noise_labels: Tensor, class_labels: Tensor | None, augment_labels: Tensor | None) -> Tensor:

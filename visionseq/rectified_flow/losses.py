@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.nn.precision import at_least_float32
 from visionseq.rectified_flow.model import EDMDenoiser
 from visionseq.rectified_flow.sampling import PATH, predicted_image
 
@@ -53,8 +54,8 @@ def velocity_loss(
     if name.startswith("lpips") and perceptual is None:
         raise ConfigError(f"loss {name!r} needs a perceptual distance")
     with torch.autocast(v.device.type, enabled=False):
-        dtype = torch.promote_types(v.dtype, torch.float32)
-        v, x, z, x_t, t = (tensor.to(dtype) for tensor in (v, x, z, x_t, t))
+        v = at_least_float32(v)
+        x, z, x_t, t = (tensor.to(v.dtype) for tensor in (x, z, x_t, t))
         error_BD = (v - PATH.velocity(x, z)).flatten(1)
         if name == "l2-squared":
             return error_BD.square().mean(1)

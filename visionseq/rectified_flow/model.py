@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.nn.precision import at_least_float32
 from visionseq.rectified_flow.dhariwal_unet import DhariwalUNet
 from visionseq.rectified_flow.network import Network
 from visionseq.rectified_flow.patch_transformer import PatchTransformer
@@ -169,7 +170,7 @@ class EDMVelocity(_PreconditionedModel):
 
         The rounding of D is divided by t: in float32 the error of v grows to about 1e-2 at t = 1e-5.
         """
-        x_t, t = _at_least_float32(x_t), _at_least_float32(torch.as_tensor(t, device=x_t.device)).reshape(-1, 1, 1, 1)
+        x_t, t = at_least_float32(x_t), at_least_float32(torch.as_tensor(t, device=x_t.device)).reshape(-1, 1, 1, 1)
         return (x_t - self.denoise(x_t / (1 - t), t / (1 - t), class_labels)) / t
 
     @torch.no_grad()
@@ -186,7 +187,3 @@ class EDMVelocity(_PreconditionedModel):
         """Images [B, C, H, W] float32 from unit noise, by default with the re-anchoring rule of the paper."""
         options = {"guidance_scale": guidance_scale, "callback": callback, "record": False}
         return sample(self, noise, steps, solver, rule, class_labels=class_labels, **options).x.float()
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    return x if x.dtype in (torch.float32, torch.float64) else x.float()

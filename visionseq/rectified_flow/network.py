@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from visionseq.errors import ConfigError
 
@@ -22,7 +21,6 @@ class Network(nn.Module):
         img_resolution, in_channels, out_channels: size of the square image.
         label_dim: number of classes, 0 = unconditional.
         augment_dim: width of the augmentation vector, 0 = none.
-        activation_checkpointing: recompute blocks in the backward pass instead of keeping their activations.
     """
 
     def __init__(self, arguments: dict[str, Any]):
@@ -37,13 +35,6 @@ class Network(nn.Module):
         self.label_dim: int = arguments.get("label_dim", 0)
         self.augment_dim: int = arguments.get("augment_dim", 0)
         self.label_dropout: float = arguments.get("label_dropout", 0.0)
-        self.activation_checkpointing = False
-
-    def run_block(self, block: nn.Module, x: Tensor, emb_BE: Tensor) -> Tensor:
-        """block(x, emb), with its activations recomputed in the backward pass where that is asked for."""
-        if self.activation_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, emb_BE, use_reentrant=False)
-        return block(x, emb_BE)
 
     def one_hot(self, class_labels: Tensor | None, like: Tensor) -> Tensor:
         """One-hot labels [B or 1, label_dim]: zero where they are missing, or dropped during training."""

@@ -23,11 +23,12 @@ from visionseq.data.pairs.dataset import PairWriter
 from visionseq.data.pairs.noise import official_noise
 from visionseq.data.seeding import generator_for, seeds_of
 from visionseq.errors import ConfigError
+from visionseq.pixels import to_uint8
 from visionseq.rectified_flow.inversion import invert
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
 from visionseq.rectified_flow.pair_progress import shown_progress
 from visionseq.rectified_flow.sampling import Solver, sample
-from visionseq.rectified_flow.teacher import edm_invert, edm_sample, to_uint8
+from visionseq.rectified_flow.teacher import edm_invert, edm_sample
 
 Teacher = EDMDenoiser | EDMVelocity
 PAIRS_PER_WRITE = 1024  # so much work a kill can cost at most; a shard holds as many
@@ -74,7 +75,7 @@ class PairRows:
         return PairRows(*(None if field is None else field[start:stop] for field in fields))
 
 
-class PairSource(Protocol):
+class PairMaker(Protocol):
     """Something that can make the pairs 0 .. len - 1 in any pieces."""
 
     def __len__(self) -> int: ...
@@ -166,7 +167,7 @@ class InvertedPairs:
         return PairRows(to_uint8(batch.image), noise.float().cpu(), batch.label)
 
 
-def write_pairs(source: PairSource, writer: PairWriter, batch_size: int = 256, label: str = "pairs") -> int:
+def write_pairs(source: PairMaker, writer: PairWriter, batch_size: int = 256, label: str = "pairs") -> int:
     """Make the pairs that the writer lacks, showing progress; returns how many those were.
 
     Args:

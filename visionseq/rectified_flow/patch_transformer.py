@@ -67,7 +67,7 @@ class PatchTransformer(Network):
         h_BND = self.map_patch(x) + self.positions.to(x.dtype)
         c_BD = self._condition(noise_labels, class_labels).to(x.dtype).expand(len(x), -1)
         for block in self.blocks:
-            h_BND = self.run_block(block, h_BND, c_BD)
+            h_BND = block(h_BND, c_BD)
         return unpatchify(self.output(h_BND, c_BD), self.patch_size, x.shape[-2:])
 
     def _condition(self, noise_labels: Tensor, class_labels: Tensor | None) -> Tensor:

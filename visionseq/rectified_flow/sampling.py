@@ -21,6 +21,7 @@ from visionseq.errors import ConfigError
 from visionseq.flow.guidance import ClassifierFree, guided
 from visionseq.flow.paths import Linear
 from visionseq.flow.solvers import Callback, Field, Step, Trajectory, euler, heun, integrate, with_last
+from visionseq.nn.precision import at_least_float32
 
 PATH = Linear(data_at=0)  # the clock of the room
 T_START = 1 - 1e-5  # sigma = t / (1 - t) does not exist at t = 1
@@ -64,7 +65,7 @@ def sample(
     Raises `ConfigError` for an unknown solver or rule, or a number of steps or times that is not possible.
     """
     grid = time_grid(steps, solver, t_steps)
-    start = z.to(torch.promote_types(z.dtype, torch.float32)) * T_START
+    start = at_least_float32(z) * T_START
     field = guided(velocity, class_labels, rule=guidance_rule(guidance_scale, class_labels))
     step = solver_step(solver, grid[-1]) if rule == "default" else _anchored_step(rule, solver, grid[-1], start)
     return integrate(step, field, start, grid, callback, record, predict=predicted_image)

@@ -37,8 +37,6 @@ class SongUNet(Network):
         attn_resolutions: resolutions with self-attention.
         label_dropout: probability of zeroing a label during training.
         resample_filter: taps of the separable resampling filter.
-
-    Set `activation_checkpointing` to recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(
@@ -185,7 +183,7 @@ class SongUNet(Network):
             elif name.endswith("aux_residual"):
                 x = skips[-1] = aux = (x + layer(aux)) * math.sqrt(0.5)
             else:
-                x = self.run_block(layer, x, emb_BE) if isinstance(layer, UNetBlock) else layer(x)
+                x = layer(x, emb_BE) if isinstance(layer, UNetBlock) else layer(x)
                 skips.append(x)
         return x, skips
 
@@ -203,5 +201,5 @@ class SongUNet(Network):
             else:
                 if x.shape[1] != layer.in_channels:
                     x = torch.cat([x, skips.pop()], dim=1)
-                x = self.run_block(layer, x, emb_BE)
+                x = layer(x, emb_BE)
         return out

@@ -100,11 +100,6 @@ def edm_sigmas(steps: int, rho: float = RHO, sigma_min: float = SIGMA_MIN, sigma
     return torch.cat([sigmas, sigmas.new_zeros(1)])
 
 
-def to_uint8(x: Tensor) -> Tensor:
-    """8-bit image of a pair from [-1, 1]: floor(clip(127.5 x + 128, 0, 255))."""
-    return (x * 127.5 + 128).clip(0, 255).to(torch.uint8)
-
-
 def _slope(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
     return (x - denoised.double()) / sigma
 

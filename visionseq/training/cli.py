@@ -18,9 +18,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from visionseq import zoo
 from visionseq.errors import CheckpointError, ConfigError, VisionseqError
+from visionseq.nn.checkpointing import checkpoint_activations
 from visionseq.saving.model_folder import WeightsName
 from visionseq.saving.weights import load_state
-from visionseq.training.activation_checkpointing import checkpoint_activations
 from visionseq.training.check_finite import CheckFinite
 from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
 from visionseq.training.ema import EMA, RAMPUP

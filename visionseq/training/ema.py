@@ -21,6 +21,7 @@ from lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from visionseq.errors import CheckpointError, ConfigError
+from visionseq.nn.precision import at_least_float32
 from visionseq.training import sharding
 
 RAMPUP = 0.05  # of EDM
@@ -52,7 +53,7 @@ class Average:
         if number < self.start_update:
             return
         # In half precision an average would stand still: 0.0001 w is below its resolution.
-        weights = [_wide(parameter.detach()) for parameter in self.parameters.values()]
+        weights = [at_least_float32(parameter.detach()) for parameter in self.parameters.values()]
         if self.shadow:
             torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay_of(number))
         else:
@@ -166,10 +167,6 @@ class EMA(Callback):
         if sharding.is_sharded(trainer):
             restored = sharding.scatter(trainer, self.average.parameters, restored)
         self.average.shadow = {
-            name: _wide(restored[name]).to(parameter.device, copy=True)
+            name: at_least_float32(restored[name]).to(parameter.device, copy=True)
             for name, parameter in self.average.parameters.items()
         }
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

@@ -1,3 +1,4 @@
+from visionseq.pixels import to_uint8 as to_uint8
 from visionseq.viz.bev import bev_picture as bev_picture
 from visionseq.viz.boxes import DrawnBoxes as DrawnBoxes
 from visionseq.viz.camera import camera_picture as camera_picture
@@ -6,7 +7,6 @@ from visionseq.viz.images import image_grid as image_grid
 from visionseq.viz.images import labelled_rows as labelled_rows
 from visionseq.viz.images import save_png as save_png
 from visionseq.viz.images import to_pil as to_pil
-from visionseq.viz.images import to_uint8 as to_uint8
 from visionseq.viz.plots import bar_plot as bar_plot
 from visionseq.viz.plots import line_plot as line_plot
 from visionseq.viz.scene import save_scene as save_scene

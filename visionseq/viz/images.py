@@ -13,6 +13,7 @@ from torch import Tensor
 
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
+from visionseq.pixels import to_uint8
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
 MIN_TILE = 64  # pixels: smaller images are enlarged by whole numbers
 _PADDING, _MARGIN, _FONT_SIZE, _TITLE_SIZE = 2, 8, 14, 16
 _INK, _PAPER = (20, 20, 20), (255, 255, 255)
-
-
-def to_uint8(images: Tensor) -> Tensor:
-    """8-bit images from floats in [-1, 1]: round(255 (0.5 x + 0.5)), clamped; uint8 passes unchanged."""
-    if images.dtype == torch.uint8:
-        return images
-    return (images.float() * 0.5 + 0.5).mul(255).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_pil(images: Tensor) -> "list[Image]":

@@ -5,9 +5,10 @@ from torch import Tensor
 
 from rectified_flow_handlers.models import denoiser_of, one_hot, velocity_of
 from visionseq.data.pairs.noise import noise_from_record
+from visionseq.pixels import to_uint8
 from visionseq.rectified_flow.inversion import invert_from, slerp
 from visionseq.rectified_flow.sampling import sample
-from visionseq.rectified_flow.teacher import edm_sample, edm_sigmas, to_uint8
+from visionseq.rectified_flow.teacher import edm_sample, edm_sigmas
 
 
 def check_sampler(vector: GoldenVector) -> None:

@@ -19,9 +19,10 @@ from visionseq.benchmarks.rectified_flow.diffusers_peer import count_flops, unet
 from visionseq.benchmarks.rectified_flow.loader_peer import loader_alternatives
 from visionseq.benchmarks.rectified_flow.plain_unet import plain_unet
 from visionseq.flow.time import sample_t
+from visionseq.pixels import to_uint8
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.rectified_flow.sampling import sample
-from visionseq.rectified_flow.teacher import edm_sample, to_uint8
+from visionseq.rectified_flow.teacher import edm_sample
 
 # NCSN++ as in the official models (arXiv 2405.20320), at sizes that a CPU runs in tenths of a second.
 NCSNPP = {

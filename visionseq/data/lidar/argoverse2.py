@@ -11,6 +11,7 @@ from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
 from visionseq.data.point_files import read_points
 from visionseq.data.point_files.feather import read_columns
 from visionseq.errors import ConfigError, DataError
+from visionseq.geometry.rotations import headings_of
 from visionseq.text_files import fits_float32
 
 GROUPS = (
@@ -94,8 +95,6 @@ def read_annotations(path: Path) -> dict[str, np.ndarray]:
 def boxes_of(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """float64 [M, 7] and str [M] of rows of the annotations."""
     columns = ("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m")
-    yaw = np.arctan2(
-        2 * (table["qw"] * table["qz"] + table["qx"] * table["qy"]), 1 - 2 * (table["qy"] ** 2 + table["qz"] ** 2)
-    )
-    boxes = np.stack([*(table[name] for name in columns), yaw], 1).astype(np.float64).reshape(-1, 7)
+    headings = headings_of(np.stack([table[name] for name in ("qw", "qx", "qy", "qz")], 1))
+    boxes = np.stack([*(table[name] for name in columns), headings], 1).astype(np.float64).reshape(-1, 7)
     return boxes, np.char.capitalize(np.asarray(table["category"], dtype=np.str_))

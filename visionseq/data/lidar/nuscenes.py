@@ -19,7 +19,7 @@ from visionseq.data.lidar.nuscenes_objects import ANNOTATIONS, RACK
 from visionseq.data.lidar.poses import moved
 from visionseq.data.names import path_below
 from visionseq.errors import ConfigError
-from visionseq.metrics.detection.quaternions import yaw_of
+from visionseq.geometry.rotations import headings_of, unit_quaternions
 from visionseq.text_files import name_array, read_list
 
 CATEGORIES = {
@@ -161,10 +161,10 @@ class NuScenes:
         frame.annotations = {
             "translation": tables["place"][rows[kept], :3],
             "size": tables["place"][rows[kept], 7:],
-            "rotation": _unit(tables["place"][rows[kept], 3:7]),
+            "rotation": unit_quaternions(tables["place"][rows[kept], 3:7]),
             "velocity": tables["velocity"][rows[kept]],
             "attribute": self._attributes(rows[kept]),
-            "bicycle_racks": np.column_stack([racks[:, :3], racks[:, [8, 7, 9]], yaw_of(_unit(racks[:, 3:7]))]),
+            "bicycle_racks": np.column_stack([racks[:, :3], racks[:, [8, 7, 9]], headings_of(racks[:, 3:7])]),
         }
         return frame
 
@@ -195,8 +195,3 @@ def sweep_points(points: np.ndarray, transform: np.ndarray) -> np.ndarray:
 
 def _with_time(points: np.ndarray, lag: float) -> np.ndarray:
     return np.concatenate([points, np.full((len(points), 1), lag, np.float32)], 1).astype(np.float32)
-
-
-def _unit(quaternions: np.ndarray) -> np.ndarray:
-    """Quaternions [M, 4] with length 1."""
-    return quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)

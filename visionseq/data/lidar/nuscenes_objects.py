@@ -7,8 +7,8 @@ import numpy as np
 
 from visionseq.data.lidar.json_tables import Row, table_rows
 from visionseq.data.lidar.nuscenes_layout import NONE, Index, sensor_to_global
-from visionseq.data.lidar.poses import rotation_matrices
 from visionseq.errors import DataError
+from visionseq.geometry.rotations import rotation_matrices
 from visionseq.text_files import LARGEST
 
 ANNOTATIONS = "sample_annotation"

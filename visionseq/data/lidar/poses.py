@@ -6,6 +6,8 @@ Legend: N poses; a pose is (x, y, z, qw, qx, qy, qz).
 import numpy as np
 from numpy.typing import ArrayLike
 
+from visionseq.geometry.rotations import rotation_matrices
+
 
 def pose_matrices(poses: ArrayLike) -> np.ndarray:
     """float64 [..., 4, 4] of poses [..., 7]; a quaternion need not have length 1, but some length."""
@@ -15,18 +17,6 @@ def pose_matrices(poses: ArrayLike) -> np.ndarray:
     matrices[..., :3, 3] = poses[..., :3]
     matrices[..., 3, 3] = 1
     return matrices
-
-
-def rotation_matrices(quaternions: ArrayLike) -> np.ndarray:
-    """float64 [..., 3, 3] of quaternions [..., 4]."""
-    quaternions = np.asarray(quaternions, np.float64)
-    w, x, y, z = np.moveaxis(quaternions / np.linalg.norm(quaternions, axis=-1, keepdims=True), -1, 0)
-    rows = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    return np.moveaxis(np.array(rows), (0, 1), (-2, -1))
 
 
 def moved(points: np.ndarray, pose: np.ndarray) -> np.ndarray:

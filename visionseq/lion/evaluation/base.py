@@ -12,8 +12,8 @@ from visionseq.lion.detections import Detections
 Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-class FrameMetric(ABC):
-    """Collects frames, then tells figures by name; `class_names` are those of the detector's labels."""
+class DetectionMetric(ABC):
+    """Collects frames and computes figures by name; `class_names` are those of the detector's labels."""
 
     class_names: tuple[str, ...] = ()
 

@@ -9,12 +9,12 @@ from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes
 from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import FrameMetric
+from visionseq.lion.evaluation.base import DetectionMetric
 from visionseq.metrics import KittiAP
 from visionseq.metrics.detection.kitti import camera_annotations
 
 
-class KittiMetric(FrameMetric):
+class KittiMetric(DetectionMetric):
     """KITTI's average precision, in percent, of the camera's annotations where the data set has them.
 
     Without a camera every object counts as easy (boxes of 50 pixels, nothing hidden), as is usual for other data sets.

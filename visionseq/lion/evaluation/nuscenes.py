@@ -11,7 +11,7 @@ import numpy as np
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.errors import DataError
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import FrameMetric
+from visionseq.lion.evaluation.base import DetectionMetric
 from visionseq.lion.global_boxes import MOST_BOXES, attributes_of, to_global
 from visionseq.metrics import NuScenesNDS
 from visionseq.metrics.detection.nuscenes import in_class_range
@@ -19,7 +19,7 @@ from visionseq.metrics.detection.nuscenes import in_class_range
 LABELS = ("translation", "size", "rotation", "velocity", "attribute")
 
 
-class NuScenesMetric(FrameMetric):
+class NuScenesMetric(DetectionMetric):
     """NDS, mAP and the five mean errors; frames come from `NuScenes`."""
 
     means = ("NDS", "mAP", "mATE", "mASE", "mAOE", "mAVE", "mAAE")

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from visionseq.data.lidar.frame import LidarFrame
+from visionseq.geometry.rotations import upright_quaternions
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import FrameMetric
+from visionseq.lion.evaluation.base import DetectionMetric
 from visionseq.metrics import Argoverse2AP, OnceAP, WaymoAP
 
 
-class _Wrapped(FrameMetric):
+class _Wrapped(DetectionMetric):
     """A metric whose frames need no more than a translation of arrays; the figures told are its means."""
 
     metric: Any
@@ -96,7 +97,5 @@ class Argoverse2Metric(_Wrapped):
 
 
 def _cuboids(boxes: np.ndarray, names: np.ndarray) -> dict[str, np.ndarray]:
-    half = boxes[:, 6] / 2
-    none = np.zeros(len(boxes))
-    rotation = np.stack([np.cos(half), none, none, np.sin(half)], 1)
+    rotation = upright_quaternions(boxes[:, 6])
     return {"name": names, "translation": boxes[:, :3], "size": boxes[:, 3:6], "rotation": rotation}

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.geometry import limit_period, nearest_bev_iou
 from visionseq.lion.detections import Detections
-from visionseq.lion.heads.layers import full
 from visionseq.lion.heads.losses import sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
+from visionseq.nn.precision import at_least_float32
 
 BETA = 1 / 9  # where the smooth L1 loss turns linear
 BACKGROUND, IGNORED = 0, -1
@@ -95,7 +95,7 @@ class AnchorHeadSingle(nn.Module):
         widths = {"cls": self.classes, "box": 7, "dir": self.num_dir_bins}
         layers = {"cls": self.conv_cls, "box": self.conv_box, "dir": self.conv_dir_cls}
         return {
-            name: full(layer(x_BCHW)).permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, widths[name])
+            name: at_least_float32(layer(x_BCHW)).permute(0, 2, 3, 1).reshape(len(x_BCHW), -1, widths[name])
             for name, layer in layers.items()
         }
 

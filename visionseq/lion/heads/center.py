@@ -24,9 +24,10 @@ from visionseq.lion.heads.center_code import (
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, center_targets
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier, iou_loss
-from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution, full
+from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
+from visionseq.nn.precision import at_least_float32
 
 
 class CenterHead(nn.Module):
@@ -115,7 +116,7 @@ class CenterHead(nn.Module):
     def forward(self, x_BCHW: Tensor) -> list[dict[str, Tensor]]:
         """The maps of each group by branch, float32 whatever the network computes in."""
         shared = self.shared_conv(x_BCHW)
-        return [{name: full(layers(shared)) for name, layers in head.items()} for head in self.heads_list]
+        return [{name: at_least_float32(layers(shared)) for name, layers in head.items()} for head in self.heads_list]
 
     def losses(self, predictions: list[dict[str, Tensor]], gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0[, iou_loss_head_0]."""

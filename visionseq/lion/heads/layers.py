@@ -1,7 +1,6 @@
 """Branches of the dense heads: convolutions with norm and ReLU, then one to the wanted number of channels."""
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 HEAT_BIAS = -2.19  # sigmoid gives 0.1: few cells hold an object
 
@@ -15,8 +14,3 @@ def branch(channels: int, outputs: int, num_conv: int, bias: bool, eps: float, m
 def convolution(inputs: int, outputs: int, bias: bool, eps: float, momentum: float) -> nn.Sequential:
     norm = nn.BatchNorm2d(outputs, eps=eps, momentum=momentum)
     return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias), norm, nn.ReLU())
-
-
-def full(values: Tensor) -> Tensor:
-    """At least float32: half precision can tell neither the cells of a large map apart nor heat from 1."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -23,11 +23,12 @@ from visionseq.lion.heads.center_code import (
 from visionseq.lion.heads.center_targets import CenterTargets, Grid
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier, iou_loss
-from visionseq.lion.heads.layers import HEAT_BIAS, full
+from visionseq.lion.heads.layers import HEAT_BIAS
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.sparse_targets import rows_of_batch, sparse_targets
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.lion.normalisation import RowBatchNorm
+from visionseq.nn.precision import at_least_float32
 from visionseq.nn.sparse import SparseTensor, SubMConv2d
 
 Predictions = tuple[SparseTensor, list[dict[str, Tensor]]]
@@ -105,7 +106,7 @@ class SparseCenterHead(nn.Module):
 
     def forward(self, x: SparseTensor) -> Predictions:
         """The cells, and for each group [V, channels] by branch, float32 whatever the network computes in."""
-        return x, [{name: full(layers(x)) for name, layers in head.items()} for head in self.heads_list]
+        return x, [{name: at_least_float32(layers(x)) for name, layers in head.items()} for head in self.heads_list]
 
     def losses(self, predictions: Predictions, gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0[, iou_loss_head_0]."""

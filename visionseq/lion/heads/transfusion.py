@@ -17,11 +17,12 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_code import within
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier
-from visionseq.lion.heads.layers import HEAT_BIAS, full
+from visionseq.lion.heads.layers import HEAT_BIAS
 from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.lion.heads.transfusion_decoder import DecoderLayer
 from visionseq.lion.heads.transfusion_targets import Assignment, Costs, MapFrame, assign, bottom_iou, heat_targets
+from visionseq.nn.precision import at_least_float32
 
 BRANCHES = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "iou": 1}
 CODE_VALUES = 10  # center, height, dim, rot, vel
@@ -142,7 +143,7 @@ class TransFusionHead(nn.Module):
             )
         # Proposals: the highest peaks of the heat map, of all classes together.
         features = self.shared_conv(x_BCYX.transpose(2, 3))
-        logits = full(self.heatmap_head(features))
+        logits = at_least_float32(self.heatmap_head(features))
         heat = self._peaks(logits.detach().sigmoid()).flatten(2)
         chosen = heat.flatten(1).topk(min(self.num_proposals, heat[0].numel())).indices
         area, columns = heat.shape[2], features.shape[3]
@@ -156,7 +157,7 @@ class TransFusionHead(nn.Module):
         decoded = self.decoder(query.transpose(1, 2), flat.transpose(1, 2), place, features.shape[2:]).transpose(1, 2)
 
         # Branches; centres are relative to the middle of the query's cell.
-        predictions = {name: full(layers(decoded)) for name, layers in self.prediction_head.items()}
+        predictions = {name: at_least_float32(layers(decoded)) for name, layers in self.prediction_head.items()}
         predictions["center"] = predictions["center"] + (place + 0.5).transpose(1, 2)
         predictions["query_heatmap_score"] = heat.gather(2, cells.unsqueeze(1).expand(-1, self.classes, -1))
         return {**predictions, "query_labels": labels, "dense_heatmap": logits}

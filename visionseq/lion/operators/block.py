@@ -6,12 +6,11 @@ that one can stand for another.
 Shapes: B groups (or one row of N packed groups), T tokens, D channels.
 """
 
-import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from visionseq.errors import ConfigError
 from visionseq.kernels.segments import check_cu_seqlens
+from visionseq.nn.checkpointing import recomputed
 from visionseq.nn.mixers.packing import segment_of_token
 
 
@@ -32,8 +31,8 @@ class Block(nn.Module):
     def forward(self, x_BTD: Tensor, cu_seqlens: Tensor | None = None, reverse: bool = False) -> Tensor:
         """Map the tokens of each group, packed where `cu_seqlens` [N+1] is given; `reverse` reads them from the end."""
         check_cu_seqlens(x_BTD, cu_seqlens)
-        if self.with_cp and torch.is_grad_enabled():
-            return checkpoint(self.block, x_BTD, cu_seqlens, reverse, use_reentrant=False)
+        if self.with_cp:
+            return recomputed(self.block, x_BTD, cu_seqlens, reverse)
         return self.block(x_BTD, cu_seqlens, reverse)
 
     def block(self, x_BTD: Tensor, cu_seqlens: Tensor | None, reverse: bool) -> Tensor:

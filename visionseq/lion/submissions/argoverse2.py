@@ -15,6 +15,7 @@ from visionseq.data.lidar.argoverse2 import CLASS_NAMES
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.errors import import_extra
 from visionseq.files import atomic_write
+from visionseq.geometry.rotations import upright_quaternions
 from visionseq.lion.detections import Detections
 from visionseq.lion.submissions.base import Submission, origin_of
 
@@ -34,8 +35,7 @@ class Argoverse2Submission(Submission):
         pyarrow = import_extra("pyarrow", "lidar")
         log, time = origin_of(frame, "log", "timestamp_ns")
         boxes, count = detections.boxes.double().cpu().numpy(), len(detections)
-        half, nothing = boxes[:, 6] / 2, np.zeros(count)
-        values = np.column_stack([boxes[:, :6], np.cos(half), nothing, nothing, np.sin(half)])
+        values = np.column_stack([boxes[:, :6], upright_quaternions(boxes[:, 6])])
         columns = {name: values[:, number] for number, name in enumerate(PLACE)}
         columns["score"] = detections.scores.double().cpu().numpy()
         columns |= {"log_id": [log] * count, "timestamp_ns": np.full(count, time, np.int64)}

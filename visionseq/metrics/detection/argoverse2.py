@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from visionseq.geometry.rotations import headings_of, turn_between
 from visionseq.metrics.detection.frames import FrameMetric, figures_of
-from visionseq.metrics.detection.quaternions import turn_between, yaw_of
 
 DISTANCES, TRUE_DISTANCE = (0.5, 1.0, 2.0, 4.0), 2.0
 RECALLS = np.linspace(0, 1, 101)
@@ -91,7 +91,7 @@ class Argoverse2AP(FrameMetric):
 def _errors(gt: dict, i: int, dt: dict, j: int) -> tuple[float, float]:
     a, b = gt["size"][i], dt["size"][j]
     scale = 1 - np.minimum(a, b).prod() / np.maximum(a, b).prod()
-    return float(scale), float(turn_between(yaw_of(gt["rotation"][i]), yaw_of(dt["rotation"][j]))[0])
+    return float(scale), float(turn_between(headings_of(gt["rotation"][i]), headings_of(dt["rotation"][j])))
 
 
 def _figures(judged: np.ndarray, scores: np.ndarray, objects: int) -> list[float]:

@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from visionseq.geometry.rotations import headings_of, turn_between
 from visionseq.metrics.detection.frames import FrameMetric, figures_of
-from visionseq.metrics.detection.quaternions import turn_between, yaw_of
 
 CLASS_RANGE = {
     "car": 50, "truck": 50, "bus": 50, "trailer": 50, "construction_vehicle": 50, "pedestrian": 40, "motorcycle": 40,
@@ -139,7 +139,7 @@ def _errors_of(gt: dict, i: int, dt: dict, j: int, name: str) -> tuple[float, ..
     smaller = np.minimum(gt["size"][i], dt["size"][j]).prod()
     union = gt["size"][i].prod() + dt["size"][j].prod() - smaller
     period = np.pi if name == "barrier" else 2 * np.pi
-    turn = turn_between(yaw_of(gt["rotation"][i]), yaw_of(dt["rotation"][j]), period)[0]
+    turn = turn_between(headings_of(gt["rotation"][i]), headings_of(dt["rotation"][j]), period).item()
     known = gt["attribute"][i] >= 0
     return (
         float(np.linalg.norm(gt["translation"][i, :2] - dt["translation"][j, :2])),

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from visionseq.geometry import iou3d
+from visionseq.geometry.rotations import turn_between
 from visionseq.metrics.detection.frames import FrameMetric, figures_of
 from visionseq.metrics.detection.kitti_matching import counts_at, true_scores
-from visionseq.metrics.detection.quaternions import turn_between
 
 SUPERCLASS = {"Car": "Vehicle", "Bus": "Vehicle", "Truck": "Vehicle", "Pedestrian": "Pedestrian", "Cyclist": "Cyclist"}
 IOU = {"Vehicle": 0.7, "Pedestrian": 0.3, "Cyclist": 0.5}

@@ -13,8 +13,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from visionseq.geometry import iou3d
+from visionseq.geometry.rotations import turn_between
 from visionseq.metrics.detection.frames import FrameMetric, figures_of
-from visionseq.metrics.detection.quaternions import turn_between
 
 IOU = {"Vehicle": 0.7, "Pedestrian": 0.5, "Sign": 0.5, "Cyclist": 0.5}
 CUTOFFS = np.linspace(0, 1, 101)

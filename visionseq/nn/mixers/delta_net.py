@@ -18,8 +18,9 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.delta_rule import delta_net, delta_net_step
 from visionseq.nn.mixers.causal_conv import CausalConv
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import RMSNorm, at_least_float32, unit_length
+from visionseq.nn.mixers.norms import RMSNorm, unit_length
 from visionseq.nn.mixers.time_steps import init_time_step_bias
+from visionseq.nn.precision import at_least_float32
 
 NORM_EPS = 1e-5
 LARGEST_RATE = 16  # of the initial decays, arXiv 2412.06464

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.mixers.mixer import Mixer
-from visionseq.nn.mixers.norms import RMSNorm, at_least_float32
+from visionseq.nn.mixers.norms import RMSNorm
+from visionseq.nn.precision import at_least_float32
 
 GATE_RANK, GATE_TEMPERATURE = 16, 16  # arXiv 2312.06635, section 4.4
 NORM_EPS = 1e-5

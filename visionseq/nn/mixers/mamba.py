@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from visionseq.kernels.selective_scan import selective_scan, selective_scan_step
 from visionseq.nn.mixers.causal_conv import CausalConv
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.time_steps import init_time_step_bias
+from visionseq.nn.precision import at_least_float32
 
 
 @state_type

@@ -19,9 +19,9 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.embeddings import rotate_pairs
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.packing import segment_of_token, token_positions
 from visionseq.nn.mixers.retnet import XAVIER_GAIN, retention_log_decay
+from visionseq.nn.precision import at_least_float32
 
 LARGEST_SCORE_SUM = 5e4
 NORM_EPS = 1e-6

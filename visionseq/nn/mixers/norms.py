@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def at_least_float32(x: Tensor) -> Tensor:
-    """Half-precision tensors as float32; all others as they are. For decays, gates before exponentials, and norms."""
-    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
+from visionseq.nn.precision import at_least_float32
 
 
 def unit_length(x: Tensor, eps: float = 1e-6) -> Tensor:

@@ -17,7 +17,7 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.linear_scan import linear_scan, linear_scan_step
 from visionseq.kernels.recurrent_cell import recurrent_cell, recurrent_cell_step
 from visionseq.nn.mixers.mixer import Mixer
-from visionseq.nn.mixers.norms import at_least_float32
+from visionseq.nn.precision import at_least_float32
 
 
 class _Recurrent(Mixer):

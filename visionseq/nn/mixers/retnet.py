@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.mixers.mixer import Mixer
-from visionseq.nn.mixers.norms import at_least_float32
+from visionseq.nn.precision import at_least_float32
 
 XAVIER_GAIN = 2**-2.5  # arXiv 2307.08621, its code
 

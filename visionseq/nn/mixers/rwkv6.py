@@ -18,7 +18,8 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.gated_linear_attention import gated_linear_attention, gated_linear_attention_step
 from visionseq.nn.mixers.causal_conv import no_history, previous_token
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32
+from visionseq.nn.mixers.norms import HeadLayerNorm
+from visionseq.nn.precision import at_least_float32
 
 MIXED = ("w", "k", "v", "r", "g")  # what has a mixture of x_t and x_{t-1} of its own, in the order of the weights
 MIX_RANK, DECAY_RANK = 32, 64

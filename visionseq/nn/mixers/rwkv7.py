@@ -21,7 +21,8 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.delta_rule import delta_rule, delta_rule_step
 from visionseq.nn.mixers.causal_conv import no_history, previous_token
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32, unit_length
+from visionseq.nn.mixers.norms import HeadLayerNorm, unit_length
+from visionseq.nn.precision import at_least_float32
 
 DECAY_RANK, RATE_RANK, GATE_RANK = 64, 64, 128
 FASTEST_LOG_DECAY = -math.exp(-0.5)

@@ -22,7 +22,8 @@ from visionseq.kernels.recurrent_cell import recurrent_cell, recurrent_cell_step
 from visionseq.nn.mixers.block_linear import BlockLinear
 from visionseq.nn.mixers.causal_conv import CausalConv
 from visionseq.nn.mixers.mixer import Mixer, state_type
-from visionseq.nn.mixers.norms import HeadLayerNorm, at_least_float32
+from visionseq.nn.mixers.norms import HeadLayerNorm
+from visionseq.nn.precision import at_least_float32
 
 
 @state_type

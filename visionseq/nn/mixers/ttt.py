@@ -17,8 +17,8 @@ from visionseq.kernels.ttt_linear import ttt_linear
 from visionseq.nn.embeddings import rotate_pairs
 from visionseq.nn.mixers.mini_batches import ArrangedTokens, TTTState, arrange
 from visionseq.nn.mixers.mixer import Mixer
-from visionseq.nn.mixers.norms import at_least_float32
 from visionseq.nn.mixers.packing import flip_tokens, token_positions
+from visionseq.nn.precision import at_least_float32
 
 INNER_NORM_EPS = 1e-6
 

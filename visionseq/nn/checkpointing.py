@@ -1,7 +1,10 @@
 """Activation checkpointing: blocks keep only their input and are computed again in the backward pass."""
 
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -14,11 +17,18 @@ def checkpoint_activations(model: nn.Module) -> int:
     """
     blocks = list(_blocks(model))
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        block.forward = partial(recomputed, block.forward)
     return len(blocks)
 
 
-def _blocks(module: nn.Module):
+def recomputed(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+    """function(*inputs, **options), whose activations are not kept but computed again in the backward pass."""
+    if not torch.is_grad_enabled():
+        return function(*inputs, **options)
+    return checkpoint(function, *inputs, use_reentrant=False, **options)
+
+
+def _blocks(module: nn.Module) -> Iterator[nn.Module]:
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from (block for block in child.children() if any(True for _ in block.parameters()))
