@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from visionseq.data.images import ImageDataset
+from visionseq.data.images import ImageDataset, numbered_like
 from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.module import DataModule
 from visionseq.data.sources import ImageSource
@@ -17,7 +17,8 @@ class ImageData(DataModule):
     Args:
         dataset: what training reads.
         batch_size: samples of the global batch, summed over processes.
-        eval_dataset: what validation, test and prediction read.
+        eval_dataset: what validation, test and prediction read; its classes get the numbers that classes of the same
+            name have in `dataset`.
         flip: mirror half of the training samples.
         eval_batch_size: the same for validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
@@ -43,7 +44,8 @@ class ImageData(DataModule):
         super().__init__(batch_size, eval_batch_size, loader, limit, samples_per_epoch, class_balanced, seed)
         if flip and not dataset.flippable:
             raise ConfigError(f"flip: a mirrored sample of {type(dataset).__name__} is not a sample of the same kind")
-        self.dataset, self.eval_dataset, self.flip = dataset, eval_dataset, flip
+        self.dataset, self.flip = dataset, flip
+        self.eval_dataset = None if eval_dataset is None else numbered_like(eval_dataset, dataset.class_names)
 
     def train_source(self) -> Source:
         return ImageSource(self.dataset, self.seed, self.flip)

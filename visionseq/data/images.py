@@ -4,6 +4,7 @@ A data set gives float images in [-1, 1] by index; random augmentation is not it
 """
 
 from abc import ABC, abstractmethod
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from visionseq.data.batch import ImageBatch
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 
 
 class ImageDataset(ABC):
@@ -54,6 +55,27 @@ class ImageDataset(ABC):
 
     def _labelled(self, image: Tensor, index: Tensor) -> ImageBatch:
         return ImageBatch(image, None if self.labels is None else self.labels[index], index)
+
+
+def numbered_like(dataset: ImageDataset, class_names: list[str]) -> ImageDataset:
+    """The data set with its classes numbered as in `class_names`; the set itself where nothing changes.
+
+    A folder that lacks a class would otherwise give the classes after it other numbers. Raises `ConfigError` for a
+    class that is not among the names.
+    """
+    own = list(dataset.class_names)
+    if dataset.labels is None or not own or not class_names or own == list(class_names):
+        return dataset
+    unknown = [name for name in own if name not in class_names]
+    if unknown:
+        raise ConfigError(
+            f"evaluation data: classes {', '.join(unknown)}, which the training data lacks; it has "
+            f"{', '.join(class_names)}"
+        )
+    numbered = copy(dataset)
+    numbered.labels = torch.tensor([class_names.index(name) for name in own])[dataset.labels]
+    numbered.class_names = list(class_names)
+    return numbered
 
 
 class MemoryImages(ImageDataset):

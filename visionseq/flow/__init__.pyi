@@ -4,6 +4,7 @@ from visionseq.flow.paths import GVP as GVP
 from visionseq.flow.paths import VP as VP
 from visionseq.flow.paths import Linear as Linear
 from visionseq.flow.pipeline import SamplingPipeline as SamplingPipeline
+from visionseq.flow.sample_frechet import SampleFrechet as SampleFrechet
 from visionseq.flow.sde import diffusion as diffusion
 from visionseq.flow.sde import euler_maruyama as euler_maruyama
 from visionseq.flow.sde import stochastic_heun as stochastic_heun
@@ -12,6 +13,7 @@ from visionseq.flow.solvers import euler as euler
 from visionseq.flow.solvers import heun as heun
 from visionseq.flow.solvers import integrate as integrate
 from visionseq.flow.solvers import midpoint as midpoint
+from visionseq.flow.task import GenerativeTask as GenerativeTask
 from visionseq.flow.time import logit_normal_t as logit_normal_t
 from visionseq.flow.time import sample_t as sample_t
 from visionseq.flow.time import u_shape_cdf as u_shape_cdf

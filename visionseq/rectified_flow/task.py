@@ -1,21 +1,19 @@
 """Training of the room: EDM teachers, 1-rectified flows, reflow students (arXiv 2405.20320, 2206.00364).
 
-Three LightningModules with one shape: a `model` to train, a loss, and pictures of what the model draws. Every random
-number of a step comes from one generator keyed by the seed and the batches finished before, drawn for the global batch,
-so a run does not depend on the number of processes and resumes without any generator state. Clock of the room: t = 0 is
-data, t = 1 is noise.
+Three tasks that differ in their model and their loss; what they share is in `visionseq.flow.task`. Clock of the room:
+t = 0 is data, t = 1 is noise.
 """
 
 from typing import Any, Literal
 
 import torch
-from lightning import LightningModule
 from torch import Tensor
 
 from visionseq import zoo
 from visionseq.data.batch import ImageBatch, PairBatch
-from visionseq.data.seeding import GlobalDraw, generator_for
 from visionseq.errors import ConfigError
+from visionseq.flow.sample_frechet import SampleFrechet
+from visionseq.flow.task import Draw, GenerativeTask
 from visionseq.flow.time import logit_normal_t, sample_t, uniform_t
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.losses import edm_loss, sample_sigma, velocity_loss
@@ -23,69 +21,8 @@ from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_netwo
 from visionseq.rectified_flow.perceptual import PerceptualDistance, perceptual_from
 from visionseq.rectified_flow.sampling import PATH
 
-VALIDATION_SEED = 1_000_003  # keeps the draws of validation away from those of training
 
-
-class _FlowTask(LightningModule):
-    """What the three tasks share: per-step randomness, optimiser, logging and the picture."""
-
-    def __init__(
-        self, model: EDMDenoiser | EDMVelocity, optimizer: OptimizerConfig, seed: int, sample_steps: list[int]
-    ):
-        super().__init__()
-        self.model = model
-        self.optimizer_config = optimizer
-        self.seed = seed
-        self.sample_steps, self.sample_columns = sample_steps, len(sample_steps)
-
-    def loss(self, batch: ImageBatch | PairBatch, draw: GlobalDraw) -> Tensor:
-        """Mean loss of a batch, every random number taken from `draw`."""
-        raise NotImplementedError
-
-    def training_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> Tensor:
-        # Lightning's epoch and batch_idx differ between a run and its resume in mid-epoch; this counter does not.
-        finished = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
-        return self.loss(batch, self._draw(self.seed, finished))
-
-    def validation_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> None:
-        loss = self.loss(batch, self._draw(VALIDATION_SEED, batch_idx))
-        self.log("val/loss", loss, prog_bar=True, on_epoch=True, sync_dist=True, batch_size=len(batch))
-
-    def test_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> None:
-        loss = self.loss(batch, self._draw(VALIDATION_SEED, batch_idx))
-        self.log("test/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch))
-
-    def predict_step(self, batch: ImageBatch | PairBatch, batch_idx: int) -> Tensor:
-        """One generated image per row of the batch, [B, C, H, W] in [-1, 1], with the classes of the batch."""
-        noise = self._draw(VALIDATION_SEED, batch_idx)(self._noise, len(batch)).to(self.device)
-        return self.model.sample(noise, class_labels=self._labels(batch))
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
-
-    @torch.no_grad()
-    def sample_images(self, rows: int = 8) -> Tensor:
-        """One column per entry of `sample_steps`, from noise that never changes: [rows * columns, C, H, W]."""
-        noise = self._noise(rows, generator_for(VALIDATION_SEED)).to(self.device)
-        labels = torch.arange(rows, device=self.device) % self.model.label_dim if self.model.label_dim else None
-        columns = [self.model.sample(noise, steps, class_labels=labels) for steps in self.sample_steps]
-        return torch.stack(columns, 1).flatten(0, 1)
-
-    def _noise(self, n: int, generator: torch.Generator) -> Tensor:
-        return torch.randn((n, *self.model.sample_shape), generator=generator)
-
-    def _labels(self, batch: ImageBatch | PairBatch) -> Tensor | None:
-        if not self.model.label_dim:
-            return None
-        if batch.label is None:
-            raise ConfigError(f"the model is conditional on {self.model.label_dim} classes, the data has no labels")
-        return batch.label
-
-    def _draw(self, *keys: int) -> GlobalDraw:
-        return GlobalDraw(*keys, rank=self.global_rank, world=self.trainer.world_size)
-
-
-class TeacherTask(_FlowTask):
+class TeacherTask(GenerativeTask):
     """Denoising training of an EDM teacher: ln sigma ~ N(-1.2, 1.2^2), weight (sigma^2 + 0.25) / (0.5 sigma)^2.
 
     Args:
@@ -94,6 +31,7 @@ class TeacherTask(_FlowTask):
         use_fp16: run the network in float16 on CUDA; weights, preconditioning and loss stay float32.
         seed: keys every random number of the training.
         sample_steps: steps of the Heun sampler for the pictures in the log.
+        metric: what validation and test measure besides the loss.
     """
 
     def __init__(
@@ -103,16 +41,17 @@ class TeacherTask(_FlowTask):
         use_fp16: bool = False,
         seed: int = 0,
         sample_steps: list[int] = [18],  # noqa: B006 (read only; a config shows a plain list)
+        metric: SampleFrechet | None = None,
     ):
-        super().__init__(EDMDenoiser(build_network(network), use_fp16=use_fp16), optimizer, seed, sample_steps)
+        super().__init__(EDMDenoiser(build_network(network), use_fp16=use_fp16), optimizer, seed, sample_steps, metric)
 
-    def loss(self, batch: ImageBatch, draw: GlobalDraw) -> Tensor:
+    def loss(self, batch: ImageBatch, draw: Draw) -> Tensor:
         sigma = draw(sample_sigma, len(batch)).to(self.device)
-        noise = draw(self._noise, len(batch)).to(self.device)
-        return edm_loss(self.model, batch.image, sigma, noise, class_labels=self._labels(batch)).mean()
+        noise = draw(self.noise, len(batch)).to(self.device)
+        return edm_loss(self.model, batch.image, sigma, noise, class_labels=self.labels(batch)).mean()
 
 
-class RectifiedFlowTask(_FlowTask):
+class RectifiedFlowTask(GenerativeTask):
     """A 1-rectified flow from scratch: independent pairs of data and noise, squared error of the velocity.
 
     Args:
@@ -122,6 +61,7 @@ class RectifiedFlowTask(_FlowTask):
         use_fp16: run the network in float16 on CUDA.
         seed: keys every random number of the training.
         sample_steps: Euler steps of the pictures in the log.
+        metric: what validation and test measure besides the loss.
     """
 
     def __init__(
@@ -132,17 +72,18 @@ class RectifiedFlowTask(_FlowTask):
         use_fp16: bool = False,
         seed: int = 0,
         sample_steps: list[int] = [1, 5, 32],  # noqa: B006
+        metric: SampleFrechet | None = None,
     ):
-        super().__init__(EDMVelocity(build_network(network), use_fp16=use_fp16), optimizer, seed, sample_steps)
+        super().__init__(EDMVelocity(build_network(network), use_fp16=use_fp16), optimizer, seed, sample_steps, metric)
         self.time = {"uniform": uniform_t, "logit-normal": logit_normal_t}[time]
 
-    def loss(self, batch: ImageBatch, draw: GlobalDraw) -> Tensor:
-        noise = draw(self._noise, len(batch)).to(self.device)
+    def loss(self, batch: ImageBatch, draw: Draw) -> Tensor:
+        noise = draw(self.noise, len(batch)).to(self.device)
         t = draw(lambda n, generator: self.time(n, generator=generator), len(batch)).to(self.device)
-        return _pair_loss(self.model, batch.image, noise, t, self._labels(batch), "l2-squared")
+        return _pair_loss(self.model, batch.image, noise, t, self.labels(batch), "l2-squared")
 
 
-class ReflowTask(_FlowTask):
+class ReflowTask(GenerativeTask):
     """Training of the next flow on pairs (image, noise) of a teacher: configurations A to G of the paper.
 
     Args:
@@ -159,6 +100,7 @@ class ReflowTask(_FlowTask):
         use_fp16: run the network in float16 on CUDA; None keeps what `init` was saved with.
         seed: keys every random number of the training.
         sample_steps: Euler steps of the pictures in the log.
+        metric: what validation and test measure besides the loss.
     """
 
     def __init__(
@@ -175,8 +117,9 @@ class ReflowTask(_FlowTask):
         use_fp16: bool | None = None,
         seed: int = 0,
         sample_steps: list[int] = [1, 2, 5],  # noqa: B006
+        metric: SampleFrechet | None = None,
     ):
-        super().__init__(_student(init, network, use_fp16), optimizer, seed, sample_steps)
+        super().__init__(_student(init, network, use_fp16), optimizer, seed, sample_steps, metric)
         if loss.startswith("lpips") and perceptual is None:
             raise ConfigError(f"loss {loss!r} needs `perceptual`: a feature network of the zoo, or lpips:FILE")
         self.time, self.a, self.antithetic = time, a, antithetic
@@ -184,14 +127,10 @@ class ReflowTask(_FlowTask):
         # Frozen and not part of the model: kept out of the module tree, and so out of checkpoints.
         self._perceptual: list[PerceptualDistance] = [perceptual_from(perceptual)] if loss.startswith("lpips") else []
 
-    def setup(self, stage: str) -> None:
-        for distance in self._perceptual:
-            distance.to(self.device)
-
-    def loss(self, batch: PairBatch, draw: GlobalDraw) -> Tensor:
+    def loss(self, batch: PairBatch, draw: Draw) -> Tensor:
         t = draw(self._sample_t, len(batch)).to(self.device)
-        distance = self._perceptual[0] if self._perceptual else None
-        labels = self._labels(batch)
+        distance = self._perceptual[0].to(self.device) if self._perceptual else None
+        labels = self.labels(batch)
         return _pair_loss(self.model, batch.image, batch.noise, t, labels, self.loss_name, self.divt, distance)
 
     def _sample_t(self, n: int, generator: torch.Generator) -> Tensor:

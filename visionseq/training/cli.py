@@ -192,7 +192,9 @@ class VisionseqCLI(LightningCLI):
             raise CheckpointError(
                 f"{self.run_dir} has no checkpoint; name a run, a model folder or a zoo entry with --ckpt_path"
             )
-        load_state(model.model, zoo.load(source, weights=self.options.weights).state_dict(), source)
+        loaded = zoo.load(source, weights=self.options.weights)
+        load_state(model.model, loaded.state_dict(), source)
+        model.model.preprocessing = loaded.preprocessing
         interruptible(call)(model, datamodule=datamodule, **arguments)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:

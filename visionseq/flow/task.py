@@ -1,0 +1,167 @@
+"""The base of generative tasks: draws, labels, losses, pictures, predictions and an optional metric.
+
+A room writes `loss`. Every random number of a training step comes from one generator keyed by the seed and the batches
+finished before, drawn for the global batch, so a run does not depend on the number of processes and resumes without any
+generator state. In evaluation the draws of a sample depend on its index alone, so `val/loss` depends neither on the
+number of processes nor on the batch size.
+
+Legend: B batch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from lightning import LightningModule
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from visionseq.data.batch import ImageBatch, PairBatch
+from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
+from visionseq.errors import ConfigError
+from visionseq.flow.fit_check import check_class_names, check_data, class_names_of
+from visionseq.flow.sample_frechet import SampleFrechet
+from visionseq.optim.factory import OptimizerConfig
+from visionseq.saving.pretrained import PretrainedModel
+
+VALIDATION_SEED = 1_000_003  # keeps the draws of validation away from those of training
+
+GenerativeBatch = ImageBatch | PairBatch
+
+
+class Draw(Protocol):
+    """Source of a step's random numbers."""
+
+    def __call__(self, fn: Callable[[int, torch.Generator], Tensor], n: int) -> Tensor:
+        """`fn(rows, generator) -> [rows, ...]` for the n rows of this batch."""
+
+
+class RowDraw:
+    """Random numbers of each row by itself: row i draws from a generator keyed by (seed, index of the sample).
+
+    Args:
+        seed: key of all rows.
+        index: int64 [B], the place of each sample in its data set.
+    """
+
+    def __init__(self, seed: int, index: Tensor):
+        self.generators = [generator_for(seed, number) for number in index.tolist()]
+
+    def __call__(self, fn: Callable[[int, torch.Generator], Tensor], n: int) -> Tensor:
+        return torch.cat([fn(1, generator) for generator in self.generators])
+
+
+class GenerativeTask(LightningModule):
+    """What training a generative model needs besides its loss.
+
+    Args:
+        model: what is trained; offers `sample(noise, steps, class_labels=...)`, `sample_shape`, `label_dim`.
+        optimizer: optimiser, schedule and warm-up.
+        seed: keys every random number of the training.
+        sample_steps: steps of the sampler for the pictures in the log, a column each.
+        metric: what validation and test measure besides the loss.
+    """
+
+    def __init__(
+        self,
+        model: PretrainedModel,
+        optimizer: OptimizerConfig,
+        seed: int = 0,
+        sample_steps: Sequence[int] = (1,),
+        metric: SampleFrechet | None = None,
+    ):
+        super().__init__()
+        self.model, self.optimizer_config, self.seed = model, optimizer, seed
+        self.sample_steps, self.sample_columns = list(sample_steps), len(sample_steps)
+        # Frozen and not part of the model: kept out of the module tree, and so out of checkpoints.
+        self._metrics = [] if metric is None else [metric]
+        self._mean_loss = MeanMetric()
+        # What the model was trained on before; a training puts the names of its own data in their place.
+        self._class_names = class_names_of(model.preprocessing)
+
+    def loss(self, batch: GenerativeBatch, draw: Draw) -> Tensor:
+        """Mean loss of a batch, every random number taken from `draw`."""
+        raise NotImplementedError
+
+    def setup(self, stage: str) -> None:
+        """Compare the data with the model before the first step; raises `ConfigError` where they do not match."""
+        data = self.trainer.datamodule
+        if data is not None:
+            names = self._class_names if stage == "fit" else class_names_of(self.model.preprocessing)
+            check_data(self.model, data, names, training=stage == "fit")
+        for metric in self._metrics:
+            metric.setup(self.model, data)
+
+    def training_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
+        keys = self.seed, batches_done(self.trainer)
+        return self.loss(batch, GlobalDraw(*keys, rank=self.global_rank, world=self.trainer.world_size))
+
+    def validation_step(self, batch: GenerativeBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def test_step(self, batch: GenerativeBatch, batch_idx: int) -> None:
+        self._evaluate(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test")
+
+    def predict_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
+        """One generated image per row of the batch, [B, C, H, W] in [-1, 1], with the classes of the batch."""
+        noise = RowDraw(VALIDATION_SEED, batch.index)(self.noise, len(batch)).to(self.device)
+        return self.model.sample(noise, class_labels=self.labels(batch))
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
+
+    @torch.no_grad()
+    def sample_images(self, rows: int = 8) -> Tensor:
+        """One column per entry of `sample_steps`, from noise that never changes: [rows * columns, C, H, W]."""
+        noise = self.noise(rows, generator_for(VALIDATION_SEED)).to(self.device)
+        labels = torch.arange(rows, device=self.device) % self.model.label_dim if self.model.label_dim else None
+        columns = [self.model.sample(noise, steps, class_labels=labels) for steps in self.sample_steps]
+        return torch.stack(columns, 1).flatten(0, 1)
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor:
+        """Standard normal noise [n, C, H, W] on the CPU."""
+        return torch.randn((n, *self.model.sample_shape), generator=generator)
+
+    def labels(self, batch: GenerativeBatch) -> Tensor | None:
+        """The classes of a batch where the model has classes; `ConfigError` where the batch has none."""
+        if not self.model.label_dim:
+            return None
+        if batch.label is None:
+            raise ConfigError(f"the model is conditional on {self.model.label_dim} classes, the data has no labels")
+        return batch.label
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for metric in self._metrics:
+            checkpoint["metric"] = metric.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        names = class_names_of(checkpoint.get("visionseq", {}).get("preprocessing", {}))
+        data = self.trainer.datamodule
+        dataset = None if data is None else getattr(data.train_source(), "dataset", None)
+        if dataset is not None and self.model.label_dim:
+            check_class_names(dataset, "training data", names, "the checkpoint")
+        for metric in self._metrics:
+            metric.load_state_dict(checkpoint.get("metric", {}))
+
+    def _evaluate(self, batch: GenerativeBatch) -> None:
+        self._mean_loss.update(self.loss(batch, RowDraw(VALIDATION_SEED, batch.index)), len(batch))
+        for metric in self._metrics:
+            if metric.due(self.trainer):
+                metric.add_real(batch.image)
+
+    def _report(self, stage: str) -> None:
+        """Log the mean loss and the metric. Every process comes here, also one that had no batch."""
+        self.log(f"{stage}/loss", self._mean_loss.compute(), prog_bar=True)
+        self._mean_loss.reset()
+        for metric in self._metrics:
+            if metric.due(self.trainer):
+                self.log_dict({f"{stage}/{name}": value for name, value in metric.measure(self).items()})
+            else:  # the trainer would go on to show the figures of an earlier validation
+                for name in metric.names:
+                    self.trainer.callback_metrics.pop(f"{stage}/{name}", None)
