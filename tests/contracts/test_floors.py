@@ -19,7 +19,7 @@ FLOORS = (
     {"nn", "geometry", "metrics"},
     {"flow", "data", "viz", "zoo"},
     ROOMS,
-    {"integrations", "convert", "pipelines", "training", "claims", "benchmarks"},
+    {"integrations", "convert", "training", "claims", "benchmarks"},
     {"cli"},
 )
 LEVEL = {area: level for level, floor in enumerate(FLOORS) for area in floor}

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import visionseq
 from visionseq.errors import ConfigError
 from visionseq.flow import SamplingPipeline
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
@@ -120,6 +121,101 @@ def test_options_that_the_sampler_does_not_know_are_refused():
         pipe(0)
     with pytest.raises(ConfigError, match="Linear draws no images"):
         SamplingPipeline(nn.Linear(1, 1))
+
+
+def test_options_are_those_of_the_samplers_signature():
+    class Stochastic(Recorder):
+        def sample(self, noise, steps=7, class_labels=None, temperature=1.0, generator=None):
+            self.temperature, self.generator = temperature, generator
+            return noise
+
+    model = Stochastic()
+    pipe = SamplingPipeline(model)
+    pipe(2, temperature=0.5, generator=generators([0, 1]))
+    assert model.temperature == 0.5
+    assert len(model.generator) == 2
+    pipe(temperature=None)
+    assert model.temperature == 1.0
+    assert model.generator is torch.default_generator
+    with pytest.raises(ConfigError, match=r"Stochastic has no temprature; did you mean temperature\?"):
+        pipe(temprature=2)
+    with pytest.raises(ConfigError, match="has no callback; its options: steps, temperature, generator"):
+        pipe(callback=print)
+
+
+def test_latents_are_decoded():
+    decoder = nn.ConvTranspose2d(1, 3, 2, stride=2)
+    pipe = SamplingPipeline(Recorder(), decoder)
+    latents = pipe(2, generator=torch.Generator().manual_seed(0), output_type="latent").images
+    assert latents.shape == (2, 1, 4, 4)
+    images = pipe(2, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    torch.testing.assert_close(images, (decoder(latents) / 2 + 0.5).clamp(0, 1))
+    model = Recorder()
+    model.decoder = decoder
+    assert SamplingPipeline(model)(1).images[0].size == (8, 8)
+
+
+def test_classes_by_name():
+    model = Recorder(label_dim=3)
+    model.preprocessing = {"class_names": ["cat", "dog", "eel"]}
+    pipe = SamplingPipeline(model)
+    assert pipe(2, class_labels="eel").class_labels.tolist() == [2, 2]
+    assert pipe(3, class_labels=["dog", 0, "cat"]).class_labels.tolist() == [1, 0, 0]
+    with pytest.raises(ConfigError, match="no class 'cats'; nearest: cat"):
+        pipe(class_labels="cats")
+    with pytest.raises(ConfigError, match="no class 'cat'; the model's classes: without names"):
+        SamplingPipeline(Recorder(label_dim=3))(class_labels="cat")
+
+
+NETWORKS = [
+    {"type": "ResidualMLP", "img_resolution": 8, "in_channels": 1, "hidden": 32, "label_dim": 3},
+    {"type": "PatchTransformer", "img_resolution": 8, "in_channels": 1, "width": 32, "depth": 1, "label_dim": 3},
+    {
+        "type": "SongUNet",
+        "img_resolution": 8,
+        "in_channels": 1,
+        "out_channels": 1,
+        "model_channels": 8,
+        "channel_mult": [1, 2],
+        "num_blocks": 1,
+        "embedding_type": "fourier",
+        "channel_mult_noise": 2,
+        "label_dim": 3,
+    },
+]
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network["type"])
+def test_half_precision(network):
+    torch.manual_seed(0)
+    model = EDMVelocity(build_network(network))
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    pipe = SamplingPipeline(model)
+
+    def images() -> Tensor:
+        noise_source = torch.Generator().manual_seed(0)
+        return pipe(4, 2, generator=noise_source, class_labels=[0, 1, 2, 0], output_type="latent").images
+
+    expected = images()
+    assert pipe.to(torch.bfloat16).dtype == torch.bfloat16
+    half = images()
+    assert half.dtype == torch.float32
+    assert (half - expected).norm() < 0.03 * expected.norm()
+    assert pipe.to("cpu", torch.float32).dtype == torch.float32
+    with pytest.raises(ConfigError, match="int8, expected a floating point one"):
+        pipe.to(dtype=torch.int8)
+
+
+def test_saved_and_opened_again(tmp_path):
+    torch.manual_seed(0)
+    pipe = SamplingPipeline(EDMVelocity(build_network(NETWORKS[0])))
+    pipe.save_pretrained(tmp_path)
+    again = visionseq.pipeline(tmp_path, dtype=torch.float64)
+    assert again.dtype == torch.float64
+    again.to(torch.float32)
+    drawn = [each(2, generator=torch.Generator().manual_seed(0), output_type="pt").images for each in (pipe, again)]
+    assert torch.equal(*drawn)
 
 
 def test_tuple_output():

@@ -62,7 +62,7 @@ def sample(
     options = {
         "num_inference_steps": steps,
         "class_labels": class_label,
-        "guidance_scale": guidance_scale,
+        "guidance_scale": None if guidance_scale == 1.0 else guidance_scale,
         "solver": solver,
         "rule": rule,
     }

@@ -1,8 +1,8 @@
 """A sampling pipeline in the manner of diffusers: noise in, pictures out.
 
-A room's model brings its own sampler, `model.sample(noise, ...)`; the pipeline draws the noise, looks after classes and
-formats, and hands the options on. Noise comes from CPU generators unless told otherwise, so that a seed gives the same
-noise on every device.
+A room's model brings its own sampler, `model.sample(noise, ...)`. The pipeline draws the noise, looks after classes and
+formats, hands on the options that the sampler's signature has, and decodes latents where there is a decoder. Noise
+comes from CPU generators by default, so that a seed gives the same noise on every device.
 
 Legend: B batch, C channels, H, W side.
 """
@@ -11,12 +11,13 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import Self
 
 from visionseq.errors import ConfigError
@@ -26,15 +27,18 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Generators = torch.Generator | Sequence[torch.Generator]
+Labels = int | str | Sequence[int | str] | Tensor
 Callback = Callable[[int, float, Tensor], None]
+OUTPUT_TYPES = ("pil", "pt", "np", "latent")
 
 
 class SamplingModel(Protocol):
     """What a room's model offers.
 
-    `sample` takes unit noise [B, C, H, W] and `class_labels` int64 [B] or None, and of the options `steps`,
-    `guidance_scale`, `solver`, `rule` and `callback(step, time, state)` those that it knows; it returns images
-    [B, C, H, W] in [-1, 1]. The defaults of its signature are the pipeline's.
+    `sample` takes unit noise [B, C, H, W], `class_labels` int64 [B] or None, and options of its own, whose defaults are
+    the pipeline's; it returns images [B, C, H, W] in [-1, 1] or latents. Of its options the pipeline knows `steps`,
+    `callback(step, time, state)` and `generator` (of the noise that a stochastic sampler adds: one, or one for each
+    image). A model of latents may have a `decoder`.
     """
 
     sample_shape: tuple[int, int, int]
@@ -45,7 +49,7 @@ class SamplingModel(Protocol):
 
 @dataclass
 class SamplingOutput:
-    """`images` in the format that was asked for; `class_labels` int64 [B], the classes they were drawn for, or None."""
+    """`images` in the chosen format; `class_labels` int64 [B], the classes they were drawn for, or None."""
 
     images: "list[Image] | np.ndarray | Tensor"
     class_labels: Tensor | None = None
@@ -56,20 +60,25 @@ class SamplingPipeline:
 
     Args:
         model: a room's model, such as `visionseq.load("rf-digits-2rf-pp")`; it is put into eval mode.
+        decoder: latents [B, C, H, W] -> images [B, 3, H', W'] in [-1, 1]; None: the model's own `decoder`, if any.
 
     Raises `ConfigError` for a model that has no sampler.
     """
 
-    def __init__(self, model: SamplingModel):
+    def __init__(self, model: SamplingModel, decoder: Callable[[Tensor], Tensor] | None = None):
         if not callable(getattr(model, "sample", None)) or not hasattr(model, "sample_shape"):
             raise ConfigError(f"{type(model).__name__} draws no images: it has no `sample` and `sample_shape`")
         self.model = model.eval()
+        self.decoder = decoder if decoder is not None else getattr(model, "decoder", None)
+        if isinstance(self.decoder, nn.Module):
+            self.decoder.eval()
 
     @classmethod
     def from_pretrained(
         cls,
         pretrained_model_name_or_path: str | os.PathLike,
         *,
+        decoder: Callable[[Tensor], Tensor] | None = None,
         revision: str | None = None,
         cache_dir: str | Path | None = None,
         token: str | bool | None = None,
@@ -79,25 +88,42 @@ class SamplingPipeline:
         """Pipeline around a model of the zoo, a model folder, a run folder or the Hub (see `visionseq.load`)."""
         from visionseq.zoo.loading import load
 
-        return cls(
-            load(
-                pretrained_model_name_or_path,
-                revision=revision,
-                cache_dir=cache_dir,
-                token=token,
-                force_download=force_download,
-                local_files_only=local_files_only,
-            )
+        model = load(
+            pretrained_model_name_or_path,
+            revision=revision,
+            cache_dir=cache_dir,
+            token=token,
+            force_download=force_download,
+            local_files_only=local_files_only,
         )
+        return cls(model, decoder)
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *, card: str | None = None) -> None:
+        """Write the model's folder, which `from_pretrained` reads; a decoder that was given is given again there."""
+        self.model.save_pretrained(save_directory, card=card)
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.model.parameters()).device
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the model."""
-        self.model.to(device)
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the model's weights."""
+        return next(self.model.parameters()).dtype
+
+    def to(self, device: str | torch.device | torch.dtype | None = None, dtype: torch.dtype | None = None) -> Self:
+        """Move model and decoder, change the dtype of their weights, or both: `.to("cuda", torch.bfloat16)`.
+
+        Raises `ConfigError` for a dtype that is not a floating point one.
+        """
+        if isinstance(device, torch.dtype):
+            device, dtype = None, device
+        if dtype is not None and not dtype.is_floating_point:
+            raise ConfigError(f"dtype {dtype}, expected a floating point one")
+        for part in (self.model, self.decoder):
+            if isinstance(part, nn.Module):
+                part.to(device=device, dtype=dtype)
         return self
 
     @torch.no_grad()
@@ -106,13 +132,11 @@ class SamplingPipeline:
         batch_size: int = 1,
         num_inference_steps: int | None = None,
         generator: Generators | None = None,
-        class_labels: int | Sequence[int] | Tensor | None = None,
-        guidance_scale: float = 1.0,
-        output_type: Literal["pil", "pt", "np"] = "pil",
+        class_labels: Labels | None = None,
+        output_type: Literal["pil", "pt", "np", "latent"] = "pil",
         callback: Callback | None = None,
-        solver: str | None = None,
-        rule: str | None = None,
         return_dict: bool = True,
+        **sampler_options: Any,
     ) -> SamplingOutput | tuple:
         """Draw images.
 
@@ -121,42 +145,48 @@ class SamplingPipeline:
             num_inference_steps: steps of the model's sampler; default: the model's own.
             generator: source of the noise, or one per image, which makes an image independent of the batch it is in;
                 default: torch's global CPU generator.
-            class_labels: a class for all images, or one per image; a conditional model draws missing ones at random.
-            guidance_scale: of classifier-free guidance; 1 is none.
-            output_type: `pil` pictures, `pt` float [B, C, H, W] or `np` float [B, H, W, C], both in [0, 1].
+            class_labels: a class for all images, or one per image, by number or by name; a conditional model draws
+                missing ones at random.
+            output_type: `pil` pictures, `pt` float [B, C, H, W] or `np` float [B, H, W, C], both in [0, 1]; `latent`
+                is what the sampler returns, not decoded.
             callback: called after each step with (step, time, state).
-            solver: of the model's sampler, where it has several.
-            rule: update rule of the model's sampler, where it has several.
             return_dict: False returns the tuple `(images,)`.
+            sampler_options: further arguments of the model's `sample`, such as `guidance_scale`; None counts as absent.
 
         Raises:
-            ConfigError: an argument that the model does not know or that does not fit.
+            ConfigError: an option that the sampler does not have, or a value that is not possible.
         """
-        if output_type not in ("pil", "pt", "np"):
-            raise ConfigError(f"output_type {output_type!r}, expected pil, pt or np")
-        options = {
-            "steps": (num_inference_steps, None),
-            "guidance_scale": (guidance_scale, 1.0),
-            "callback": (callback, None),
-            "solver": (solver, None),
-            "rule": (rule, None),
-        }
-        given = self._known({name: value for name, (value, default) in options.items() if value != default})
+        if output_type not in OUTPUT_TYPES:
+            raise ConfigError(f"output_type {output_type!r}, expected one of {', '.join(OUTPUT_TYPES)}")
+        options = self._known({"steps": num_inference_steps, "callback": callback, **sampler_options})
         generators = self._generators(generator, batch_size)
         noise = self._noise(generators, batch_size)
         labels = self._labels(class_labels, generators, batch_size)
+        if "generator" in self._parameters:
+            options["generator"] = generators if len(generators) > 1 else generators[0]
         on_device = None if labels is None else labels.to(self.device)
-        images = self.model.sample(noise.to(self.device), class_labels=on_device, **given)
+        images = self.model.sample(noise.to(self.device), class_labels=on_device, **options)
+        if self.decoder is not None and output_type != "latent":
+            images = self.decoder(images)
         output = SamplingOutput(_formatted(images, output_type), labels)
         return output if return_dict else (output.images,)
 
-    def _known(self, given: dict[str, Any]) -> dict[str, Any]:
-        """The options that were given, all of them parameters of the model's sampler."""
-        known = inspect.signature(self.model.sample).parameters
-        unknown = [name for name in given if name not in known]
+    @property
+    def _parameters(self) -> list[str]:
+        """Names of the options of the model's sampler."""
+        return [
+            name for name in inspect.signature(self.model.sample).parameters if name not in ("noise", "class_labels")
+        ]
+
+    def _known(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The options that have a value; `ConfigError` where the sampler has no such parameter."""
+        options = {name: value for name, value in options.items() if value is not None}
+        unknown = [name for name in options if name not in self._parameters]
         if unknown:
-            raise ConfigError(f"the sampler of {type(self.model).__name__} has no {' and no '.join(unknown)}")
-        return given
+            near = get_close_matches(unknown[0], self._parameters, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; its options: {', '.join(self._parameters)}"
+            raise ConfigError(f"the sampler of {type(self.model).__name__} has no {' and no '.join(unknown)}{hint}")
+        return options
 
     def _generators(self, generator: Generators | None, batch_size: int) -> list[torch.Generator]:
         if batch_size < 1:
@@ -171,13 +201,13 @@ class SamplingPipeline:
         shape = (batch_size // len(generators), *self.model.sample_shape)
         return torch.cat([torch.randn(shape, generator=g, device=g.device).cpu() for g in generators])
 
-    def _labels(self, labels: int | Sequence[int] | Tensor | None, generators: list, batch_size: int) -> Tensor | None:
+    def _labels(self, labels: Labels | None, generators: list, batch_size: int) -> Tensor | None:
         classes = self.model.label_dim
         if labels is None:
             return _random_labels(generators, batch_size, classes) if classes else None
         if not classes:
             raise ConfigError(f"class_labels are given, {type(self.model).__name__} is unconditional")
-        labels = torch.as_tensor(labels).cpu()
+        labels = torch.as_tensor(self._numbers(labels)).cpu()
         if labels.is_floating_point() or labels.ndim > 1 or labels.numel() not in (1, batch_size):
             raise ConfigError(
                 f"class_labels: {labels.dtype} {list(labels.shape)}, expected one integer or {batch_size}"
@@ -185,6 +215,23 @@ class SamplingPipeline:
         if labels.min() < 0 or labels.max() >= classes:
             raise ConfigError(f"class_labels from {labels.min()} to {labels.max()}, expected 0 to {classes - 1}")
         return labels.long().reshape(-1).expand(batch_size)
+
+    def _numbers(self, labels: Labels) -> Any:
+        """Classes that are given by name as numbers of the model's class names; all others as they are."""
+        names = list(getattr(self.model, "preprocessing", {}).get("class_names") or [])
+        if isinstance(labels, str):
+            return _numbered(labels, names)
+        return [_numbered(label, names) for label in labels] if isinstance(labels, list | tuple) else labels
+
+
+def _numbered(label: int | str, names: list[str]) -> int:
+    if not isinstance(label, str):
+        return label
+    if label not in names:
+        near = get_close_matches(label, names, n=3)
+        known = f"nearest: {', '.join(near)}" if near else f"the model's classes: {', '.join(names) or 'without names'}"
+        raise ConfigError(f"class_labels: no class {label!r}; {known}")
+    return names.index(label)
 
 
 def _random_labels(generators: list[torch.Generator], batch_size: int, classes: int) -> Tensor:
@@ -194,7 +241,34 @@ def _random_labels(generators: list[torch.Generator], batch_size: int, classes: 
 
 
 def _formatted(images: Tensor, output_type: str) -> "list[Image] | np.ndarray | Tensor":
+    if output_type == "latent":
+        return images
     if output_type == "pil":
         return to_pil(images)
     unit = (images.float() / 2 + 0.5).clamp(0, 1)
     return unit if output_type == "pt" else unit.cpu().permute(0, 2, 3, 1).numpy()
+
+
+def pipeline(
+    name_or_path: str | os.PathLike,
+    *,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    decoder: Callable[[Tensor], Tensor] | None = None,
+    revision: str | None = None,
+    cache_dir: str | os.PathLike | None = None,
+    token: str | bool | None = None,
+    force_download: bool = False,
+    local_files_only: bool = False,
+) -> SamplingPipeline:
+    """Load a generative model as `visionseq.load` does and wrap it in a `SamplingPipeline`, on `device` if given."""
+    loaded = SamplingPipeline.from_pretrained(
+        name_or_path,
+        decoder=decoder,
+        revision=revision,
+        cache_dir=cache_dir,
+        token=token,
+        force_download=force_download,
+        local_files_only=local_files_only,
+    )
+    return loaded.to(device, dtype)

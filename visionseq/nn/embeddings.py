@@ -11,7 +11,7 @@ K channels of an attention head.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -54,6 +54,14 @@ class FourierEmbedding(nn.Module):
         super().__init__()
         self.num_channels = num_channels
         self.register_buffer("freqs", torch.randn(num_channels // 2) * scale)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "FourierEmbedding":
+        """Move with the module, in float32: frequencies of half precision would give other features."""
+        freqs = self.freqs
+        super()._apply(fn, recurse)
+        if self.freqs.dtype in (torch.float16, torch.bfloat16):
+            self.freqs = freqs.to(self.freqs.device)
+        return self
 
     def forward(self, x_B: Tensor) -> Tensor:
         return _cos_sin(x_B, 2 * math.pi * self.freqs)

@@ -99,12 +99,18 @@ class _PreconditionedModel(PretrainedModel):
         c_out = sigma * self.sigma_data / variance.sqrt()
         c_in = 1 / variance.sqrt()
         c_noise = sigma.log().flatten() / 4
-        dtype = torch.float16 if self.use_fp16 and y.is_cuda else torch.float32
+        dtype = torch.float16 if self.use_fp16 and y.is_cuda else self._network_dtype
         if augment_labels is None and self.model.augment_dim:
             # Zeros, as the official code has them: they add nothing, but every parameter gets a gradient.
             augment_labels = y.new_zeros(len(y), self.model.augment_dim)
         output = self.model((c_in * y).to(dtype), c_noise, self._one_hot(class_labels), augment_labels)
         return c_skip * y + c_out * output.float()
+
+    @property
+    def _network_dtype(self) -> torch.dtype:
+        """float32, or the half precision that the weights were moved to."""
+        dtype = next(self.model.parameters()).dtype
+        return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
 
     def no_class(self, class_labels: Tensor | None) -> None:
         """What the model takes for "no class": no labels, which a conditional network sees as zeros."""
