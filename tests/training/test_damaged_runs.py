@@ -191,8 +191,11 @@ class ParticularTask(TinyTask):
         return super().training_step(*arguments)
 
 
-def test_the_task_is_asked_about_the_data_before_the_first_step(tmp_path):
+def test_the_task_is_asked_about_the_data_before_an_earlier_run_is_replaced(tmp_path):
+    tiny_fit(tmp_path / "run", max_steps=6)
+    before = (tmp_path / "run/metrics.csv").read_bytes()
     task = ParticularTask()
     with pytest.raises(ConfigError, match="the task has 10 classes, the data has none"):
-        tiny_fit(tmp_path / "run", task)
+        tiny_fit(tmp_path / "run", task, overwrite=True)
     assert task.steps == 0
+    assert (tmp_path / "run/metrics.csv").read_bytes() == before

@@ -103,6 +103,7 @@ def fit(
     for a `ckpt_path` that cannot be resumed from, `TrainingError` for a loss that is not finite; KeyboardInterrupt
     after Ctrl-C, with a checkpoint written.
     """
+    check_data(task, data)
     folder = None if run_dir is None else Path(run_dir)
     resume = ckpt_path is not None
     if folder is not None:
@@ -142,7 +143,6 @@ def train(
     trainer: Trainer, task: LightningModule, data: LightningDataModule, checkpoint: Path | None, run_dir: Path | None
 ) -> PretrainedModel:
     """Run `trainer.fit` with the callbacks of this package, leave the average in the model and export it."""
-    check_data(task, data)
     task.model.preprocessing = dict(data.preprocessing)
     with named_write_errors(run_dir or Path()):
         interruptible(trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -159,7 +159,10 @@ def train(
 
 
 def check_data(task: LightningModule, data: LightningDataModule) -> None:
-    """Ask the task whether it can work on the data: its `check_data(data)`, where it has one, raises `ConfigError`."""
+    """Ask the task whether it can work on the data, before an earlier run is replaced or a step is made.
+
+    A task may have a method `check_data(data)` that raises `ConfigError`. Others check in Lightning's `setup`.
+    """
     if hasattr(task, "check_data"):
         task.check_data(data)
 
