@@ -9,7 +9,7 @@ count others.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ _MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 
 def batches_done(trainer: "Trainer") -> int:
     """Training batches that the run has finished, over all restarts; within a step, the number from 0 of its batch."""
-    return trainer.fit_loop.epoch_loop.batch_progress.total.processed
+    progress: Any = trainer.fit_loop.epoch_loop.batch_progress
+    return progress.total.processed
 
 
 def seed_of(*keys: int) -> int:

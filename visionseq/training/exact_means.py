@@ -24,4 +24,4 @@ class ExactMeans(Callback):
                 tensor = tensor.float()
             return reduce(tensor, group, reduce_op)
 
-        trainer.strategy.reduce = exact_reduce
+        trainer.strategy.reduce = exact_reduce  # type: ignore[method-assign]

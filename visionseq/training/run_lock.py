@@ -25,7 +25,7 @@ def run_lock(folder: Path, patience: float = PATIENCE) -> Iterator[None]:
     Raises `ConfigError` where another run holds it after `patience` seconds, `WriteError` for a folder that cannot be
     written. On a file system without locks the run goes on without, with a warning.
     """
-    if rank_zero_only.rank != 0:
+    if rank_zero_only.rank != 0:  # type: ignore[attr-defined]
         yield
         return
     with named_write_errors(folder / LOCK):

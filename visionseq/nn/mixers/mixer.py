@@ -88,7 +88,7 @@ def state_type(cls: type[State]) -> type[State]:
 
 def _check_sequences(state: Any, count: int) -> None:
     """Raise `KernelArgumentError` unless every tensor of a state holds `count` sequences."""
-    named = zip(state._fields, state, strict=True) if isinstance(state, tuple) else [("", state)]
+    named = zip(state._fields, state, strict=True) if hasattr(state, "_fields") else [("", state)]
     for name, part in named:
         if isinstance(part, Tensor) and part.shape[0] != count:
             label = f"state.{name}" if name else "state"
