@@ -70,7 +70,7 @@ def delta_rule(
     scale = keys**-0.5 if scale is None else float(scale)
 
     # the definition
-    chosen = serving_backend("delta_rule", v, backend)
+    chosen = serving_backend("delta_rule", v, backend, length if cu_seqlens is None else None)
     if chosen == "reference":
         return _reference(q, k, v, a, b, g, initial_state, state_shape, scale, reverse, cu_seqlens)
 

@@ -75,7 +75,7 @@ def gated_linear_attention(
     chunk, both = chunk_size if within == "bidirectional" else 0, direction == "both"
 
     # the definition
-    chosen = serving_backend("gated_linear_attention", v, backend)
+    chosen = serving_backend("gated_linear_attention", v, backend, length if cu_seqlens is None else None)
     if chosen == "reference":
         return _reference(q, k, v, g, bonus, initial_state, scale, chunk, both, reverse, cu_seqlens)
 

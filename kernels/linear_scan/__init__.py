@@ -51,7 +51,7 @@ def linear_scan(
     segments = count_segments(batch, cu_seqlens)
     if initial_state is not None:
         check_shape("initial_state", initial_state, (segments, *axes))
-    chosen = serving_backend("linear_scan", b, backend)
+    chosen = serving_backend("linear_scan", b, backend, length if cu_seqlens is None else None)
     if chosen == "reference":
         return _reference(a, b, initial_state, exclusive, reverse, cu_seqlens, (segments, *axes))
     rows, gates, shared = batch * length, prod(axes[:gate_axes]), prod(axes[gate_axes:])

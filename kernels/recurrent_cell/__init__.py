@@ -64,7 +64,7 @@ def recurrent_cell(
     """
     # the arguments
     _check(x, R, b, initial_state, cell, cu_seqlens)
-    chosen = serving_backend("recurrent_cell", x, backend)
+    chosen = serving_backend("recurrent_cell", x, backend, x.shape[1] if cu_seqlens is None else None)
 
     # the definition
     if chosen == "reference":

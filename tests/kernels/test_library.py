@@ -75,7 +75,7 @@ def test_exports(case: OperatorCase):
     values = tree_map(torch.Tensor.float, case.make(5 * case.multiple))
     exported = torch.export.export(Module(), (values,)).module()
     for actual, expected in zip(exported(values), Module()(values), strict=True):
-        assert torch.equal(actual, expected)
+        torch.testing.assert_close(actual, expected)  # the module itself may take the loop for a call so small
 
 
 @every_operator

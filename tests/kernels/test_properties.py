@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from visionseq.errors import KernelError
+from visionseq.kernels.serving import LOOP_TOKENS
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 both_backends = pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -116,6 +117,20 @@ def test_a_named_backend_refuses_transforms(case: OperatorCase):
         function(*[forward_ad.make_dual(x, torch.ones_like(x)) for x in inputs])
     with pytest.raises(KernelError, match="backend='reference'"):
         torch.func.grad(lambda *arguments: function(*arguments)[0].sum())(*inputs)
+
+
+@pytest.mark.parametrize("name", LOOP_TOKENS)
+def test_auto_takes_the_loop_for_tiny_calls_alone(name: str):
+    case = next(case for case in CASES if case.name.startswith(name) and case.packable)
+    for length, backend in ((LOOP_TOKENS[name], "reference"), (LOOP_TOKENS[name] + 1, "cpu")):
+        values = tree_map(lambda x: x.float().requires_grad_(), case.make(length))
+        assert _kind_of_graph(case.call(values)) == _kind_of_graph(case.call(values, backend=backend))
+    assert _kind_of_graph(case.call(values, backend="cpu")) != _kind_of_graph(case.call(values, backend="reference"))
+
+
+def _kind_of_graph(results) -> set[str]:
+    """The names of the functions that the results' gradients pass first."""
+    return {x.grad_fn.next_functions[0][0].name() if "View" in x.grad_fn.name() else x.grad_fn.name() for x in results}
 
 
 def _as_function(case: OperatorCase, dtype: torch.dtype, **options):
