@@ -84,14 +84,17 @@ def backbone_config(section: Section) -> dict[str, Any]:
 
 
 def _operator(section: Section, width: int) -> dict[str, Any]:
-    """Name and options; some official files repeat the width of the network among the options."""
+    """Name and options; some official files repeat the width of the network among the options.
+
+    The official code recomputes every operator in the backward pass, whatever the file says.
+    """
     options = {
         name: value for name, value in section.section("CFG", optional=True).items() if name not in UNREAD_OPTIONS
     }
     d_model = options.pop("d_model", width)
     if d_model != width:
         raise ConfigError(f"{section.name}.CFG: d_model {d_model}, expected FEATURE_DIM {width}")
-    return {"name": section.get("NAME", next(iter(OPERATORS))), **options}
+    return {"name": section.get("NAME", next(iter(OPERATORS))), "with_cp": True, **options}
 
 
 def bev_config(section: Section) -> dict[str, Any]:
