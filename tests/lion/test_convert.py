@@ -43,8 +43,12 @@ def test_what_does_not_fit_is_told(detector):
     counter = next(name for name in state if name.endswith("num_batches_tracked"))
     with pytest.raises(CheckpointError, match=rf"(?s)1 of another shape.*{counter} +found \[3\] int64"):
         from_official("lion", state | {counter: torch.zeros(3, dtype=torch.int64)}, tiny_config())
-    with pytest.raises(ConfigError, match="lacks 'DATA_CONFIG'"):
+    with pytest.raises(ConfigError, match="configuration: DATA_CONFIG is missing"):
         from_official("lion", official_state(detector), {"MODEL": {}, "CLASS_NAMES": []})
+    with pytest.raises(ConfigError, match="configuration: point_cloud_range is missing"):
+        from_official("lion", official_state(detector), {"width": 7})
+    with pytest.raises(ConfigError, match="configuration: a value of another kind than expected"):
+        from_official("lion", official_state(detector), {"model": 7})
 
 
 def test_the_command_converts_and_the_result_detects(detector, tmp_path, capsys):

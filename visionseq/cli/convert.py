@@ -131,7 +131,7 @@ def _official_values(
     if config and preset:
         raise ConfigError("config and preset are two ways to say the same; give one")
     if config:
-        return _read_config(config), f"configuration {config.name}"
+        return _read_config(room, config), f"configuration {config.name}"
     presets = preset_configs(room)
     if preset is not None and preset not in presets:
         raise ConfigError(f"preset {preset!r}, expected one of {', '.join(presets)}")
@@ -142,7 +142,13 @@ def _official_values(
     return presets[names[0]], f"configuration {names[0]}{alike}"
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _read_config(room: str, path: Path) -> dict[str, Any]:
+    """The values of a configuration file; a room whose files refer to others brings `read_config` for them."""
+    from visionseq.rooms import converter
+
+    part = converter(room)
+    if hasattr(part, "read_config"):
+        return part.read_config(path)
     import yaml
 
     try:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.lion.block import LIONBlock
 from visionseq.lion.layer import LIONLayer, Operator
 from visionseq.lion.merge import PatchMerging3D
@@ -19,6 +20,7 @@ GROUPS = (4096, 2048, 1024, 512)
 OUT_WINDOW, OUT_GROUP = (13, 13, 2), 256
 BEV_LAYERS = (((25, 25, 1), 512), ((37, 37, 1), 1024), ((51, 51, 1), 2048))
 HALVE_HEIGHT = (1, 1, 2)
+STAGES = 4
 
 
 class LION3DBackboneOneStride(nn.Module):
@@ -36,7 +38,7 @@ class LION3DBackboneOneStride(nn.Module):
         shift: whether every second layer has shifted windows.
         direction: the order within windows, for the two operator blocks of a layer.
 
-    `ConfigError` for a grid that merging would not divide; the official one has Z a multiple of 32, X and Y of 4.
+    `ConfigError` for a grid that merging would not divide (the official ones have Z a multiple of 32, X and Y of 4).
     """
 
     bev_layers = 0
@@ -55,9 +57,18 @@ class LION3DBackboneOneStride(nn.Module):
         direction: Sequence[str] = ("x", "y"),
     ):
         super().__init__()
-        given = {len(window_shape), len(group_size), len(depths), len(layer_down_scales)}
-        if given != {4} or any(len(scales) != depth for scales, depth in zip(layer_down_scales, depths, strict=True)):
-            raise ConfigError("backbone_3d: windows, groups, depths and down scales are for four blocks, one per layer")
+        # Numbers beyond all reason.
+        limits.count("backbone_3d: feature_dim", feature_dim, limits.MOST_CHANNELS)
+        limits.counts("backbone_3d: depths", depths, limits.MOST_LAYERS, length=STAGES)
+        limits.counts("backbone_3d: group_size", group_size, limits.MOST_PLACES, length=STAGES)
+        if not isinstance(direction, list | tuple) or not 0 < len(direction) <= limits.MOST_LAYERS:
+            raise ConfigError(f"backbone_3d: direction, expected 1 to {limits.MOST_LAYERS} of x and y")
+        if {len(window_shape), len(layer_down_scales)} != {STAGES} or list(map(len, layer_down_scales)) != list(depths):
+            raise ConfigError(
+                "backbone_3d: expected window_shape for four blocks, layer_down_scales for all their layers"
+            )
+
+        # The four blocks, each with a merging of heights after it.
         per_layer = len(direction)
         inner = 2 * sum(depths) * per_layer
         n_layer = inner + per_layer * (1 + self.bev_layers)
@@ -79,6 +90,8 @@ class LION3DBackboneOneStride(nn.Module):
             self.add_module(f"dow{stage + 1}", PatchMerging3D(feature_dim, HALVE_HEIGHT, diffusion, diff_scale))
             layer_id += 2 * depth * per_layer
         self.divisors = _divisors(layer_down_scales)
+
+        # What follows them.
         options = {"shift": True, "n_layer": n_layer, "direction": direction}
         self.linear_out = LIONLayer(feature_dim, build, OUT_WINDOW, OUT_GROUP, layer_id=layer_id, **options)
         if self.bev_layers:
@@ -116,9 +129,9 @@ class LION3DBackboneOneStride_Sparse(LION3DBackboneOneStride):
 
 def _divisors(layer_down_scales: Sequence[Sequence[Sequence[int]]]) -> tuple[int, ...]:
     """What Z, Y, X of the first grid must be multiples of, so that every merging divides its own."""
-    found = [1, 1, 1]
+    divisors = [1, 1, 1]
     for stage, scales in enumerate(layer_down_scales):
         inside = [math.prod(steps) for steps in zip(*scales, strict=True)]
         for axis, halved in enumerate(HALVE_HEIGHT):
-            found[axis] = math.lcm(found[axis], halved**stage * math.lcm(inside[axis], halved))
-    return tuple(reversed(found))
+            divisors[axis] = math.lcm(divisors[axis], halved**stage * math.lcm(inside[axis], halved))
+    return tuple(reversed(divisors))

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.nn.sparse import SparseTensor
 
 EPS, MOMENTUM = 1e-3, 0.01
@@ -38,11 +39,21 @@ class BaseBEVBackbone(nn.Module):
         num_upsample_filters: Sequence[int],
     ):
         super().__init__()
+        # Numbers beyond all reason.
         lists = (layer_nums, layer_strides, num_filters, upsample_strides, num_upsample_filters)
+        limits.counts("backbone_2d: layer_nums", layer_nums, limits.MOST_LAYERS, least=0)
+        limits.counts("backbone_2d: layer_strides", layer_strides, limits.MOST_CELLS)
+        for filters in (num_filters, num_upsample_filters):
+            limits.counts("backbone_2d: filters", filters, limits.MOST_CHANNELS)
         if len({len(values) for values in lists}) != 1:
             raise ConfigError("backbone_2d: layer_nums, strides and filters must have one entry for each level")
-        if any(stride <= 0 or (stride > 1 and stride != int(stride)) for stride in upsample_strides):
-            raise ConfigError(f"backbone_2d: upsample_strides {list(upsample_strides)}, expected whole numbers, or < 1")
+        for stride in upsample_strides:
+            if not 1 / limits.MOST_LAYERS <= stride <= limits.MOST_LAYERS or (stride > 1 and stride != int(stride)):
+                raise ConfigError(
+                    f"backbone_2d: upsample_strides {list(upsample_strides)}, expected 1, 2 ... or below 1"
+                )
+
+        # The levels, and how each is brought to the common resolution.
         inputs = [input_channels, *num_filters[:-1]]
         levels = zip(inputs, num_filters, layer_strides, layer_nums, strict=True)
         self.blocks = nn.ModuleList(self.level(*level) for level in levels)
@@ -60,11 +71,11 @@ class BaseBEVBackbone(nn.Module):
 
     def forward(self, x_BCYX: Tensor) -> Tensor:
         """[B, C, Y, X] -> [B, C', Y / s, X / s]."""
-        found = []
+        levels = []
         for block, deblock in zip(self.blocks, self.deblocks, strict=True):
             x_BCYX = block(x_BCYX)
-            found.append(deblock(x_BCYX))
-        return torch.cat(found, 1)
+            levels.append(deblock(x_BCYX))
+        return torch.cat(levels, 1)
 
 
 class BaseBEVResBackbone(BaseBEVBackbone):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
-from visionseq.lion import operators
+from visionseq.lion import limits, operators
 from visionseq.lion.normalisation import RowBatchNorm
 from visionseq.lion.windows import Window, group_places, window_order
 from visionseq.nn.precision import at_least_float32
@@ -30,14 +30,14 @@ def operator(name: str, **options: Any) -> Operator:
 
     Raises `ConfigError` for an unknown name or option.
     """
-    if name not in OPERATORS:
+    if not isinstance(name, str) or name not in OPERATORS:
         raise ConfigError(f"operator {name!r}, expected one of {', '.join(OPERATORS)}")
     block = getattr(operators, OPERATORS[name])
 
     def build(d_model: int, layer_id: int, n_layer: int) -> nn.Module:
         try:
             return block(d_model, layer_id=layer_id, n_layer=n_layer, **options)
-        except TypeError as error:
+        except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
             raise ConfigError(f"operator {name}: {error}") from error
 
     return build
@@ -70,13 +70,12 @@ class LIONLayer(nn.Module):
         direction: Sequence[str] = ("x", "y"),
     ):
         super().__init__()
-        if min(*window_shape, group_size) < 1 or len(window_shape) != 3:
-            raise ConfigError(f"window {list(window_shape)}, group {group_size}: expected x, y, z and a number, from 1")
+        x, y, z = limits.counts("window_shape", window_shape, limits.MOST_CELLS, length=3)
+        self.window_shape: Window = (x, y, z)
+        self.group_size = limits.count("group_size", group_size, limits.MOST_PLACES)
         if not set(direction) <= {"x", "y"}:
             raise ConfigError(f"direction {list(direction)}, expected x or y for each operator block")
-        x, y, z = window_shape
-        self.window_shape: Window = (x, y, z)
-        self.group_size, self.shift, self.direction = group_size, shift, tuple(direction)
+        self.shift, self.direction = shift, tuple(direction)
         self.blocks = nn.ModuleList(build(dim, layer_id=layer_id + i, n_layer=n_layer) for i in range(len(direction)))
 
     def forward(self, x: SparseTensor) -> SparseTensor:

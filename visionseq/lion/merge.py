@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.nn.sparse import SparseTensor, SubMConv3d
 from visionseq.nn.sparse.tensor import site_keys
 
@@ -14,8 +15,8 @@ DIFFUSION = ((-1, 1), (1, 1), (-1, -1), (1, -1))  # x and y steps from a chosen 
 
 
 class Merged(NamedTuple):
-    """Fields: `tensor` on the coarser grid, rows by (sample, x, y, z), and `coarse` int64 [V], the row there of each
-    voxel that was given.
+    """Fields: `tensor` on the coarser grid, rows by (sample, x, y, z); `coarse` int64 [V], for each voxel of the finer
+    grid its row there.
     """
 
     tensor: SparseTensor
@@ -36,11 +37,9 @@ class PatchMerging3D(nn.Module):
 
     def __init__(self, dim: int, down_scale: Sequence[int], diffusion: bool = False, diff_scale: float = 0.2):
         super().__init__()
-        if len(down_scale) != 3 or min(down_scale) < 1 or not 0 <= diff_scale <= 1:
-            raise ConfigError(
-                f"down scale {list(down_scale)}, share {diff_scale}: expected x, y, z from 1, and from 0 to 1"
-            )
-        self.down_scale = tuple(down_scale)
+        self.down_scale = tuple(limits.counts("down_scale", down_scale, limits.MOST_CELLS, length=3))
+        if not 0 <= diff_scale <= 1:
+            raise ConfigError(f"diff_scale {diff_scale}, expected from 0 to 1")
         self.diffusion, self.diff_scale = diffusion, diff_scale
         self.sub_conv = nn.Sequential(
             SubMConv3d(dim, dim, 3, bias=False, indice_key="subm"), nn.LayerNorm(dim), nn.GELU()

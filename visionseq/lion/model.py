@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from visionseq.data.lidar.preparation import PointPreparation
 from visionseq.errors import ConfigError
-from visionseq.lion import backbone, bev, heads, vfe
+from visionseq.lion import backbone, bev, heads, limits, vfe
 from visionseq.lion.detections import Detections
 from visionseq.lion.layer import operator
 from visionseq.saving.pretrained import PretrainedModel
@@ -19,6 +19,8 @@ BACKBONES_3D = {
 }
 BACKBONES_2D = {kind.__name__: kind for kind in (bev.BaseBEVBackbone, bev.BaseBEVResBackbone)}
 HEADS = {name: getattr(heads, name) for name in heads.__all__}
+
+MISFITS = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)  # of values in a config
 
 Part = Mapping[str, Any]
 
@@ -36,7 +38,8 @@ class LionDetector(PretrainedModel):
         dense_head: `type` (a name of `HEADS`) and its arguments.
         backbone_2d: `type` (a name of `BACKBONES_2D`) and its arguments; None where the head takes the sparse map.
 
-    `ConfigError` names the part that has an unknown type or argument, or does not fit the others.
+    `ConfigError` names the part with an unknown type or argument, with a number beyond all reason, or that does not
+    match the others.
     """
 
     room: ClassVar[str] = "lion"
@@ -53,7 +56,10 @@ class LionDetector(PretrainedModel):
         backbone_2d: Part | None = None,
     ):
         super().__init__()
-        self.class_names = list(class_names)
+        # The values, as they are saved.
+        limits.grid_of(point_cloud_range, voxel_size)
+        self.class_names = limits.check_names("class_names", class_names)
+        self.point_features = limits.count("point_features", point_features, limits.MOST_CHANNELS, least=3)
         self.point_cloud_range, self.voxel_size = list(point_cloud_range), list(voxel_size)
         self.config = {
             "class_names": self.class_names,
@@ -65,13 +71,16 @@ class LionDetector(PretrainedModel):
             "dense_head": _copy(dense_head),
             "backbone_2d": None if backbone_2d is None else _copy(backbone_2d),
         }
-        self.point_features = point_features
-        grid = (self.voxel_size, self.point_cloud_range)
-        self.vfe = _part("vfe", VFES, vfe, point_features, voxel_size=grid[0], point_cloud_range=grid[1])
-        options = {**backbone_3d, "build": operator(**{"name": "Mamba", **backbone_3d.get("operator", {})})}
-        options.pop("operator", None)
-        self.backbone_3d = _part("backbone_3d", BACKBONES_3D, options)
+
+        # Voxels and 3D backbone.
+        place = {"voxel_size": self.voxel_size, "point_cloud_range": self.point_cloud_range}
+        self.vfe = _part("vfe", VFES, vfe, point_features, **place)
+        options = dict(_section("backbone_3d", backbone_3d))
+        build = operator(**{"name": "Mamba", **_section("backbone_3d.operator", options.pop("operator", {}))})
+        self.backbone_3d = _part("backbone_3d", BACKBONES_3D, {**options, "build": build})
         channels = options["feature_dim"]
+
+        # Map and head.
         self.backbone_2d = None
         if backbone_2d is not None:
             height = self.vfe.spatial_shape[0] // 16  # halved after each of the four blocks
@@ -86,14 +95,14 @@ class LionDetector(PretrainedModel):
 
     def check_preparation(self, preparation: PointPreparation) -> None:
         """`ConfigError` unless the data's classes, range and columns are those of the detector."""
-        pairs = {
+        both = {
             "class_names": (self.class_names, list(preparation.class_names)),
             "point_cloud_range": (self.point_cloud_range, list(preparation.point_cloud_range)),
             "point_features": (self.point_features, len(preparation.features)),
         }
-        for name, (own, given) in pairs.items():
-            if own != given:
-                raise ConfigError(f"{name}: the detector has {own}, data.preparation {given}; expected the same")
+        for name, (detector, data) in both.items():
+            if detector != data:
+                raise ConfigError(f"{name}: the detector has {detector}, data.preparation {data}; expected the same")
 
     def forward(self, points: Tensor, batch_size: int) -> Any:
         """Predictions of the head for points [N, 1 + point_features], the sample in column 0."""
@@ -113,25 +122,31 @@ class LionDetector(PretrainedModel):
 
     @torch.no_grad()
     def detect(self, points: Tensor, batch_size: int = 1) -> list[Detections]:
-        """Boxes of each sample. One sample at a time, so that its boxes do not depend on what is in the batch."""
-        found = []
+        """Boxes of each sample. One sample at a time, so that its boxes do not depend on the rest of the batch."""
+        detections = []
         for sample in range(batch_size):
-            own = points[points[:, 0] == sample].clone()
-            own[:, 0] = 0
-            found += self.dense_head.detections(self(own, 1))
-        return found
+            cloud = points[points[:, 0] == sample].clone()
+            cloud[:, 0] = 0
+            detections += self.dense_head.detections(self(cloud, 1))
+        return detections
 
 
-def _part(section: str, kinds: Mapping[str, type[nn.Module]], config: Part, *given: Any, **named: Any) -> nn.Module:
+def _part(section: str, kinds: Mapping[str, type[nn.Module]], config: Part, *inputs: Any, **place: Any) -> nn.Module:
     """The module that a section of the configuration describes."""
-    options = dict(config)
+    options = dict(_section(section, config))
     name = options.pop("type", next(iter(kinds)))
-    if name not in kinds:
+    if not isinstance(name, str) or name not in kinds:
         raise ConfigError(f"{section}: type {name!r}, expected one of {', '.join(kinds)}")
     try:
-        return kinds[name](*given, **named, **options)
-    except TypeError as error:
-        raise ConfigError(f"{section}: {error}") from error
+        return kinds[name](*inputs, **place, **options)
+    except MISFITS as error:
+        raise ConfigError(f"{section}: {type(error).__name__}: {error}") from error
+
+
+def _section(name: str, values: Any) -> Part:
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{name}: {type(values).__name__}, expected names and values")
+    return values
 
 
 def _copy(value: Any) -> Any:

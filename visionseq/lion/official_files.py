@@ -7,6 +7,7 @@ is searched from the configuration's folder upwards.
 `ConfigError` names the file that is missing, damaged or refers to itself.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -48,13 +49,15 @@ def _load(path: Path) -> Any:
         if size > MOST_BYTES:
             raise ConfigError(f"{path}: {size:,} bytes, expected a configuration of at most {MOST_BYTES:,}")
         text = path.read_text(encoding="utf-8-sig")
+        if path.suffix == ".json":
+            return json.loads(text)
         if sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)) > MOST_ALIASES:
             raise ConfigError(f"{path}: more than {MOST_ALIASES} aliases (*name), expected a configuration")
         return yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path}: not readable: {error.strerror}") from error
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path}: no readable YAML: {error}") from error
+        raise ConfigError(f"{path}: no readable YAML or JSON: {error}") from error
 
 
 def _filled(section: Mapping[str, Any], path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _transfusion(section: Section) -> dict[str, Any]:
     weights, costs = loss.section("LOSS_WEIGHTS"), target.section("HUNGARIAN_ASSIGNER")
     return {
         **{ours: section[name] for name, ours in TRANSFUSION_NAMES.items() if name in section},
-        "small_classes": SMALL_CLASSES[target.get("DATASET", "nuScenes")],
+        "small_classes": SMALL_CLASSES[target.one_of("DATASET", SMALL_CLASSES, "nuScenes")],
         # Targets and losses.
         "feature_map_stride": target["FEATURE_MAP_STRIDE"],
         "gaussian_overlap": target["GAUSSIAN_OVERLAP"],

@@ -21,7 +21,6 @@ IMPLEMENTED = {
     "NORM_BY_NUM_EXAMPLES": (False,),
     "POS_FRACTION": (-1,),
     "BOX_CODER": ("ResidualCoder",),
-    "DATASET": ("nuScenes", "Waymo"),
     "MULTI_CLASSES_NMS": (False,),
     "USE_MULTIHEAD": (False,),
     "USE_CONV_FOR_NO_STRIDE": (False,),

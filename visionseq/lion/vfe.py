@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.lion.normalisation import RowBatchNorm
 from visionseq.nn.sparse import SparseTensor
 
@@ -41,18 +42,19 @@ class DynamicVoxelVFE(nn.Module):
         with_distance: bool = False,
     ):
         super().__init__()
-        if point_features < 3 or not num_filters:
-            raise ConfigError(
-                f"vfe: {point_features} point features, filters {list(num_filters)}; expected at least x, y, z"
-            )
+        limits.count("vfe: point_features", point_features, limits.MOST_CHANNELS, least=3)
+        if not limits.counts("vfe: num_filters", num_filters, limits.MOST_CHANNELS):
+            raise ConfigError("vfe: num_filters is empty, expected a number for each layer")
         if any(outputs % 2 for outputs in num_filters[:-1]):
-            raise ConfigError(f"vfe: filters {list(num_filters)}, expected even numbers but for the last")
+            raise ConfigError(f"vfe: filters {list(num_filters)}, expected even numbers, except the last")
         self.use_absolute_xyz, self.with_distance = use_absolute_xyz, with_distance
-        # Float32 whatever the dtype of the points, as the range of trained detectors is; only double precision tells.
+
+        # The grid. Float32 whatever the dtype of the points, as in trained detectors; it matters in float64 only.
         low, half = np.float32(point_cloud_range[:3]), np.float32(np.array(voxel_size) / 2)
         self.low, self.first_centre, self.size = low.tolist(), (half + low).tolist(), list(voxel_size)
-        spans = zip(point_cloud_range[:3], point_cloud_range[3:], voxel_size, strict=True)
-        self.grid = tuple(round((high - low) / size) for low, high, size in spans)
+        self.grid = limits.grid_of(point_cloud_range, voxel_size)
+
+        # The layers.
         width = point_features + 3 + 3 * use_absolute_xyz + with_distance
         widths = [width, *num_filters]
         last = len(num_filters) - 1
@@ -103,8 +105,8 @@ class DynamicVoxelVFE(nn.Module):
         centre = indices[:, [3, 2, 1]].to(xyz.dtype) * xyz.new_tensor(self.size) + first
         if self.axes == 2:
             centre[:, 2] = first[2]
-        own = points[:, 1 if self.use_absolute_xyz else 4 :]
-        parts = [own, xyz - mean[voxel_of_point], xyz - centre[voxel_of_point]]
+        columns = points[:, 1 if self.use_absolute_xyz else 4 :]
+        parts = [columns, xyz - mean[voxel_of_point], xyz - centre[voxel_of_point]]
         if self.with_distance:
             parts.append(xyz.norm(dim=1, keepdim=True))
         return torch.cat(parts, 1)

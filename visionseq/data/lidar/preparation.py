@@ -25,6 +25,8 @@ class PointPreparation:
         class_names: classes of the model, the first one has label 1; empty: those of the training set.
         squashed: columns that are replaced by their hyperbolic tangent.
         mask_z: leave out points above and below the range as well; voxels do it anyway.
+        ground_level: z of the ground in the frames that a model learns from, metres; None: not known. Nothing is moved
+            by it, but `visionseq detect` says where a cloud has its ground elsewhere.
     """
 
     features: Sequence[str]
@@ -32,6 +34,7 @@ class PointPreparation:
     class_names: Sequence[str] = field(default_factory=list)
     squashed: Sequence[str] = field(default_factory=list)
     mask_z: bool = False
+    ground_level: float | None = None
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
 from visionseq.geometry import limit_period, nearest_bev_iou
+from visionseq.lion import limits
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.losses import sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.nn.precision import at_least_float32
 
+MOST_VALUES = 1 << 28  # of all anchors
 BETA = 1 / 9  # where the smooth L1 loss turns linear
 BACKGROUND, IGNORED = 0, -1
 ROUNDING = 0.01  # metres; more than float32 loses in the place of an anchor
@@ -31,7 +33,7 @@ class AnchorHeadSingle(nn.Module):
         class_names: one entry of `anchors` for each.
         point_cloud_range, voxel_size: of the voxels, metres.
         anchors: for each class `size` (length, width, height), `bottom` (z of the lower face), `positive` and
-            `negative` (IoU from which an anchor is an object, and below which it is none).
+            `negative` (IoU from which an anchor is an object, and below which it is background).
         rotations: headings of the anchors, radians.
         align_center: anchors at the middles of the cells, not spread from border to border.
         feature_map_stride: voxels of a cell.
@@ -62,6 +64,9 @@ class AnchorHeadSingle(nn.Module):
         nms: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        # What belongs together.
+        limits.count("dense_head: feature_map_stride", feature_map_stride, limits.MOST_CELLS)
+        limits.count("dense_head: num_dir_bins", num_dir_bins, limits.MOST_PLACES)
         if len(anchors) != len(class_names):
             raise ConfigError(f"dense_head: {len(anchors)} anchors for {len(class_names)} classes")
         self.thresholds = [(float(anchor["positive"]), float(anchor["negative"])) for anchor in anchors]
@@ -69,14 +74,20 @@ class AnchorHeadSingle(nn.Module):
             raise ConfigError(
                 f"dense_head: anchors with (positive, negative) {self.thresholds}, expected 0 < negative <= positive"
             )
+        shape = [cells // feature_map_stride for cells in limits.grid_of(point_cloud_range, voxel_size)[:2]]
+        if (values := math.prod(shape) * len(anchors) * len(rotations) * 7) > MOST_VALUES:
+            raise ConfigError(f"dense_head: anchors of {values:,} values, expected at most {MOST_VALUES:,}")
+
+        # Losses and decoding.
         self.dir_offset, self.num_dir_bins = dir_offset, num_dir_bins
         self.weights = cls_weight, loc_weight, dir_weight
         self.register_buffer("code_weights", torch.tensor(code_weights), persistent=False)
         self.score_thresh, self.suppression = score_thresh, Suppression(**(nms or {}))
-        grid = [round((point_cloud_range[i + 3] - point_cloud_range[i]) / voxel_size[i]) for i in (0, 1)]
-        shape = [size // feature_map_stride for size in grid]
-        made = [_anchors(point_cloud_range, shape, anchor, rotations, align_center) for anchor in anchors]
-        self.register_buffer("anchors", torch.stack(made, 2), persistent=False)  # [H, W, classes, rotations, 7]
+        self.suppression.check_classes(len(class_names))
+
+        # Anchors and layers.
+        of_classes = [_anchors(point_cloud_range, shape, anchor, rotations, align_center) for anchor in anchors]
+        self.register_buffer("anchors", torch.stack(of_classes, 2), persistent=False)  # [H, W, classes, rotations, 7]
         self.classes, per_cell = len(class_names), len(class_names) * len(rotations)
         self.conv_cls = nn.Conv2d(input_channels, per_cell * self.classes, 1)
         self.conv_box = nn.Conv2d(input_channels, per_cell * 7, 1)
@@ -90,8 +101,8 @@ class AnchorHeadSingle(nn.Module):
         All float32 whatever the network computes in.
         """
         if x_BCHW.shape[2:] != self.anchors.shape[:2]:
-            found, expected = tuple(x_BCHW.shape[2:]), tuple(self.anchors.shape[:2])
-            raise ConfigError(f"map of {found} cells, the anchors have {expected}")
+            cells, expected = tuple(x_BCHW.shape[2:]), tuple(self.anchors.shape[:2])
+            raise ConfigError(f"map of {cells} cells, the anchors have {expected}")
         widths = {"cls": self.classes, "box": 7, "dir": self.num_dir_bins}
         layers = {"cls": self.conv_cls, "box": self.conv_box, "dir": self.conv_dir_cls}
         return {
@@ -101,11 +112,14 @@ class AnchorHeadSingle(nn.Module):
 
     def losses(self, predictions: dict[str, Tensor], gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts rpn_loss_cls, rpn_loss_loc, rpn_loss_dir, each divided by the number of samples."""
+        # How much each anchor counts.
         labels, residuals, headings = self.targets(gt_boxes)
         batch = len(labels)
         positive = labels > 0
         share = positive.sum(1, keepdim=True).clamp(min=1).to(residuals.dtype)
         of_positive = (positive / share)[positive]
+
+        # Classes of all anchors that are not ignored; boxes and directions of the positive ones.
         one_hot = F.one_hot(labels.clamp(min=0), self.classes + 1)[..., 1:].to(residuals.dtype)
         focal = sigmoid_focal(predictions["cls"], one_hot) * (labels >= 0).unsqueeze(-1) / share.unsqueeze(-1)
         error = _with_sine(predictions["box"][positive], residuals[positive]) * self.code_weights
@@ -114,12 +128,12 @@ class AnchorHeadSingle(nn.Module):
         bins = self._bins(headings[positive])
         entropy = F.cross_entropy(predictions["dir"][positive], bins, reduction="none") * of_positive
         cls, loc, direction = self.weights
-        found = {
+        losses = {
             "rpn_loss_cls": focal.sum() / batch * cls,
             "rpn_loss_loc": located.sum() / batch * loc,
             "rpn_loss_dir": entropy.sum() / batch * direction,
         }
-        return {"loss": torch.stack(list(found.values())).sum(), **found}
+        return {"loss": torch.stack(list(losses.values())).sum(), **losses}
 
     @torch.no_grad()
     def targets(self, gt_boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -139,22 +153,26 @@ class AnchorHeadSingle(nn.Module):
         near = self._near(boxes, label).flatten().nonzero()[:, 0]
         if not len(near):
             return labels, residuals, headings
+
+        # Which anchors are objects, background, or neither.
         anchors, boxes = every[near].flatten(0, 1), boxes[:, :7].to(every.dtype)
         positive, negative = self.thresholds[label]
         iou = nearest_bev_iou(anchors, boxes)
         best, which = iou.max(1)
         best_of_box = iou.max(0).values
-        found = ((iou == best_of_box) & (best_of_box > 0)).any(1)
-        given = torch.where(best < negative, BACKGROUND, IGNORED)
-        given[(best >= positive) | found] = label + 1
+        is_best = ((iou == best_of_box) & (best_of_box > 0)).any(1)
+        assigned = torch.where(best < negative, BACKGROUND, IGNORED)
+        assigned[(best >= positive) | is_best] = label + 1
+
+        # What they learn.
         matched = boxes[which]
-        coded = torch.where((given > 0).unsqueeze(1), encode(matched, anchors), 0)
-        labels[near], residuals[near] = given.view(-1, every.shape[1]), coded.view(-1, *every.shape[1:])
+        coded = torch.where((assigned > 0).unsqueeze(1), encode(matched, anchors), 0)
+        labels[near], residuals[near] = assigned.view(-1, every.shape[1]), coded.view(-1, *every.shape[1:])
         headings[near] = matched[:, 6].view(-1, every.shape[1])
         return labels, residuals, headings
 
     def _near(self, boxes: Tensor, label: int) -> Tensor:
-        """[H, W]: cells whose anchors can touch a box; all others overlap nothing, and so are background."""
+        """[H, W]: cells whose anchors can touch a box; the anchors of all others are background."""
         anchors = self.anchors[:, :, label, 0]
         reach = (boxes[:, 3:5].amax(1) + anchors[0, 0, 3:5].amax()) / 2 + ROUNDING
         columns = (anchors[0, :, 0] - boxes[:, :1]).abs() <= reach[:, None]

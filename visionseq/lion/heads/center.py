@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visionseq.lion import limits
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_code import (
     CODE,
@@ -94,13 +95,15 @@ class CenterHead(nn.Module):
         self.register_buffer("code_weights", code_weights_of(code_weights, velocity), persistent=False)
 
         # Decoding.
-        self.score_thresh, self.max_obj_per_sample = score_thresh, max_obj_per_sample
+        self.score_thresh = score_thresh
+        self.max_obj_per_sample = limits.count("dense_head: max_obj_per_sample", max_obj_per_sample, limits.MOST_PLACES)
         self.register_buffer("limits", torch.tensor(post_center_limit_range).float(), persistent=False)
         self.rectifier = IouRectifier(iou_rectifier, len(class_names), iou)
         self.suppression = Suppression(**(nms or {}))
         self.suppression.check_classes(len(class_names))
 
         # Layers.
+        limits.count("dense_head: shared_conv_channel", shared_conv_channel, limits.MOST_CHANNELS)
         channels, norm = shared_conv_channel, (use_bias_before_norm, bn_eps, bn_momentum)
         self.shared_conv = convolution(input_channels, channels, *norm)
         outputs = {name: CODE[name] for name in self.code} | ({"iou": 1} if iou else {})

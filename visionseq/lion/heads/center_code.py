@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.lion.heads.center_targets import Grid
 
 CODE = {"center": 2, "center_z": 1, "dim": 3, "rot": 2, "vel": 2}  # channels of the branches that make up a box
@@ -32,11 +33,9 @@ def code_weights_of(weights: Sequence[float], velocity: bool) -> Tensor:
 
 
 def convolutions_of(branch: str, num_conv: Depth) -> int:
-    """How many convolutions a branch has; `ConfigError` where a mapping does not say it, or for a number below 1."""
-    count = num_conv.get(branch, 0) if isinstance(num_conv, Mapping) else num_conv
-    if not isinstance(count, int) or count < 1:
-        raise ConfigError(f"dense_head: num_conv {num_conv}, expected a number from 1 for the branch {branch}")
-    return count
+    """How many convolutions a branch has; `ConfigError` where a mapping does not say it, or for no such number."""
+    depth = num_conv.get(branch) if isinstance(num_conv, Mapping) else num_conv
+    return limits.count(f"dense_head: num_conv of {branch}", depth, limits.MOST_LAYERS)
 
 
 def groups_of(class_names: Sequence[str], each: Sequence[Sequence[str]] | None) -> list[list[int]]:
@@ -44,6 +43,8 @@ def groups_of(class_names: Sequence[str], each: Sequence[Sequence[str]] | None) 
     unknown = [name for names in each or () for name in names if name not in class_names]
     if unknown:
         raise ConfigError(f"class_names_each_head: {', '.join(unknown)}, expected some of {', '.join(class_names)}")
+    if len(each or ()) > len(class_names):
+        raise ConfigError(f"class_names_each_head: {len(each)} groups of {len(class_names)} classes, expected fewer")
     return [[class_names.index(name) + 1 for name in names] for names in each or [class_names]]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 def gaussian_radius(length: np.ndarray, width: np.ndarray, overlap: float) -> np.ndarray:
     """Radius in cells at which a box of this size still overlaps by IoU `overlap`; sizes in cells, float64.
 
-    The formula lacks a division in two of its three cases, as everywhere since CornerNet; trained detectors expect it.
+    Two of its three cases lack a division, as everywhere since CornerNet; trained detectors depend on it.
     """
     both, area = length + width, length * width
     first = (both + np.sqrt(both**2 - 4 * area * (1 - overlap) / (1 + overlap))) / 2
@@ -16,17 +16,19 @@ def gaussian_radius(length: np.ndarray, width: np.ndarray, overlap: float) -> np
 
 
 def draw_gaussian(heatmap: np.ndarray, x: int, y: int, radius: int) -> None:
-    """Raise `heatmap` [H, W] float32 to a Gaussian of `radius` cells around (x, y), in place; 1 at the centre."""
+    """Raise `heatmap` [H, W] float32 to a Gaussian of `radius` cells around (x, y), in place; 1 at the centre.
+
+    Only the part on the map is computed, however large the radius is.
+    """
+    # The part of the square around the centre that lies on the map, as steps from the centre.
     height, width = heatmap.shape
-    if not (-radius <= x < width + radius and -radius <= y < height + radius):
+    columns = np.arange(max(-radius, -x), min(radius + 1, width - x), dtype=np.float64)
+    rows = np.arange(max(-radius, -y), min(radius + 1, height - y), dtype=np.float64)
+    if not len(columns) or not len(rows):
         return
-    left, right = min(x, radius), min(width - x, radius + 1)
-    top, bottom = min(y, radius), min(height - y, radius + 1)
-    if left + right <= 0 or top + bottom <= 0:
-        return
-    steps = np.arange(-radius, radius + 1, dtype=np.float64)
-    bell = np.exp(-(steps[:, None] ** 2 + steps[None] ** 2) / (2 * ((2 * radius + 1) / 6) ** 2))
-    bell[bell < np.finfo(np.float64).eps * bell.max()] = 0
-    patch = bell[radius - top : radius + bottom, radius - left : radius + right].astype(np.float32)
-    area = heatmap[y - top : y + bottom, x - left : x + right]
-    np.maximum(area, patch, out=area)
+
+    bell = np.exp(-(rows[:, None] ** 2 + columns[None] ** 2) / (2 * ((2 * radius + 1) / 6) ** 2))
+    bell[bell < np.finfo(np.float64).eps] = 0
+    first_row, first_column = y + int(rows[0]), x + int(columns[0])
+    area = heatmap[first_row : first_row + len(rows), first_column : first_column + len(columns)]
+    np.maximum(area, bell.astype(np.float32), out=area)

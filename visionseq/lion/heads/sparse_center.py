@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from visionseq.lion import limits
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_code import (
     CODE,
@@ -85,7 +86,8 @@ class SparseCenterHead(nn.Module):
         self.register_buffer("code_weights", code_weights_of(code_weights, velocity), persistent=False)
 
         # Decoding.
-        self.score_thresh, self.max_obj_per_sample = score_thresh, max_obj_per_sample
+        self.score_thresh = score_thresh
+        self.max_obj_per_sample = limits.count("dense_head: max_obj_per_sample", max_obj_per_sample, limits.MOST_PLACES)
         self.register_buffer("limits", torch.tensor(post_center_limit_range).float(), persistent=False)
         self.rectifier = IouRectifier(iou_rectifier, len(class_names), iou)
         self.suppression = Suppression(**(nms or SUPPRESSION))

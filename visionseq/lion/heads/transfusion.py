@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.errors import ConfigError
+from visionseq.lion import limits
 from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_code import within
 from visionseq.lion.heads.ground_truth import boxes_to_learn
@@ -85,6 +86,14 @@ class TransFusionHead(nn.Module):
         nms_post: int = 100,
     ):
         super().__init__()
+        # Numbers beyond all reason.
+        channels = {"hidden_channel": hidden_channel, "num_heads": num_heads, "ffn_channel": ffn_channel}
+        for name, value in channels.items():
+            limits.count(f"dense_head: {name}", value, limits.MOST_CHANNELS)
+        limits.count("dense_head: num_proposals", num_proposals, limits.MOST_PLACES)
+        if limits.count("dense_head: nms_kernel_size", nms_kernel_size, limits.MOST_LAYERS) % 2 == 0:
+            raise ConfigError(f"dense_head: nms_kernel_size {nms_kernel_size}, expected an odd number")
+
         # Targets and losses.
         self.classes, self.num_proposals, self.nms_kernel_size = len(class_names), num_proposals, nms_kernel_size
         self.small = list(small_classes)

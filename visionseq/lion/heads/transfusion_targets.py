@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from visionseq.geometry import bev_intersection
+from visionseq.lion import limits
 from visionseq.lion.heads.gaussian import draw_gaussian, gaussian_radius
 
 EPS = 1e-12
@@ -43,13 +44,26 @@ class Assignment:
 
 @dataclass(frozen=True)
 class MapFrame:
-    """Between metres and cells of the transposed map. Args: point range and voxel size; voxels of a cell; heat."""
+    """Between metres and cells of the transposed map.
+
+    Args:
+        point_range: x, y, z minima, then maxima, metres.
+        voxel: size of a voxel in x, y, z, metres.
+        stride: voxels of a cell.
+        overlap, min_radius: see `gaussian_radius`; the least radius of the heat, in cells.
+
+    `ConfigError` for a stride or radius beyond all reason.
+    """
 
     point_range: tuple[float, ...]
     voxel: tuple[float, ...]
     stride: int
     overlap: float = 0.1
     min_radius: int = 2
+
+    def __post_init__(self):
+        limits.count("dense_head: feature_map_stride", self.stride, limits.MOST_CELLS)
+        limits.count("dense_head: min_radius", self.min_radius, limits.MOST_CELLS, least=0)
 
     def encode(self, boxes: Tensor) -> Tensor:
         """Codes [..., 10] of boxes [..., 9]: centre in cells, z of the upper face, logarithms, sine and cosine."""
@@ -69,15 +83,15 @@ class MapFrame:
 
 def heat_targets(gt_boxes: Tensor, frame: MapFrame, classes: int, shape: Sequence[int]) -> Tensor:
     """[B, C, X, Y] on the transposed map, which must be square; centres beyond it are drawn as far as they reach in."""
-    given = gt_boxes.detach().cpu().numpy()
-    heat = np.zeros((len(given), classes, *shape), np.float32)
+    labelled = gt_boxes.detach().cpu().numpy()
+    heat = np.zeros((len(labelled), classes, *shape), np.float32)
     size = np.array(frame.voxel[:2], np.float32) * frame.stride
-    for sample, boxes in enumerate(given):
+    for sample, boxes in enumerate(labelled):
         boxes = boxes[(boxes[:, -1] > 0) & (boxes[:, 3] > 0) & (boxes[:, 4] > 0)]
         cells = ((boxes[:, :2] - np.array(frame.point_range[:2], np.float32)) / size).astype(np.int64)
         lengths = (boxes[:, 3:5] / size).astype(np.float64)
-        radii = gaussian_radius(lengths[:, 0], lengths[:, 1], frame.overlap).astype(np.int64)
-        radii = np.maximum(radii, frame.min_radius)
+        radii = gaussian_radius(lengths[:, 0], lengths[:, 1], frame.overlap)
+        radii = radii.clip(frame.min_radius, limits.MOST_CELLS).astype(np.int64)
         for box, (x, y), radius in zip(boxes, cells.tolist(), radii.tolist(), strict=True):
             draw_gaussian(heat[sample, int(box[-1]) - 1], y, x, radius)
     return torch.from_numpy(heat).to(gt_boxes.device)
@@ -91,21 +105,26 @@ def assign(boxes: Tensor, logits: Tensor, gt_boxes: Tensor, frame: MapFrame, cos
     labels = torch.full((batch, proposals), classes, dtype=torch.int64, device=device)
     codes = boxes.new_zeros((batch, proposals, 10))
     numbers, ious = torch.zeros_like(labels), boxes.new_zeros((batch, proposals))
+
     for sample in range(batch):
-        given = gt_boxes[sample]
-        given = given[(given[:, -1] > 0) & (given[:, 3] > 0) & (given[:, 4] > 0)].to(boxes.dtype)
-        if not len(given):
+        # The cost of every pair of a proposal and an object.
+        objects = gt_boxes[sample]
+        objects = objects[(objects[:, -1] > 0) & (objects[:, 3] > 0) & (objects[:, 4] > 0)].to(boxes.dtype)
+        if not len(objects):
             continue
-        wanted = given[:, -1].long() - 1
-        iou = bottom_iou(boxes[sample], given, aligned=False)
+        classes_M = objects[:, -1].long() - 1
+        iou = bottom_iou(boxes[sample], objects, aligned=False)
         cost = (
-            costs.cls * _focal_cost(logits[sample], wanted, costs)
-            + costs.reg * _centre_cost(boxes[sample], given, frame)
+            costs.cls * _focal_cost(logits[sample], classes_M, costs)
+            + costs.reg * _centre_cost(boxes[sample], objects, frame)
             - costs.iou * iou
         )
-        rows, columns = (torch.from_numpy(found).to(device) for found in linear_sum_assignment(cost.cpu().numpy()))
-        labels[sample, rows], numbers[sample, rows] = wanted[columns], columns + 1
-        codes[sample, rows] = frame.encode(given[columns][:, :9])
+
+        # The pairs of least cost together.
+        pairs = linear_sum_assignment(cost.cpu().numpy())
+        rows, columns = (torch.from_numpy(numbers_of_pairs).to(device) for numbers_of_pairs in pairs)
+        labels[sample, rows], numbers[sample, rows] = classes_M[columns], columns + 1
+        codes[sample, rows] = frame.encode(objects[columns][:, :9])
         ious[sample, rows] = iou[rows, columns]
     return Assignment(labels, codes, numbers > 0, numbers, ious)
 
@@ -121,15 +140,15 @@ def bottom_iou(a: Tensor, b: Tensor, aligned: bool = True) -> Tensor:
     return shared / (volume_a + volume_b - shared).clamp(min=1e-8)
 
 
-def _focal_cost(logits: Tensor, wanted: Tensor, costs: Costs) -> Tensor:
+def _focal_cost(logits: Tensor, classes_M: Tensor, costs: Costs) -> Tensor:
     p = logits.sigmoid()
     negative = -(1 - p + EPS).log() * (1 - costs.alpha) * p.pow(costs.gamma)
     positive = -(p + EPS).log() * costs.alpha * (1 - p).pow(costs.gamma)
-    return (positive - negative)[:, wanted]
+    return (positive - negative)[:, classes_M]
 
 
-def _centre_cost(boxes: Tensor, given: Tensor, frame: MapFrame) -> Tensor:
+def _centre_cost(boxes: Tensor, objects: Tensor, frame: MapFrame) -> Tensor:
     low = boxes.new_tensor(frame.point_range[:2])
     span = boxes.new_tensor(frame.point_range[3:5]) - low
-    a, b = (boxes[:, :2] - low) / span, (given[:, :2] - low) / span
+    a, b = (boxes[:, :2] - low) / span, (objects[:, :2] - low) / span
     return (a[:, None] - b[None]).abs().sum(-1)
