@@ -115,5 +115,5 @@ def test_unknown_figures_are_refused_before_the_first_frame():
     metric = KittiMetric(["{class}_3d/moderate_R40", "{class}_3d/medium_R40"])
     with pytest.raises(ConfigError, match=r"figures: no 'Car_3d/medium_R40', expected .*Car_3d/moderate_R40"):
         metric.begin(["Car"])
-    with pytest.raises(ConfigError, match="figures: none, expected"):
+    with pytest.raises(ConfigError, match="figures: empty, expected"):
         KittiMetric([])

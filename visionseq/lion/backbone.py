@@ -111,7 +111,7 @@ class LION3DBackboneOneStride(nn.Module):
 
 
 class LION3DBackboneOneStride_Sparse(LION3DBackboneOneStride):
-    """The same, and three layers with large windows on the map seen from above, which stays sparse.
+    """The same, followed by three layers with large windows on the map seen from above, which stays sparse.
 
     The result has the axes (y, x); height must have come down to one cell.
     """
@@ -128,7 +128,7 @@ class LION3DBackboneOneStride_Sparse(LION3DBackboneOneStride):
 
 
 def _divisors(layer_down_scales: Sequence[Sequence[Sequence[int]]]) -> tuple[int, ...]:
-    """What Z, Y, X of the first grid must be multiples of, so that every merging divides its own."""
+    """Z, Y, X of which the first grid must be multiples, so that every merging divides the grid it is applied to."""
     divisors = [1, 1, 1]
     for stage, scales in enumerate(layer_down_scales):
         inside = [math.prod(steps) for steps in zip(*scales, strict=True)]

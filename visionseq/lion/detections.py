@@ -1,4 +1,4 @@
-"""What a detector finds in one frame."""
+"""The boxes that a detector reports for one frame."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,10 +23,11 @@ class Detections:
         return len(self.boxes)
 
     def map(self, fn: Callable[[Tensor], Tensor]) -> "Detections":
+        """The results of `fn` on each field, which must keep the rows together."""
         return Detections(fn(self.boxes), fn(self.scores), fn(self.labels))
 
     def above(self, threshold: float) -> "Detections":
-        """Those with at least this score."""
+        """The boxes with at least this score."""
         kept = self.scores >= threshold
         return self.map(lambda values: values[kept])
 
@@ -38,5 +39,5 @@ class Detections:
 
     @staticmethod
     def cat(parts: list["Detections"]) -> "Detections":
-        """All of them, in the order given."""
+        """The boxes of all parts, one part after the other."""
         return Detections(*(torch.cat([getattr(p, name) for p in parts]) for name in ("boxes", "scores", "labels")))

@@ -22,11 +22,11 @@ OPERATORS = {
     "xLSTM": "XLSTMBlock",
     "TTT": "TTTBlock",
 }
-PI = 3.1415  # as the released weights know it
+PI = 3.1415  # the constant that the released weights were trained with
 
 
 def operator(name: str, **options: Any) -> Operator:
-    """What builds the operator blocks of a backbone: one of `OPERATORS` with its options.
+    """A function that builds the operator blocks of a backbone: one of `OPERATORS` with its options.
 
     Raises `ConfigError` for an unknown name or option.
     """
@@ -44,7 +44,7 @@ def operator(name: str, **options: Any) -> Operator:
 
 
 class LIONLayer(nn.Module):
-    """Two operator blocks in series, on the voxels in groups; residuals and norms are inside the blocks.
+    """Two operator blocks in series on groups of voxels; residuals and norms are inside the blocks.
 
     Args:
         dim: channels.
@@ -94,7 +94,7 @@ class LIONLayer(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Where a voxel is in its grid, from -pi to pi along each axis, through a small network."""
+    """A small network on the place of a voxel in its grid, which runs from -pi to pi along each axis."""
 
     def __init__(self, dim: int):
         super().__init__()
@@ -108,7 +108,7 @@ class PositionEmbedding(nn.Module):
 
     @staticmethod
     def location(x: SparseTensor) -> Tensor:
-        """[V, 3]: x, y, z from -pi to pi over the tensor's own grid."""
+        """[V, 3]: x, y, z from -pi to pi over the grid of the tensor."""
         dtype = at_least_float32(x.features[:0]).dtype  # half precision cannot separate 350 columns
         shape = torch.tensor(x.spatial_shape[::-1], device=x.features.device, dtype=dtype)
         place = x.indices[:, [3, 2, 1]].to(dtype)

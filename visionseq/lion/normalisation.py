@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 
 class RowBatchNorm(nn.BatchNorm1d):
-    """BatchNorm1d on [N, C] that also takes one row or none in training: these go by the running statistics."""
+    """BatchNorm1d on [N, C] that takes one row or none in training as well, and then uses the running statistics."""
 
     def forward(self, x_NC: Tensor) -> Tensor:
         if len(x_NC) == 0:

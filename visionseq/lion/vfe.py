@@ -95,7 +95,7 @@ class DynamicVoxelVFE(nn.Module):
         return points, voxel_of_point, torch.stack([key, *columns], 1)
 
     def decorate(self, points: Tensor, voxel_of_point: Tensor, indices: Tensor) -> Tensor:
-        """What the first layer sees: the point's columns, and its place relative to the voxel's mean and centre."""
+        """The input of the first layer: a point's columns, and its place relative to the voxel's mean and centre."""
         xyz = points[:, 1:4]
         sums = xyz.new_zeros((len(indices), 4)).index_add_(
             0, voxel_of_point, torch.cat([xyz, xyz.new_ones((len(xyz), 1))], 1)
@@ -113,13 +113,13 @@ class DynamicVoxelVFE(nn.Module):
 
 
 class DynamicPillarVFE(DynamicVoxelVFE):
-    """The same with pillars: only x and y are binned, z is neither checked nor binned; indices have z = 0."""
+    """The same with pillars: only x and y are checked and binned, and indices have z = 0."""
 
     axes = 2
 
 
 class _PointLayer(nn.Module):
-    """Linear, BatchNorm, ReLU; the voxel's maximum is returned, or appended to each point where layers follow."""
+    """Linear, BatchNorm, ReLU; the last layer returns the voxel's maximum, the others append it to each point."""
 
     def __init__(self, inputs: int, outputs: int, last: bool):
         super().__init__()
@@ -134,7 +134,7 @@ class _PointLayer(nn.Module):
 
 
 def voxel_maximum(x_ND: Tensor, voxel_of_point: Tensor, voxels: int) -> Tensor:
-    """[V, D]; of equal maxima the first point alone gets the gradient. A voxel with a NaN has NaN."""
+    """The maxima [V, D]. Of equal ones only the first point gets the gradient; a voxel with a NaN has NaN."""
     where = voxel_of_point[:, None].expand_as(x_ND)
     with torch.no_grad():
         highest = x_ND.new_empty((voxels, x_ND.shape[1])).scatter_reduce_(0, where, x_ND, "amax", include_self=False)

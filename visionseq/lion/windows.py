@@ -1,7 +1,7 @@
 """From voxels to long groups: an order along windows, cut into groups of one length (arXiv 2407.18232, section 3.2).
 
 Windows only order the voxels of a sample; a group may span many windows. Where a sample's voxels do not fill its last
-group, copies of voxels do: operators that also read from right to left see them, so they are not neutral.
+group, copies of voxels fill it. They are not neutral: operators that also read from right to left depend on them.
 
 Legend: V voxels, P places in groups.
 """
@@ -57,7 +57,7 @@ def group_places(counts: list[int], group_size: int, device: torch.device | str 
     for count in counts:
         length = -(-count // group_size) * group_size
         slots = torch.arange(length, device=device)
-        # Beyond the voxels: the same slots of the group before, or, in the only group, the list again from its start.
+        # Slots beyond the voxels copy the same slots of the group before; in an only group, the list from its start.
         before = slots - group_size if length > group_size else slots % max(count, 1)
         sources.append(start + torch.where(slots < count, slots, before))
         places.append(filled + slots[:count])

@@ -40,8 +40,8 @@ class DetectionMetric(ABC):
     def reset(self) -> None:
         """Forget all frames."""
 
-    def arrays(self, found: Detections) -> Arrays:
+    def arrays(self, detections: Detections) -> Arrays:
         """Boxes float64 [N, 7 or 9], names str [N] and scores float64 [N]."""
-        labels = found.labels.cpu().numpy().tolist()
+        labels = detections.labels.cpu().numpy().tolist()
         names = np.array([self.class_names[label - 1] for label in labels], dtype=np.str_)
-        return found.boxes.double().cpu().numpy(), names, found.scores.double().cpu().numpy()
+        return detections.boxes.double().cpu().numpy(), names, detections.scores.double().cpu().numpy()

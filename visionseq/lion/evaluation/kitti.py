@@ -21,7 +21,7 @@ class KittiMetric(DetectionMetric):
     "mAP" is the mean of the first of `figures` over the classes.
 
     Args:
-        figures: those to tell, of `KittiAP`'s; "{class}" stands for each class.
+        figures: which of `KittiAP`'s to report; "{class}" stands for each class.
         reach: metres along x and y beyond which neither objects nor detections count; None: everything counts.
     """
 
@@ -31,7 +31,7 @@ class KittiMetric(DetectionMetric):
         reach: float | None = None,
     ):
         if not figures:
-            raise ConfigError("figures: none, expected one such as {class}_3d/moderate_R40")
+            raise ConfigError("figures: empty, expected one such as {class}_3d/moderate_R40")
         self.figures, self.reach = tuple(figures), reach
 
     def begin(self, class_names: Sequence[str]) -> None:
@@ -44,37 +44,37 @@ class KittiMetric(DetectionMetric):
                 raise ConfigError(f"figures: no {name!r}, expected such as {near}")
 
     def add(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
-        found, wanted = [], []
+        predictions, targets = [], []
         for boxes, frame in zip(detections, frames, strict=True):
             values, names, scores = self.arrays(boxes)
             place = {"calibration": frame.calibration, "image_shape": frame.image_shape}
             near = self._near(values)
-            found.append(camera_annotations(values[near], names[near], scores[near], **place))
+            predictions.append(camera_annotations(values[near], names[near], scores[near], **place))
             if "bbox" in frame.annotations:
-                wanted.append(self._near_annotations(frame))
+                targets.append(self._near_annotations(frame))
             else:
                 near = self._near(frame.boxes)
-                wanted.append(camera_annotations(frame.boxes[near], frame.names[near], **place))
-        self.metric.update(found, wanted)
+                targets.append(camera_annotations(frame.boxes[near], frame.names[near], **place))
+        self.metric.update(predictions, targets)
 
     def compute(self) -> dict[str, float]:
         figures = self.metric.compute()
-        found = {name: figures[name].item() for name in self._names(*self.figures)}
-        return {**found, "mAP": float(np.mean([found[name] for name in self._names(self.figures[0])]))}
+        chosen = {name: figures[name].item() for name in self._names(*self.figures)}
+        return {**chosen, "mAP": float(np.mean([chosen[name] for name in self._names(self.figures[0])]))}
 
     def reset(self) -> None:
         self.metric.reset()
 
     def _names(self, *figures: str) -> list[str]:
-        """Of these figures for every class, each once."""
+        """The names of these figures for every class, each once."""
         names = [figure.replace("{class}", label) for figure in figures for label in self.class_names]
         return list(dict.fromkeys(names))
 
     def _near_annotations(self, frame: LidarFrame) -> dict[str, np.ndarray]:
-        """Without the objects out of reach; regions of no interest have no place in space and stay."""
+        """The annotations within reach; regions of no interest have no place in space and stay."""
         if self.reach is None:
             return frame.annotations
-        # Not by `frame.boxes`, which lack the regions and what the reader leaves out.
+        # `frame.boxes` would not do: they lack the regions, and what the reader leaves out.
         kept = self._near(lidar_boxes(frame.annotations, frame.calibration))
         kept |= frame.annotations["name"] == DONT_CARE
         return {name: values[kept] for name, values in frame.annotations.items()}

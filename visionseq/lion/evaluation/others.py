@@ -14,14 +14,14 @@ from visionseq.metrics import Argoverse2AP, OnceAP, WaymoAP
 
 
 class _Wrapped(DetectionMetric):
-    """A metric whose frames need no more than a translation of arrays; the figures told are its means."""
+    """A metric whose frames only need their arrays renamed; it reports the figures named in `means`."""
 
     metric: Any
     means: tuple[str, ...]
 
     def add(self, detections: Sequence[Detections], frames: Sequence[LidarFrame]) -> None:
         targets = [self.target(frame) for frame in frames]
-        predictions = [self.prediction(*self.arrays(found)) for found in detections]
+        predictions = [self.prediction(*self.arrays(boxes)) for boxes in detections]
         self.metric.update(predictions, targets)
 
     def compute(self) -> dict[str, float]:
@@ -77,7 +77,7 @@ class Argoverse2Metric(_Wrapped):
     """Argoverse 2's mAP, mean errors and CDS, without the region of interest of the maps.
 
     Args:
-        max_range: metres; 150 is the data set's own, 200 that of LION's figures.
+        max_range: metres; the benchmark has 150, LION's published figures 200.
     """
 
     means = ("mAP", "mATE", "mASE", "mAOE", "mCDS")

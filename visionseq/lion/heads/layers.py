@@ -1,8 +1,8 @@
-"""Branches of the dense heads: convolutions with norm and ReLU, then one to the wanted number of channels."""
+"""Branches of the dense heads: convolutions with norm and ReLU, then one to the channels of the branch."""
 
 from torch import nn
 
-HEAT_BIAS = -2.19  # sigmoid gives 0.1: few cells hold an object
+HEAT_BIAS = -2.19  # its sigmoid is 0.1: few cells hold an object
 
 
 def branch(channels: int, outputs: int, num_conv: int, bias: bool, eps: float, momentum: float) -> nn.Sequential:

@@ -4,16 +4,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CLAMP = 1e-4  # heat stays so far from 0 and 1
+CLAMP = 1e-4  # least distance of the heat from 0 and 1
 
 
 def heatmap_loss(logits: Tensor, target: Tensor, eps: float = 0.0) -> Tensor:
     """Gaussian focal loss (arXiv 1808.01244) over all cells, divided by the number of cells whose target is 1."""
     p = logits.sigmoid().clamp(CLAMP, 1 - CLAMP)
     positive = (target == 1).to(p.dtype)
-    found = (p + eps).log() * (1 - p).square() * positive
-    missed = (1 - p + eps).log() * p.square() * (1 - target).pow(4) * (1 - positive)
-    return -(found.sum() + missed.sum()) / positive.sum().clamp(min=1)
+    at_centres = (p + eps).log() * (1 - p).square() * positive
+    elsewhere = (1 - p + eps).log() * p.square() * (1 - target).pow(4) * (1 - positive)
+    return -(at_centres.sum() + elsewhere.sum()) / positive.sum().clamp(min=1)
 
 
 def masked_l1(predicted_BKD: Tensor, target_BKD: Tensor, mask_BK: Tensor) -> Tensor:

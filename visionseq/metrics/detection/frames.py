@@ -41,7 +41,7 @@ class FrameMetric(Metric):
             self.add_state(f"{side}_counts", default=[], dist_reduce_fx="cat")
 
     def update(self, predictions: Sequence[Frame], targets: Sequence[Frame]) -> None:
-        """Add frames; `DataError` names the frame and array that does not fit."""
+        """Add frames; `DataError` names the frame, and the array that is missing or of another shape."""
         if len(predictions) != len(targets):
             raise DataError(f"{len(predictions)} frames of predictions, {len(targets)} of targets; expected as many")
         first = sum(len(counts) for counts in self.gt_counts)
@@ -96,26 +96,25 @@ class FrameMetric(Metric):
         rows = np.concatenate([nothing, *(part.cpu().numpy() for part in getattr(self, f"{side}_rows"))])
         start = 0
         for size in (size for counts in getattr(self, f"{side}_counts") for size in counts.tolist()):
-            own, place, found = rows[start : start + size], 0, {}
+            of_frame, place, arrays = rows[start : start + size], 0, {}
             for name, width in columns.items():
-                values = own[:, place : place + width]
-                found[name] = values[:, 0] if width == 1 else values
+                values = of_frame[:, place : place + width]
+                arrays[name] = values[:, 0] if width == 1 else values
                 place += width
             start += size
-            yield found
+            yield arrays
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
         """Gather the frames as objects, by whatever means the group has.
 
-        As tensors they could not leave the CPU through a group of GPUs, and a process without frames would not know
-        the shape of what it lacks.
+        A group of GPUs could not gather tensors on the CPU, and a process without frames would not know their shape.
         """
         group = process_group or self.process_group
-        own = {name: [part.cpu() for part in getattr(self, name)] for name in self._reductions}
-        of_all = [own] * dist.get_world_size(group)
-        dist.all_gather_object(of_all, own, group=group)
-        for name in own:
-            setattr(self, name, [part for parts in of_all for part in parts[name]])
+        state = {name: [part.cpu() for part in getattr(self, name)] for name in self._reductions}
+        states = [state] * dist.get_world_size(group)
+        dist.all_gather_object(states, state, group=group)
+        for name in state:
+            setattr(self, name, [part for parts in states for part in parts[name]])
 
 
 def figures_of(values: Mapping[str, float]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from visionseq.metrics.detection.kitti_matching import counts_at, true_scores
 MIN_HEIGHT, MAX_OCCLUSION, MAX_TRUNCATION = (40, 25, 25), (0, 1, 2), (0.15, 0.3, 0.5)  # easy, moderate, hard
 DIFFICULTIES = ("easy", "moderate", "hard")
 KINDS = ("image", "bev", "3d")
-NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}  # found instead of the class, they do not count
+NEIGHBOURS = {"car": "van", "pedestrian": "person_sitting"}  # taken for the class, they do not count
 OVERLAPS = {  # least IoU for (image, bev and 3d), of the strict and the loose set
     "car": ((0.7, 0.7), (0.7, 0.5)),
     "pedestrian": ((0.5, 0.5), (0.5, 0.25)),
@@ -41,7 +41,7 @@ class KittiAP(FrameMetric):
     `occluded` [M] of targets, `score` [M] of predictions. `camera_annotations` makes them from lidar boxes.
 
     `compute` gives "Car_3d/moderate_R40" and the like: class, one of image, bev, 3d, aos, difficulty, recall places
-    (R11 or R40); with "_loose" after the kind, those of the second set of overlaps. By KITTI's own rule R40 reaches 100
+    (R11 or R40); with "_loose" after the kind, those of the second set of overlaps. By KITTI's rule R40 reaches 100
     only from 41 objects of a class on: 4 perfect detections of 4 objects give 7.5.
 
     Args:
@@ -72,17 +72,17 @@ class KittiAP(FrameMetric):
         return name.lower()
 
     def compute(self) -> dict[str, Tensor]:
-        """All figures by name; 0 where nothing was found or there was nothing to find.
+        """All figures by name; 0 without detections or without objects.
 
         Those of aos are missing where detections have no alpha (-10).
         """
-        curves, found = self.curves(), {}
-        for kind, values in curves.items():
+        figures = {}
+        for kind, values in self.curves().items():
             for number, difficulty, loose in np.ndindex(values.shape[:3]):
                 r11, r40 = self._names(kind, number, difficulty, loose)
                 curve = values[number, difficulty, loose]
-                found[r11], found[r40] = curve[::4].mean() * 100, curve[1:].mean() * 100
-        return figures_of(found)
+                figures[r11], figures[r40] = curve[::4].mean() * 100, curve[1:].mean() * 100
+        return figures_of(figures)
 
     def figure_names(self) -> list[str]:
         """The names of all figures that `compute` can give."""
@@ -90,7 +90,7 @@ class KittiAP(FrameMetric):
         return [name for kind in (*KINDS, "aos") for place in np.ndindex(shape) for name in self._names(kind, *place)]
 
     def _names(self, kind: str, number: int, difficulty: int, loose: int) -> tuple[str, str]:
-        """Of the averages over 11 and over 40 places."""
+        """The names of the averages over 11 and over 40 places."""
         name = f"{self.evaluated[number]}_{kind}{'_loose' if loose else ''}/{DIFFICULTIES[difficulty]}"
         return f"{name}_R11", f"{name}_R40"
 
@@ -98,19 +98,17 @@ class KittiAP(FrameMetric):
         """image, bev, 3d[, aos]: precision [class, difficulty, overlap set, 41], made monotone from the right."""
         data = _Frames(self.frames(), self.known_names)
         shape = (len(self.evaluated), len(DIFFICULTIES), 2, SAMPLES)
-        found = {kind: np.zeros(shape) for kind in KINDS}
-        if data.with_alpha:
-            found["aos"] = np.zeros(shape)
+        curves = {kind: np.zeros(shape) for kind in (*KINDS, *(["aos"] if data.with_alpha else []))}
         for number, name in enumerate(self.evaluated):
             for difficulty in range(len(DIFFICULTIES)):
                 flags = data.flags(number, name, difficulty)
                 for metric, kind in enumerate(KINDS):
                     for loose, overlaps in enumerate(OVERLAPS.get(name.lower(), OTHER_OVERLAPS)):
                         precision, similarity = data.curve(kind, overlaps[min(metric, 1)], *flags)
-                        found[kind][number, difficulty, loose] = precision
+                        curves[kind][number, difficulty, loose] = precision
                         if kind == "image" and data.with_alpha:
-                            found["aos"][number, difficulty, loose] = similarity
-        return found
+                            curves["aos"][number, difficulty, loose] = similarity
+        return curves
 
 
 class _Frames:
@@ -153,9 +151,9 @@ class _Frames:
         scores, valid = true_scores(*arguments)
         thresholds = recall_thresholds(scores, valid)
         counts = counts_at(thresholds, *arguments)
-        found = np.maximum(counts[:, 0] + counts[:, 1], 1)
+        detections = np.maximum(counts[:, 0] + counts[:, 1], 1)
         curves = np.zeros((2, SAMPLES))
-        curves[0, : len(thresholds)], curves[1, : len(thresholds)] = counts[:, 0] / found, counts[:, 2] / found
+        curves[:, : len(thresholds)] = counts[:, [0, 2]].T / detections
         precision, similarity = np.maximum.accumulate(curves[:, ::-1], 1)[:, ::-1]
         return precision, similarity
 
@@ -181,10 +179,12 @@ def camera_annotations(
     calibration: Calibration | None = None,
     image_shape: tuple[int, int] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Lidar boxes [M, >= 7] as `KittiAP` takes them; without a calibration, as data sets without a camera are measured.
+    """Lidar boxes [M, >= 7] as `KittiAP` takes them.
 
-    These have boxes of 50 pixels, nothing hidden or cut off, and the camera's axes in the lidar's place.
+    Without a calibration they are as usual for data sets without a camera: image boxes of 50 pixels, nothing hidden or
+    cut off, and a camera in the place of the lidar.
     """
+    # The boxes in the camera frame, and in the image.
     boxes = np.asarray(boxes, np.float64).reshape(len(boxes), -1)[:, :7] if len(boxes) else np.zeros((0, 7))
     if calibration is None:
         x, y, z, dx, dy, dz, heading = boxes.T
@@ -193,7 +193,8 @@ def camera_annotations(
     else:
         camera = lidar_to_camera(boxes, calibration)
         bbox = image_boxes(camera, calibration, image_shape) if len(boxes) else np.zeros((0, 4))
-    found = {
+
+    annotations = {
         "name": np.array(names),
         "bbox": bbox,
         "dimensions": camera[:, 3:6],
@@ -203,7 +204,7 @@ def camera_annotations(
         "truncated": np.zeros(len(boxes)),
         "occluded": np.zeros(len(boxes)),
     }
-    return found if scores is None else {**found, "score": np.asarray(scores, np.float64)}
+    return annotations if scores is None else {**annotations, "score": np.asarray(scores, np.float64)}
 
 
 def _overlaps(gt: dict[str, np.ndarray], dt: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
