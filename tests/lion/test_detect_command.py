@@ -260,17 +260,15 @@ def test_the_trainer_predicts_the_same_bytes(model, tmp_path, in_view):
         Image.new("L", (1242, 375)).save(tmp_path / "kitti" / "training" / "image_2" / f"{name}.png")
     preparation = {"features": ["x", "y", "z", "intensity"], "point_cloud_range": RANGE, "class_names": NAMES}
     data = {"dataset": frames, "eval_dataset": frames, "preparation": preparation, "batch_size": 3}
+    task = {"detector": tiny_config(), "optimizer": {"lr": 0.001}, "submission": "visionseq.lion.KittiSubmission"}
     config = {
-        "model": {
-            "class_path": "visionseq.lion.LionTask",
-            "init_args": {"detector": tiny_config(), "optimizer": {"lr": 0.001}},
-        },
+        "model": {"class_path": "visionseq.lion.LionTask", "init_args": task},
         "data": {"class_path": "visionseq.data.PointCloudData", "init_args": data},
     }
     (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(config))
     commands = [
         ["predict", "--config", "tiny.yaml", "--ckpt_path", str(model), "--run_dir", "run"],
-        ["detect", str(model), "--input", "kitti/training/velodyne", "--out", "out", "--save", "json", *camera],
+        ["detect", str(model), "--input", "kitti/training/velodyne", "--out", "out", "--save", "json,kitti", *camera],
     ]
     environment = os.environ | {"PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "VISIONSEQ_OFFLINE": "1"}
     for command in commands:
@@ -283,6 +281,11 @@ def test_the_trainer_predicts_the_same_bytes(model, tmp_path, in_view):
     for path in predicted:
         assert json.loads(path.read_text())["boxes"] == boxes_in(tmp_path / "out", path.stem)
         assert json.loads(path.read_text())["boxes"]
+        submitted = path.parent / "data" / f"{path.stem}.txt"
+        assert not in_view or submitted.read_bytes() == (tmp_path / "out" / submitted.name).read_bytes()
+    assert sorted(path.name for path in (tmp_path / "run" / "predictions" / "data").iterdir()) == [
+        f"{name}.txt" for name in WORLD.frame_ids
+    ]
 
 
 def test_an_image_size_leaves_the_points_that_the_camera_sees(detector):
@@ -295,3 +298,17 @@ def test_an_image_size_leaves_the_points_that_the_camera_sees(detector):
     assert len(frame.points) == 21  # what is not finite is counted where it is dropped
     expected = detect_frame(detector, FrameInput.of(PointCloud(ahead, both.columns), detector))
     assert torch.equal(detect_frame(detector, frame).boxes, expected.boxes)
+
+
+def test_a_cloud_whose_ground_is_elsewhere_is_noted(detector, caplog):
+    """The note has the shift that brings the cloud to the height that the model learned at."""
+    detector.preprocessing = {**detector.preprocessing, "ground_level": -WORLD.sensor.height}
+    points = LidarWorld(1, seed=5, sensor=LidarSensor(beams=32, columns=720)).frame(0).points
+    columns = ("x", "y", "z", "intensity")
+    higher = PointCloud(points + np.float32([0, 0, 1.2, 0]), columns)
+    FrameInput.of(PointCloud(points, columns), detector)
+    FrameInput.of(higher, detector, shift=(1.0, 0.0, -1.2))
+    assert "ground" not in caplog.text
+    FrameInput.of(higher, detector, shift=(1.0, 0.0, 0.5), name="scan.bin")
+    assert "scan.bin: the ground is at z = -0.0" in caplog.text
+    assert "in the model's training data at -1.73 m; --shift 1 0 -1.2" in caplog.text

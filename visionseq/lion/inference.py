@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from visionseq.data.lidar.ground import ground_level
 from visionseq.data.lidar.preparation import PointPreparation, points_in_view, prepare_points
 from visionseq.data.point_files import PointCloud
 from visionseq.errors import CheckpointError
@@ -16,7 +17,8 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.model import LionDetector
 from visionseq.zoo.loading import load
 
-PLAIN_INTENSITY = 2.0  # above it an intensity is surely none of 0 to 1
+PLAIN_INTENSITY = 2.0  # a cloud with a higher one does not have intensities of 0 to 1
+GROUND_TOLERANCE = 0.5  # metres between the ground of a cloud and of the training data that a model hardly minds
 
 _log = logging.getLogger("visionseq.lion")
 
@@ -46,9 +48,11 @@ class FrameInput:
     ) -> "FrameInput":
         """Bring a cloud into the model's form; a column that it lacks becomes zero.
 
-        With `calibration` and `image_shape` (height, width) only the points that the camera sees stay. What leaves a
-        model little to find is logged: missing columns, no points, none in its range, intensities beyond 1.
+        With `calibration` and `image_shape` (height, width) only the points that the camera sees stay. The log has a
+        warning for whatever leaves a model little to find: missing columns, no points, none in its range, intensities
+        beyond 1, ground at another height than in training.
         """
+        # The columns of the model.
         preparation = PointPreparation.of(detector.preprocessing)
         seen = cloud.values
         if calibration is not None and image_shape is not None:
@@ -59,6 +63,8 @@ class FrameInput:
             _log.warning("%s has no column %s: the model sees zeros there", name, ", ".join(lacking))
             values = np.concatenate([values, np.zeros((len(values), len(lacking)), np.float32)], 1)
             columns += lacking
+
+        # Their place and scale.
         if any(shift) or intensity_scale != 1:
             values = values.copy()
             values[:, :3] += np.float32(shift)
@@ -69,6 +75,7 @@ class FrameInput:
             _log.warning("%s: %d points that are not finite were left out", name, prepared.dropped)
         _warn_of_nothing(name, len(cloud.values), len(seen), prepared.points, preparation)
         _warn_of_intensity(name, prepared.points, preparation, intensity_scale)
+        _warn_of_ground(name, values, preparation, shift)
         first = np.zeros((len(prepared.points), 1), np.float32)
         return cls(seen, torch.from_numpy(np.concatenate([first, prepared.points], 1)), shift)
 
@@ -84,13 +91,14 @@ def load_detector(name_or_path: str | os.PathLike) -> LionDetector:
 def detect_frame(detector: LionDetector, frame: FrameInput) -> Detections:
     """Boxes in the frame of the file, on the CPU."""
     device = next(detector.parameters()).device
-    (found,) = detector.detect(frame.prepared.to(device))
-    back = (-frame.shift[0], -frame.shift[1], -frame.shift[2])
-    return found.map(Tensor.cpu).shifted(back) if any(frame.shift) else found.map(Tensor.cpu)
+    (detections,) = detector.detect(frame.prepared.to(device))
+    detections = detections.map(Tensor.cpu)
+    x, y, z = frame.shift
+    return detections.shifted((-x, -y, -z)) if any(frame.shift) else detections
 
 
 def _warn_of_nothing(name: str, total: int, seen: int, prepared: np.ndarray, preparation: PointPreparation) -> None:
-    """Say why nothing can be found: no points, none in the camera's view, or none in the model's range."""
+    """Warn where nothing can be detected: no points, none in the camera's view, or none in the model's range."""
     limits = preparation.point_cloud_range
     if not total:
         _log.warning("%s has no points", name)
@@ -102,7 +110,7 @@ def _warn_of_nothing(name: str, total: int, seen: int, prepared: np.ndarray, pre
 
 
 def _warn_of_intensity(name: str, prepared: np.ndarray, preparation: PointPreparation, scale: float) -> None:
-    """Say that intensities are not of 0 to 1; what a model was trained on is not kept with it."""
+    """Warn where intensities are not of 0 to 1; a model does not know which it was trained on."""
     features = list(preparation.features)
     if not len(prepared) or "intensity" not in features or "intensity" in preparation.squashed:
         return
@@ -116,3 +124,21 @@ def _warn_of_intensity(name: str, prepared: np.ndarray, preparation: PointPrepar
             top,
             1 / full,
         )
+
+
+def _warn_of_ground(
+    name: str, values: np.ndarray, preparation: PointPreparation, shift: tuple[float, float, float]
+) -> None:
+    """Warn where the ground of a cloud, after the shift, is not as high as in the model's training data."""
+    expected = preparation.ground_level
+    level = None if expected is None else ground_level(values)
+    if level is None or abs(level - expected) <= GROUND_TOLERANCE:
+        return
+    better = " ".join(f"{value:g}" for value in (*shift[:2], round(shift[2] + expected - level, 2)))
+    _log.warning(
+        "%s: the ground is at z = %.2f m, in the model's training data at %.2f m; --shift %s brings it there",
+        name,
+        level,
+        expected,
+        better,
+    )
