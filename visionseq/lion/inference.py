@@ -1,4 +1,4 @@
-"""A detector on point clouds of any source: the way from a file's columns to boxes in the file's own frame."""
+"""A detector on point clouds of any source: from a file's columns to boxes in the frame of the file."""
 
 import logging
 import os

@@ -135,9 +135,9 @@ class SparseCenterHead(nn.Module):
         samples = [(cells.indices[:, 0] == sample).nonzero()[:, 0] for sample in range(cells.batch_size)]
         of_groups = []
         for values, group in zip(groups, self.groups, strict=True):
-            of_samples = ({name: value[rows] for name, value in values.items()} for rows in samples)
+            of_samples = [{name: value[rows] for name, value in values.items()} for rows in samples]
             pairs = zip(of_samples, samples, strict=True)
-            of_groups.append([self.candidates(own, cells.indices[rows], group) for own, rows in pairs])
+            of_groups.append([self.candidates(maps, cells.indices[rows], group) for maps, rows in pairs])
         return [Detections.cat([self.suppression(boxes) for boxes in parts]) for parts in zip(*of_groups, strict=True)]
 
     def candidates(self, values: dict[str, Tensor], indices: Tensor, group: Sequence[int]) -> Detections:

@@ -23,8 +23,8 @@ class Argoverse2AP(FrameMetric):
     """Argoverse 2's figures: "mAP", "mCDS" and the like, and "Bus_AP", "Bus_ATE", "Bus_ASE", "Bus_AOE", "Bus_CDS".
 
     A frame's dict holds arrays in the ego frame: `name` str [M], `translation` [M, 3], `size` [M, 3] (length, width,
-    height), `rotation` [M, 4] (quaternion w, x, y, z), `num_points` [M] for targets, `score` [M] for predictions. Where
-    only the region of interest of a map is to count, leave the others out before.
+    height), `rotation` [M, 4] (quaternion w, x, y, z), `num_points` [M] for targets, `score` [M] for predictions. To
+    count only the region of interest of a map, leave all other boxes out of the dict.
 
     Args:
         class_names: classes to evaluate.
@@ -41,10 +41,10 @@ class Argoverse2AP(FrameMetric):
 
     def compute(self) -> dict[str, Tensor]:
         table = self.summary()
-        found = {f"m{name}": table[:, i].mean() for i, name in enumerate(FIGURES)}
+        figures = {f"m{name}": table[:, i].mean() for i, name in enumerate(FIGURES)}
         for number, name in enumerate(self.known_names):
-            found |= {f"{name}_{figure}": table[number, i] for i, figure in enumerate(FIGURES)}
-        return figures_of(found)
+            figures |= {f"{name}_{figure}": table[number, i] for i, figure in enumerate(FIGURES)}
+        return figures_of(figures)
 
     def summary(self) -> np.ndarray:
         """[class, 5]: AP, ATE, ASE, AOE, CDS."""
@@ -65,26 +65,29 @@ class Argoverse2AP(FrameMetric):
         """Of one class in one frame: [N, 8] (true at each distance, three errors, evaluated) by falling score, the rows
         of these detections, and which objects are evaluated.
         """
+        # The detections and the objects that are evaluated.
         rows = (dt["name"] == number).nonzero()[0]
         rows = rows[np.argsort(-dt["score"][rows], kind="stable")]
         near = np.linalg.norm(dt["translation"][rows], axis=1) < self.max_range
         evaluated = near & (np.cumsum(near) <= self.max_detections)
         of_class = gt["name"] == number
         valid = of_class & (gt["num_points"] > 0) & (np.linalg.norm(gt["translation"], axis=1) < self.max_range)
+
+        # Each detection is paired with its nearest object, and the best scored one of each object counts.
         metrics = np.zeros((len(rows), 8))
         metrics[:, 7] = evaluated
         objects, chosen = valid.nonzero()[0], evaluated.nonzero()[0]
         if len(objects) and len(chosen):
-            own = rows[chosen]
+            detections = rows[chosen]
             metrics[chosen, 4:7] = WORST
-            apart = np.linalg.norm(dt["translation"][own][:, None] - gt["translation"][objects][None], axis=2)
+            apart = np.linalg.norm(dt["translation"][detections][:, None] - gt["translation"][objects][None], axis=2)
             nearest = apart.argmin(1)
             _, first = np.unique(nearest, return_index=True)
             for i in first:
                 distance = apart[i, nearest[i]]
                 metrics[chosen[i], :4] = distance < np.array(DISTANCES)
                 if distance < TRUE_DISTANCE:
-                    metrics[chosen[i], 4:7] = (distance, *_errors(gt, objects[nearest[i]], dt, own[i]))
+                    metrics[chosen[i], 4:7] = (distance, *_errors(gt, objects[nearest[i]], dt, detections[i]))
         return metrics, rows, valid
 
 

@@ -58,13 +58,13 @@ class NuScenesNDS(FrameMetric):
     def compute(self) -> dict[str, Tensor]:
         aps, errors = self.tables()
         means = np.array([_mean(column) for column in errors.T])
-        found = {"mAP": aps.mean(), "NDS": (5 * aps.mean() + np.maximum(1 - means, 0).sum()) / 10}
-        found |= dict(zip(("mATE", "mASE", "mAOE", "mAVE", "mAAE"), means, strict=True))
+        figures = {"mAP": aps.mean(), "NDS": (5 * aps.mean() + np.maximum(1 - means, 0).sum()) / 10}
+        figures |= dict(zip(("mATE", "mASE", "mAOE", "mAVE", "mAAE"), means, strict=True))
         for number, name in enumerate(self.known_names):
-            found[f"{name}_AP"] = aps[number].mean()
-            found |= {f"{name}_AP@{d}": aps[number, i] for i, d in enumerate(DISTANCES)}
-            found |= {f"{name}_{error}": errors[number, i] for i, error in enumerate(ERRORS)}
-        return figures_of(found)
+            figures[f"{name}_AP"] = aps[number].mean()
+            figures |= {f"{name}_AP@{d}": aps[number, i] for i, d in enumerate(DISTANCES)}
+            figures |= {f"{name}_{error}": errors[number, i] for i, error in enumerate(ERRORS)}
+        return figures_of(figures)
 
     def tables(self) -> tuple[np.ndarray, np.ndarray]:
         """AP [class, distance], and errors [class, 5] with NaN where a class has none of a kind."""
@@ -82,6 +82,7 @@ class NuScenesNDS(FrameMetric):
 
 def class_curve(frames: Sequence[tuple[dict, dict]], number: int, name: str, distance: float) -> Curve:
     """Match one class over all frames at one distance."""
+    # The detections of all frames by falling score.
     targets = [_only(gt, number) for gt, _ in frames]
     detections = [_only(dt, number) for _, dt in frames]
     total = sum(len(gt["name"]) for gt in targets)
@@ -89,19 +90,23 @@ def class_curve(frames: Sequence[tuple[dict, dict]], number: int, name: str, dis
     sizes = [len(dt["name"]) for dt in detections]
     of_frame = np.repeat(np.arange(len(sizes)), sizes)
     row = np.concatenate([np.zeros(0, int), *map(np.arange, sizes)])
+    order = np.argsort(scores, kind="stable")[::-1]  # of equal scores the later one first
+
+    # Each takes the nearest object of its frame that is still free.
     free = [np.ones(len(gt["name"]), bool) for gt in targets]
     true, matches = np.zeros(len(scores), bool), []
-    order = np.argsort(scores, kind="stable")[::-1]  # of equal scores the later one first
     for rank, i in enumerate(order):
         gt, dt = targets[of_frame[i]], detections[of_frame[i]]
-        own = free[of_frame[i]]
-        if not own.any():
+        free_here = free[of_frame[i]]
+        if not free_here.any():
             continue
         apart = np.linalg.norm(gt["translation"][:, :2] - dt["translation"][row[i], :2], axis=1)
-        best = int(np.argmin(np.where(own, apart, np.inf)))
+        best = int(np.argmin(np.where(free_here, apart, np.inf)))
         if apart[best] < distance:
-            own[best], true[rank] = False, True
+            free_here[best], true[rank] = False, True
             matches.append((scores[i], _errors_of(gt, best, dt, row[i], name)))
+
+    # Precision, confidence and errors at 101 recalls.
     places = np.linspace(0, 1, PLACES)
     if not total or not matches:
         ones = dict.fromkeys(ERRORS, np.ones(PLACES))

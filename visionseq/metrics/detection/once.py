@@ -1,6 +1,6 @@
 """ONCE's detection metric (arXiv 2106.11037): AP over 50 recall places of vehicles, pedestrians and cyclists.
 
-A detection may not look the other way: pairs whose headings differ by more than pi/2 do not overlap.
+The heading counts: boxes whose headings differ by more than pi/2 do not overlap.
 """
 
 from collections.abc import Sequence
@@ -29,8 +29,8 @@ class OnceAP(FrameMetric):
 
     Args:
         class_names: classes to evaluate, of `SUPERCLASS`.
-        official_rotation: measure the overlap as the official code does, which turns boxes the wrong way round, so that
-            the IoU of shifted, turned boxes is off; published figures have it.
+        official_rotation: measure the overlap as the official code does, which turns boxes the wrong way round. The IoU
+            of boxes that are shifted and turned is then wrong, as in the published figures.
     """
 
     gt_columns: ClassVar = {"name": 1, "box": 7}

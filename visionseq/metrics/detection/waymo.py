@@ -32,8 +32,8 @@ class WaymoAP(FrameMetric):
     """Waymo's figures in [0, 1]: "Vehicle/L1/AP", "Vehicle/L2/APH/30-50m", "mAP/L2" and the like.
 
     A frame's dict holds `name` str [M] (a key of `IOU`), `box` [M, 7] in the vehicle frame; of targets `difficulty` [M]
-    (0: told from the points) and `num_points` [M]; of predictions `score` [M] (a sigmoid is taken where one is above 1)
-    and `no_label_zone` [M], whether it lies where nothing was labelled.
+    (0: by the number of points) and `num_points` [M]; of predictions `score` [M] (through a sigmoid where one is above
+    1) and `no_label_zone` [M], whether it lies where nothing was labelled.
 
     Args:
         class_names: classes to evaluate, of `IOU`.
@@ -48,18 +48,18 @@ class WaymoAP(FrameMetric):
 
     def compute(self) -> dict[str, Tensor]:
         frames = [(_labelled(gt), _squashed(dt)) for gt, dt in self.frames()]
-        found: dict[str, float] = {}
+        figures: dict[str, float] = {}
         for number, name in enumerate(self.known_names):
             for place, limits in (("", (0.0, np.inf)), *zip(RANGE_NAMES, RANGES, strict=True)):
                 counts = type_counts(frames, number, IOU[name], limits)
                 for level in LEVELS:
                     for kind, value in zip(("AP", "APH"), average_precisions(counts[level - 1]), strict=True):
-                        found[f"{name}/L{level}/{kind}" + (f"/{place}" if place else "")] = value
+                        figures[f"{name}/L{level}/{kind}" + (f"/{place}" if place else "")] = value
         for level in LEVELS:
             for kind in ("AP", "APH"):
-                values = [found[f"{name}/L{level}/{kind}"] for name in self.known_names if name in AVERAGED]
-                found[f"m{kind}/L{level}"] = float(np.mean(values)) if values else 0.0
-        return figures_of(found)
+                values = [figures[f"{name}/L{level}/{kind}"] for name in self.known_names if name in AVERAGED]
+                figures[f"m{kind}/L{level}"] = float(np.mean(values)) if values else 0.0
+        return figures_of(figures)
 
 
 def type_counts(
@@ -89,21 +89,24 @@ def average_precisions(counts: np.ndarray) -> tuple[float, float]:
 
 
 def _matched(iou: np.ndarray, least: float, gt: dict, dt: dict, objects: np.ndarray) -> np.ndarray:
-    """[level, 4] of one frame and cutoff."""
+    """[level, 4] of one frame and cutoff: true and false positives, missed objects, sum of heading accuracies."""
+    # The pairs of largest overlap together; pairs below the least overlap do not count.
     weight = np.where(iou >= least, np.rint(iou * QUANTA), 0)
     rows, columns = linear_sum_assignment(weight, maximize=True)
     valid = weight[rows, columns] > 0
     rows, columns = rows[valid], columns[valid]
+
+    # What they count at both levels.
     turn = turn_between(dt["box"][rows, 6], gt["box"][columns, 6])
     heading = (1 - turn / np.pi).sum()
     alone = np.ones(len(dt["score"]), bool)
     alone[rows] = False
     false = (alone & (dt["no_label_zone"] == 0)).sum()
-    found = [
+    counts = [
         (len(rows), false, objects[i] - (gt["difficulty"][columns] <= level).sum(), heading)
         for i, level in enumerate(LEVELS)
     ]
-    return np.array(found, float)
+    return np.array(counts, float)
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
@@ -132,8 +135,8 @@ def _overlap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _labelled(gt: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     kept = {name: values[gt["num_points"] > 0] for name, values in gt.items()}
-    told = np.where(kept["num_points"] <= FEW_POINTS, 2, 1)
-    return {**kept, "difficulty": np.where(kept["difficulty"] == 0, told, kept["difficulty"])}
+    by_points = np.where(kept["num_points"] <= FEW_POINTS, 2, 1)
+    return {**kept, "difficulty": np.where(kept["difficulty"] == 0, by_points, kept["difficulty"])}
 
 
 def _squashed(dt: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
