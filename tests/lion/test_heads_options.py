@@ -118,7 +118,7 @@ def test_branches_may_differ_in_depth_and_have_biases(head):
     features = features_for("center" if head is CenterHead else "sparse")
     losses = module.losses(module(features), torch.stack([BOXES, BOXES]))
     assert losses["loss"].isfinite()
-    with pytest.raises(ConfigError, match="expected a number from 1 for the branch dim"):
+    with pytest.raises(ConfigError, match="num_conv of dim: 0, expected a whole number from 1 to 64"):
         head(6, NAMES, RANGE, VOXEL, num_conv={**depths, "dim": 0})
 
 
