@@ -18,7 +18,7 @@ setup: .venv/.installed
 	@touch $@
 
 demo: setup
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/demo.py --overwrite
 
 test: setup
 	$(BIN)/python -m pytest -m "not slow"
@@ -38,10 +38,10 @@ types: setup
 	MYPYPATH=build/types $(BIN)/mypy build/types/visionseq tests/typing
 
 bench: setup
-	$(BIN)/python tools/benchmark.py $(ROOM) --out docs/benchmarks/$(ROOM).json
+	$(BIN)/python tools/benchmark.py $(ROOM) --out docs/benchmarks/$(ROOM).json --overwrite
 
 claims: setup
-	$(BIN)/python tools/claims.py $(ROOM)
+	$(BIN)/python tools/claims.py $(ROOM) --overwrite
 
 docs: setup
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable '.[docs]'

@@ -1,11 +1,19 @@
 """The errors that visionseq raises: each message names the file or argument, what was found and what was expected."""
 
 import importlib
+import re
 from types import ModuleType
 
 
 class VisionseqError(Exception):
-    """Base of all errors of visionseq; the command line prints its message without a traceback."""
+    """Base of all errors of visionseq; the command line prints its message without a traceback.
+
+    Messages quote file names, file contents and replies of servers, so control characters are escaped. A message of
+    several lines indents all but the first.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class DataError(VisionseqError):
@@ -38,6 +46,16 @@ class KernelError(VisionseqError):
 
 class KernelArgumentError(KernelError, ValueError):
     """An argument of a kernel with an unfit shape, dtype, device or value; the message begins with its name."""
+
+
+def printable(text: str) -> str:
+    """The text with `\\x1b` for an escape character and the like; a line feed stays before an indented line alone."""
+    lines = re.split(r"\n(?=  )", text)
+    return "\n".join("".join(map(_visible, line)) for line in lines)
+
+
+def _visible(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def import_extra(module: str, extra: str) -> ModuleType:

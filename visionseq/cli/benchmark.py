@@ -6,6 +6,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from visionseq.cli.outputs import claim_files
+from visionseq.cli.terminal import say
+
 
 def benchmark(
     room: str,
@@ -18,6 +21,7 @@ def benchmark(
     peers: bool = False,
     config: str | None = None,
     input: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Time a room against its peers, alternately in one run, and write ratios, machine, versions and commit.
 
@@ -32,6 +36,7 @@ def benchmark(
         rounds: Repetitions; the medians of more rounds are steadier.
         config: For detectors, the official configuration whose stages are timed; default: a small one.
         input: For detectors, the point file to run; default: a simulated frame.
+        overwrite: Replace the files of an earlier call.
         peers: For the kernels, compare with fla-core (extra `bench`) and spikingjelly (extra `spiking`) as well.
 
     Examples:
@@ -53,16 +58,18 @@ def benchmark(
         raise ConfigError(f"sections: {', '.join(unknown)}, expected some of {', '.join(known)}")
     if rounds < 1:
         raise ConfigError(f"rounds: {rounds}, expected at least 1")
+    if out is not None:
+        claim_files(out, *([out.with_suffix(".md")] if hasattr(part, "write_page") else []), overwrite=overwrite)
     if threads is not None:
         torch.set_num_threads(threads)
     results = {}
     for name in sections or known:
         results[name] = known[name](device, rounds)
-        print(name)
+        say(name)
         _show(results[name], "  ")
     if out is not None:
         write_report(out, room, results)
-        print(out)
+        say(out)
         if hasattr(part, "write_page"):
             part.write_page(out.with_suffix(".md"), results, machine())
 
@@ -82,9 +89,9 @@ def _show(values: dict, indent: str) -> None:
     for name, value in values.items():
         if isinstance(value, dict):
             if not name.startswith("seconds") and name != "UNet2DModel":
-                print(f"{indent}{name}")
+                say(f"{indent}{name}")
                 _show(value, indent + "  ")
         elif isinstance(value, list):
-            print(f"{indent}{name:<32} {', '.join(value) or 'none'}")
+            say(f"{indent}{name:<32} {', '.join(value) or 'none'}")
         else:
-            print(f"{indent}{name:<32} {value if isinstance(value, str) else format(value, '.4g')}")
+            say(f"{indent}{name:<32} {value if isinstance(value, str) else format(value, '.4g')}")

@@ -2,13 +2,18 @@
 
 from pathlib import Path
 
+from visionseq.cli.outputs import claim_files
+from visionseq.cli.terminal import say
+
 
 def claims(
     room: str,
     data: str | None = None,
     out: Path = Path("docs/claims"),
     work: Path = Path("runs/claims"),
+    *,
     seeds: list[int] | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Run the paper's claim, compare the rows of its ablation, and write verdicts, plots, JSON and a page.
 
@@ -18,9 +23,10 @@ def claims(
         room: Whose claim to run: a room or a shared part such as mixers; a wrong name lists them. A claim takes from
             some minutes to half an hour on two cores.
         data: Data set of the experiment; default: the claim's own.
-        out: Folder of the JSON, the page and the plots.
+        out: Folder of the report: ROOM.json, ROOM.md and plots, with _DATA in their names for another data set.
         work: Folder of models and pairs, kept between calls.
         seeds: Seeds to run; default: those of the experiment.
+        overwrite: Replace the report of an earlier call.
 
     Examples:
         visionseq claims rectified_flow
@@ -35,13 +41,15 @@ def claims(
     data = data or chosen.DATA[0]
     if data not in chosen.DATA:
         raise ConfigError(f"data: {data!r}, the claim {room} expects {' or '.join(chosen.DATA)}")
-    outcome = chosen.run(data, out, work, seeds, print)
+    report = room if data == chosen.DATA[0] else f"{room}_{data}"
+    claim_files(out / f"{report}.json", out / f"{report}.md", overwrite=overwrite)
+    outcome = chosen.run(data, out, work, seeds, say)
     _show(outcome.table)
     for text, holds in outcome.verdicts.items():
-        print(f"{'holds' if holds else 'does not hold'}: {text}")
-    print(outcome.page)
+        say(f"{'holds' if holds else 'does not hold'}: {text}")
+    say(outcome.page)
 
 
 def _show(rows: list[tuple[str, ...]]) -> None:
     for row in rows:
-        print("  ".join(f"{cell:>20}" for cell in row))
+        say("  ".join(f"{cell:>20}" for cell in row))

@@ -5,12 +5,12 @@ Exit codes: 0 done, 1 an error (its message on stderr; `--debug` shows the trace
 """
 
 import importlib
-import os
-import sys
+import logging
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 
 from visionseq import __version__
+from visionseq.cli.terminal import EscapedLines, complain, say
 from visionseq.cli.wrong_argument import WrongArgument
 from visionseq.errors import VisionseqError
 
@@ -48,21 +48,25 @@ def run_function(function: Callable[..., object], prog: str, argv: list[str]) ->
 def exit_code(action: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run `action` on the words without `--debug`; errors become one message on stderr and an exit code."""
     debug = "--debug" in argv
+    logging.lastResort.setFormatter(EscapedLines())  # warnings of the library, as they go to stderr without a handler
     try:
-        code = action([word for word in argv if word != "--debug"])
-        sys.stdout.flush()
-        return code
+        return action([word for word in argv if word != "--debug"])
     except WrongArgument as error:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
     except BrokenPipeError:  # the reader of our output has gone, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (VisionseqError, OSError) as error:
         if debug:
             raise
-        return _fail(f"{type(error).__name__}: {error}", 1)
+        return _fail(f"{type(error).__name__}: {_sentence(error)}", 1)
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
 
 
 def _dispatch(argv: list[str]) -> int:
@@ -125,10 +129,10 @@ def _table(lines: Mapping[str, str]) -> str:
 
 
 def _show(text: str) -> int:
-    print(text)
+    say(*text.splitlines())
     return 0
 
 
 def _fail(message: str, code: int) -> int:
-    print(message, file=sys.stderr)
+    complain(message)
     return code

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visionseq.cli.terminal import say
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.files import atomic_path, sha256_of, write_json
 
@@ -102,7 +103,7 @@ def _from_official(
     _check_same_bits(room, ours, state, source)
     dtype = _common_dtype(state)
     ours.to(dtype).save_pretrained(out, card=_card(room, ours, source, origin))
-    print(f"{out}: {type(ours).__name__}, {_parameters(ours):,} parameters, {str(dtype)[6:]}, {origin}")
+    say(f"{out}: {type(ours).__name__}, {_parameters(ours):,} parameters, {str(dtype)[6:]}, {origin}")
 
 
 def _to_official(room: str, source: str, out: Path, values: Path) -> None:
@@ -119,7 +120,7 @@ def _to_official(room: str, source: str, out: Path, values: Path) -> None:
     else:
         _torch_save(out, state)
     write_json(values, config)
-    print(f"{out}: {len(state)} tensors, {_parameters(model):,} parameters; configuration in {values}")
+    say(f"{out}: {len(state)} tensors, {_parameters(model):,} parameters; configuration in {values}")
 
 
 def _official_values(

@@ -4,10 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from visionseq.cli.option_types import PositiveInt
+from visionseq.cli.outputs import claim_files
+from visionseq.cli.terminal import say
+
 ROW_LENGTH = 12
 
 
-def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
+def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, overwrite: bool = False) -> None:
     """Train an EDM teacher and an improved rectified flow on digits, and draw both side by side.
 
     The picture has a row of real digits, of the teacher used directly at 1 step, of the student at 1, 2 and 5 steps,
@@ -16,6 +20,7 @@ def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
     Args:
         out: The picture.
         steps: Updates of the teacher, and of the student.
+        overwrite: Replace the picture of an earlier call.
 
     Examples:
         visionseq demo
@@ -28,12 +33,13 @@ def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
     from visionseq.data.images import to_float
     from visionseq.rectified_flow import EDMVelocity, edm_sample, sample
 
+    claim_files(out, overwrite=overwrite)
     torch.set_num_threads(1)  # the network is so small that a second thread costs more than it brings
     experiment = replace(
         DIGITS, teacher_steps=steps, student_steps=steps, num_pairs=10_000, rows=("F",), num_samples=1000
     )
     with TemporaryDirectory() as work:
-        print(f"training an EDM teacher ({steps} updates), its {experiment.num_pairs} pairs, and a student", flush=True)
+        say(f"training an EDM teacher ({steps} updates), its {experiment.num_pairs} pairs, and a student")
         scores = run_seed(experiment, 0, Path(work))
         teacher, student = zoo.load(Path(work, "teacher")), zoo.load(Path(work, "F"))
     noise = Measure(experiment, 0).noise(teacher, ROW_LENGTH)
@@ -46,7 +52,7 @@ def demo(out: Path = Path("outputs/demo.png"), steps: int = 2500) -> None:
     }
     viz.save_png(viz.labelled_rows(rows, "2-rectified flow++ on digits"), out)
     distances = ["", scores["teacher"]["distance"]["1"], *scores["F"]["distance"].values(), scores["teacher"]["heun"]]
-    print(f"Fréchet distance to {len(digits)} real digits ({experiment.num_samples} samples, {experiment.features}):")
+    say(f"Fréchet distance to {len(digits)} real digits ({experiment.num_samples} samples, {experiment.features}):")
     for name, distance in zip(rows, distances, strict=True):
-        print(f"  {name:<28}{distance if distance == '' else f'{distance:8.1f}'}")
-    print(f"picture: {out}")
+        say(f"  {name:<28}{distance if distance == '' else f'{distance:8.1f}'}")
+    say(f"picture: {out}")

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
+from visionseq.cli.outputs import claim_files
 from visionseq.cli.progress import counted
+from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from visionseq.lion import Detections, LionDetector
 
 Kind = Literal["bev", "json", "kitti", "html", "rrd"]
+_ENDINGS: dict[Kind, str] = {"bev": ".png", "json": ".json", "kitti": ".txt", "html": ".html", "rrd": ".rrd"}
 
 _log = logging.getLogger("visionseq.lion")
 
@@ -38,6 +41,7 @@ def detect(
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0),
     intensity_scale: float = 1.0,
     limit: PositiveInt | None = None,
+    overwrite: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Detect objects in point clouds: a file, all files of a folder (one after the other), or a glob pattern.
@@ -63,6 +67,7 @@ def detect(
             stands 0.5 m higher than the model's wants --shift 0 0 0.5.
         intensity_scale: Factor on the intensity; 0.00392 for values of 0 to 255 and a model of 0 to 1.
         limit: Only the first so many files.
+        overwrite: Replace the results of an earlier call.
         device: Where to run.
 
     Examples:
@@ -82,7 +87,7 @@ def detect(
         raise ConfigError(f"image_size: {image_size[0]} {image_size[1]}, expected --calib with it")
     image_shape = (image_size[1], image_size[0]) if image_size else None
     scans = _scans(find_point_files(input)[:limit], out, calib)
-    _make_folder(out)
+    claim_files(*(Path(f"{scan.target}{_ENDINGS[kind]}") for scan in scans for kind in save), overwrite=overwrite)
     detector = load_detector(model).to(choose_device(device))
     tally = _Tally(detector.class_names, draw_threshold, len(scans))
     with counted("detecting", len(scans)) as advance:
@@ -134,12 +139,6 @@ def _scans(files: list[Path], out: Path, calib: Path | None) -> list[_Scan]:
     return scans
 
 
-def _make_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise ConfigError(f"out: {out} is a file, expected a folder")
-    out.mkdir(parents=True, exist_ok=True)
-
-
 @dataclass
 class _Tally:
     """What a run has found, in how long, and which files it could not read."""
@@ -182,8 +181,8 @@ class _Tally:
         found = ", ".join(f"{count} {name}" for name, count in self.counts.most_common())
         found = f"{found} ({self.drawn} above {self.draw_threshold:g})" if found else "nothing"
         frames = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
-        print(f"{frames} in {self.seconds:.1f} s ({self.frames / max(self.seconds, 1e-9):.2f} frames/s): {found}")
-        print(out)
+        say(f"{frames} in {self.seconds:.1f} s ({self.frames / max(self.seconds, 1e-9):.2f} frames/s): {found}")
+        say(out)
         if self.unread:
             raise DataError(f"{self.unread} of {self.total} files not read")
 

@@ -7,6 +7,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+from visionseq.cli.terminal import say
 from visionseq.errors import KernelError
 from visionseq.places import cache_folder, shipped_folder
 
@@ -40,8 +41,7 @@ def doctor() -> None:
         ("extras", _extras()),
         ("folders", _folders()),
     ):
-        print(title)
-        print("\n".join(f"  {name:<16}  {text}" for name, text in lines), end="\n\n")
+        say(title, *(f"  {name:<16}  {text}" for name, text in lines), "")
 
 
 def _versions() -> list[tuple[str, str]]:

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from visionseq.cli.option_types import PositiveInt
+from visionseq.cli.outputs import claim_files
 from visionseq.cli.progress import counted
+from visionseq.cli.terminal import say
 from visionseq.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ def inspect(
     limit: PositiveInt | None = None,
     skip_corrupt: bool = False,
     frame: int | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Read a data set through and say what it holds: counts, shapes, ranges, classes, the first bad file.
 
@@ -46,6 +49,7 @@ def inspect(
         limit: Read only so many samples, spread evenly.
         skip_corrupt: Count and report samples that cannot be read, instead of failing.
         frame: Of lidar data, the place in the set of the frame to draw, from 0; default: the first that was read.
+        overwrite: Replace an earlier picture.
 
     Examples:
         visionseq inspect digits --out digits.png
@@ -54,13 +58,15 @@ def inspect(
         visionseq inspect photos/ --skip-corrupt
         visionseq inspect datasets/kitti --limit 200 --out kitti.png --frame 3
     """
+    if out is not None:
+        claim_files(out, overwrite=overwrite)
     from visionseq.data.lidar.opening import WORLD, open_frames, refuse_loose_points
 
     frames = open_frames(data, split)
     if frames is not None:
         from visionseq.cli.inspect_lidar import inspect_frames
 
-        inspect_frames(frames, data, out, limit, skip_corrupt, frame)
+        inspect_frames(frames, data, out, limit, skip_corrupt, frame, overwrite)
         return
     from visionseq.data.opening import BUILT_IN, open_data
     from visionseq.data.sampler import spread
@@ -76,7 +82,7 @@ def inspect(
     _report(dataset, found, len(indices))
     if out is not None:
         _draw(dataset, found.good, out)
-        print(f"picture: {out}")
+        say(f"picture: {out}")
     if found.bad and not skip_corrupt:
         raise DataError(found.bad[0])
 
@@ -134,23 +140,23 @@ def _read_singly(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", f
 
 def _report(dataset: "ImageDataset | PairDataset", found: _Found, read: int) -> None:
     kind = type(dataset).__name__
-    print(f"{kind}: {len(dataset)} samples, {read} of them read, {len(found.bad)} bad")
-    print(f"shape: {dataset.channels} x {dataset.size} x {dataset.size}")
+    say(f"{kind}: {len(dataset)} samples, {read} of them read, {len(found.bad)} bad")
+    say(f"shape: {dataset.channels} x {dataset.size} x {dataset.size}")
     if found.good:
         moments = f"mean {found.mean:.3f}, standard deviation {found.deviation:.3f}"
-        print(f"values: {found.low:.3f} to {found.high:.3f}, {moments}")
+        say(f"values: {found.low:.3f} to {found.high:.3f}, {moments}")
     if dataset.labels is None:
-        print("classes: none")
+        say("classes: none")
     else:
         counts = dataset.labels.bincount(minlength=len(dataset.class_names)).tolist()
         names = dataset.class_names or [str(number) for number in range(len(counts))]
-        print(f"classes: {len(counts)}, of {min(counts)} to {max(counts)} samples")
+        say(f"classes: {len(counts)}, of {min(counts)} to {max(counts)} samples")
         for number, count in list(enumerate(counts))[:_MOST_CLASSES]:
-            print(f"  {names[number] if number < len(names) else number}: {count}")
+            say(f"  {names[number] if number < len(names) else number}: {count}")
         if len(counts) > _MOST_CLASSES:
-            print(f"  and {len(counts) - _MOST_CLASSES} more")
+            say(f"  and {len(counts) - _MOST_CLASSES} more")
     if found.bad:
-        print(f"first bad: {found.bad[0]}")
+        say(f"first bad: {found.bad[0]}")
 
 
 def _draw(dataset: "ImageDataset | PairDataset", good: list[int], out: Path) -> None:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from visionseq.cli.outputs import claim_files
 from visionseq.cli.progress import counted
+from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -57,11 +59,19 @@ class _Found:
 
 
 def inspect_frames(
-    frames: "LidarFrames", label: str, out: Path | None, limit: int | None, skip_corrupt: bool, number: int | None
+    frames: "LidarFrames",
+    label: str,
+    out: Path | None,
+    limit: int | None,
+    skip_corrupt: bool,
+    number: int | None,
+    overwrite: bool,
 ) -> None:
     """Read frames through, report on them, and draw frame `number` of the set, or the first that could be read."""
     from visionseq.data.sampler import spread
 
+    if out is not None:
+        claim_files(_camera_picture(out), overwrite=overwrite)
     if number is not None and not 0 <= number < len(frames):
         raise ConfigError(f"frame: {number}, expected 0 to {len(frames) - 1} of {label}")
     found = _Found()
@@ -85,27 +95,27 @@ def inspect_frames(
 def _report(frames: "LidarFrames", found: _Found) -> None:
     import numpy as np
 
-    print(f"{type(frames).__name__}: {len(frames)} frames, {len(found.good)} of them read, {len(found.bad)} bad")
+    say(f"{type(frames).__name__}: {len(frames)} frames, {len(found.good)} of them read, {len(found.bad)} bad")
     if found.points:
         counts = np.array(found.points)
-        print(
+        say(
             f"points: {counts.min()} to {counts.max()} a frame, mean {counts.mean():.0f}; {found.not_finite} not finite"
         )
     if found.low is not None:
         for name, low, high in zip(frames.features, found.low, found.high, strict=True):
-            print(f"  {name}: {low:.3f} to {high:.3f}")
-    print(f"objects: {sum(found.counts.values())} in {len(found.good) - found.unlabelled} labelled frames")
+            say(f"  {name}: {low:.3f} to {high:.3f}")
+    say(f"objects: {sum(found.counts.values())} in {len(found.good) - found.unlabelled} labelled frames")
     if found.missing_labels:
-        print(f"  {found.unlabelled} frames without labels: {found.missing_labels} is missing")
+        say(f"  {found.unlabelled} frames without labels: {found.missing_labels} is missing")
     if found.flat:
-        print(f"  {found.flat} without a volume: they are not learned")
+        say(f"  {found.flat} without a volume: they are not learned")
     for name, count in found.counts.most_common():
         length, width, height = np.mean(found.sizes[name], 0)
         hits = f", {np.median(found.hits[name]):.0f} points (median)" if found.hits[name] else ""
         unknown = "" if not frames.class_names or name in frames.class_names else "  <- not a class of this set"
-        print(f"  {name}: {count}, mean size {length:.2f} x {width:.2f} x {height:.2f} m{hits}{unknown}")
+        say(f"  {name}: {count}, mean size {length:.2f} x {width:.2f} x {height:.2f} m{hits}{unknown}")
     if found.bad:
-        print(f"first bad: {found.bad[0]}")
+        say(f"first bad: {found.bad[0]}")
 
 
 def _draw(frames: "LidarFrames", index: int, out: Path) -> None:
@@ -122,15 +132,19 @@ def _draw(frames: "LidarFrames", index: int, out: Path) -> None:
         labels = np.array([names.index(name) for name in frame.names.tolist()])
         drawn.append(DrawnBoxes(frame.boxes, labels, names, by_class=True))
     save_png(bev_picture(finite, (-reach, -reach, reach, reach), *drawn, title=frame.frame_id), out)
-    print(f"picture: {out}")
+    say(f"picture: {out}")
     image = _image_of(frames, frame.frame_id)
     if image is not None and frame.calibration is not None:
         from PIL import Image
 
-        beside = out.with_name(f"{out.stem}_camera{out.suffix}")
+        beside = _camera_picture(out)
         with Image.open(image) as picture:
             save_png(camera_picture(picture, frame.calibration, *drawn), beside)
-        print(f"picture: {beside}")
+        say(f"picture: {beside}")
+
+
+def _camera_picture(out: Path) -> Path:
+    return out.with_name(f"{out.stem}_camera{out.suffix}")
 
 
 def _image_of(frames: "LidarFrames", frame_id: str) -> Path | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
+from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ def pairs(
     with open_pair_writer(out, format, teacher.preprocessing, source.recipe) as writer:
         made = write_pairs(source, writer, batch_size, f"pairs of {model}")
     seconds = time.monotonic() - start
-    print(f"{len(source)} pairs of {model}, {made} of them new in {seconds:.1f} s ({made / max(seconds, 1e-9):.0f}/s)")
-    print(out)
+    say(f"{len(source)} pairs of {model}, {made} of them new in {seconds:.1f} s ({made / max(seconds, 1e-9):.0f}/s)")
+    say(out)
 
 
 def _images(name: str, teacher: "Teacher") -> "ImageDataset":

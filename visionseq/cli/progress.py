@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from visionseq.cli.terminal import complain
+from visionseq.errors import printable
+
 _INTERVAL = 10.0  # seconds between two lines
 
 
@@ -17,9 +20,9 @@ def counted(label: str, total: int) -> Iterator[Callable[[int], object]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(printable(label), total=total)
         yield lambda items: progress.update(task, advance=items)
 
 
@@ -34,4 +37,4 @@ class _Lines:
         if now - self.last >= _INTERVAL and self.done < self.total:
             self.last = now
             left = (self.total - self.done) * (now - self.start) / self.done
-            sys.stderr.write(f"{self.label}: {self.done} of {self.total}, {left:.0f} s left\n")
+            complain(f"{self.label}: {self.done} of {self.total}, {left:.0f} s left")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
+from visionseq.cli.terminal import say
 from visionseq.files import atomic_write
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def sample(
     seconds = time.monotonic() - start
     _write(out, images, labels, png)
     rate = f"{num_samples / max(seconds, 1e-9):.0f} images/s"
-    print(f"{num_samples} images of {model} in {seconds:.1f} s ({rate}) on {pipe.device}, seed {seed}")
-    print(f"{out / 'grid.png'}\n{out / 'samples.npz'}")
+    say(f"{num_samples} images of {model} in {seconds:.1f} s ({rate}) on {pipe.device}, seed {seed}")
+    say(out / "grid.png", out / "samples.npz")
 
 
 def _draw(

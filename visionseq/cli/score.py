@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
+from visionseq.cli.outputs import claim_files
 from visionseq.cli.progress import counted
+from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, DataError
 from visionseq.files import write_json
 
@@ -31,6 +33,7 @@ def score(
     subset_size: PositiveInt = 1000,
     batch_size: PositiveInt = 256,
     seed: int = 0,
+    overwrite: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Measure generated images: Frechet distance, kernel distance (KID), precision and recall, as JSON.
@@ -51,6 +54,7 @@ def score(
         subset_size: Images in each subset.
         batch_size: Images that the network sees at once.
         seed: Seed of the subsets.
+        overwrite: Replace the files of an earlier call.
         device: Where the network runs.
 
     Examples:
@@ -62,6 +66,7 @@ def score(
     from visionseq.metrics.reference import load_statistics
     from visionseq.metrics.reference import save_statistics as write_statistics
 
+    claim_files(*(path for path in (out, save_statistics) if path is not None), overwrite=overwrite)
     network = _feature_network(features).to(choose_device(device))
     images = _npz_images(samples)
     generated = _embed(network, images, f"features of {samples}", batch_size)
@@ -78,7 +83,7 @@ def score(
     result |= {"samples": str(samples), "reference": reference}
     if out is not None:
         write_json(out, result)
-    print(json.dumps(result, indent=2))
+    say(*json.dumps(result, indent=2).splitlines())
 
 
 def _feature_network(spec: str) -> "FeatureExtractor":

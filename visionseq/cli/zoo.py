@@ -1,12 +1,13 @@
 """`visionseq zoo`: list, describe, fetch, check, enter and publish models."""
 
 import json
-import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from visionseq.cli.outputs import claim_files
+from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, ZooError
-from visionseq.zoo.index import INDEX_FILE, index_files, read_index
+from visionseq.zoo.index import FILE_NAMES, INDEX_FILE, Entry, index_files, read_index
 
 
 def list_(pattern: str = "*", *, index: Path | None = None) -> None:
@@ -29,7 +30,7 @@ def list_(pattern: str = "*", *, index: Path | None = None) -> None:
     rows += [(own.name, own.room, f"{own.parameters:,}", "convert", own.licence) for own in others]
     _print_table([("name", "room", "parameters", "size", "licence"), *rows])
     if others:
-        print("convert: official weights, which `visionseq zoo info NAME` tells how to get")
+        say("convert: official weights, which `visionseq zoo info NAME` tells how to get")
 
 
 def info(name: str, *, index: Path | None = None) -> None:
@@ -80,6 +81,7 @@ def download(
     out: Path | None = None,
     cache_dir: Path | None = None,
     force: bool = False,
+    overwrite: bool = False,
     token: str | None = None,
     index: Path | None = None,
 ) -> None:
@@ -90,6 +92,7 @@ def download(
         out: Folder to put the files in, instead of the cache.
         cache_dir: Cache to use instead of VISIONSEQ_CACHE (for hf://: instead of the Hub's).
         force: Fetch again what is there.
+        overwrite: Replace other files of the same names in `out`.
         token: Access token of the Hub.
         index: Index file to read instead of the shipped one.
 
@@ -102,13 +105,14 @@ def download(
     from visionseq.zoo.store import fetch_entry, fetch_files
 
     if name.startswith(PREFIXES):
-        print(fetch_model_folder(name, HubOptions(cache_dir=cache_dir, token=token, force_download=force)))
+        say(fetch_model_folder(name, HubOptions(cache_dir=cache_dir, token=token, force_download=force)))
         return
     entry = _read(index)[name]
     if out is not None:
-        print(fetch_files(entry, out, token=token, force_download=force))
+        _refuse_other_files(entry, out, overwrite)
+        say(fetch_files(entry, out, token=token, force_download=force))
     else:
-        print(fetch_entry(entry, cache_dir=cache_dir, token=token, force_download=force))
+        say(fetch_entry(entry, cache_dir=cache_dir, token=token, force_download=force))
 
 
 def verify(name: str | None = None, *, cache_dir: Path | None = None, index: Path | None = None) -> None:
@@ -155,7 +159,7 @@ def path(name: str, *, cache_dir: Path | None = None, index: Path | None = None)
     folder = local_model_folder(entry, cache_dir)
     if folder is None:
         raise ZooError(f"{name} is not here: looked in {cached_model_folder(entry, cache_dir)}")
-    print(folder)
+    say(folder)
 
 
 def push(
@@ -183,7 +187,7 @@ def push(
     from visionseq.zoo.publish import push as push_model
 
     # A flag that is not given leaves the choice to the organisation's own default.
-    print(push_model(model, repo_id, revision=revision, private=private or None, token=token, commit_message=message))
+    say(push_model(model, repo_id, revision=revision, private=private or None, token=token, commit_message=message))
 
 
 def add(
@@ -196,6 +200,7 @@ def add(
     card: Path | None = None,
     base_urls: list[str] | None = None,
     index: Path | None = None,
+    overwrite: bool = False,
 ) -> None:
     """Enter a model folder or a run's model into an index, or renew its entry: hashes and sizes are measured.
 
@@ -208,24 +213,30 @@ def add(
         card: File whose text becomes the README.md.
         base_urls: Addresses of folders that serve the files; without them the files are copied beside the index.
         index: Index file to write instead of the shipped one.
+        overwrite: Renew an entry, and its files beside the index.
 
     Examples:
         visionseq zoo add runs/digits --name rf-digits-edm --card card.md --description 'Teacher.' --licence Apache-2.0
-        visionseq zoo add out/ --name rf-digits-edm --numbers '{"Frechet distance, 35 NFE": 14.4}'
+        visionseq zoo add out/ --name rf-digits-edm --overwrite --numbers '{"Frechet distance, 35 NFE": 14.4}'
     """
     from visionseq.zoo.publish import add as add_entry
 
+    path = index or index_files()[-1]
+    if not overwrite and path.exists() and name in _read(path).entries:
+        raise ZooError(f"{path} has the entry {name} already; --overwrite renews it")
+    if not base_urls and source.resolve() != (path.parent / name).resolve():
+        claim_files(*(path.parent / name / file for file in FILE_NAMES), overwrite=overwrite)
     entry = add_entry(
         source,
         name,
-        index or index_files()[-1],
+        path,
         description=description,
         licence=licence,
         numbers=_parsed(numbers),
         card=None if card is None else card.read_text(encoding="utf-8"),
         base_urls=tuple(base_urls or ()),
     )
-    print(f"{entry.name}: {entry.parameters:,} parameters, {_megabytes(entry.size)}, in {entry.folder / INDEX_FILE}")
+    say(f"{entry.name}: {entry.parameters:,} parameters, {_megabytes(entry.size)}, in {entry.folder / INDEX_FILE}")
 
 
 COMMANDS = {
@@ -241,6 +252,13 @@ COMMANDS = {
 
 def _read(index: Path | None):
     return read_index(*([index] if index else []))
+
+
+def _refuse_other_files(entry: Entry, out: Path, overwrite: bool) -> None:
+    from visionseq.zoo.download import is_intact
+
+    others = [out / file.name for file in entry.files.values() if not is_intact(out / file.name, file)]
+    claim_files(*others, overwrite=overwrite)
 
 
 def _parsed(numbers: str | None) -> dict[str, float | int | str] | None:
@@ -261,4 +279,4 @@ def _print_table(rows: list[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for row in rows:
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
-        sys.stdout.write("  ".join([*cells, row[-1]]).rstrip() + "\n")
+        say("  ".join([*cells, row[-1]]).rstrip())

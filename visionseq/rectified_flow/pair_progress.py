@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from visionseq.errors import printable
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -19,7 +21,7 @@ def shown_progress(label: str, done: int, total: int) -> Iterator[Callable[[int]
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]:.0f} pairs/s"),
@@ -27,7 +29,7 @@ def shown_progress(label: str, done: int, total: int) -> Iterator[Callable[[int]
     )
     start = time.monotonic()
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(label, completed=done, total=total, rate=0.0)
+        task = progress.add_task(printable(label), completed=done, total=total, rate=0.0)
         yield lambda count: progress.update(
             task, completed=count, rate=(count - done) / max(time.monotonic() - start, 1e-9)
         )
@@ -35,7 +37,7 @@ def shown_progress(label: str, done: int, total: int) -> Iterator[Callable[[int]
 
 class _Lines:
     def __init__(self, label: str, done: int, total: int):
-        self.label, self.before, self.total = label, done, total
+        self.label, self.before, self.total = printable(label), done, total
         self.start = self.last = time.monotonic()
 
     def __call__(self, done: int) -> None:

@@ -72,7 +72,7 @@ def _fetch_from_any(file: FileEntry, target: Path, sources: list[str], token: st
             sync_file(part)
             os.replace(part, target)
             return
-    raise ZooError(f"{file.name} cannot be fetched:\n" + "\n".join(reasons) + f"\nA copy may also be put at {target}")
+    raise ZooError(f"{file.name} cannot be fetched:\n" + "\n".join(reasons) + f"\n  A copy may also be put at {target}")
 
 
 def _fetch_verified(file: FileEntry, source: str, part: Path, report: Report, token: str | bool | None) -> None:

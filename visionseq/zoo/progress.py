@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from visionseq.errors import printable
+
 _INTERVAL = 10.0  # seconds between two lines
 
 
@@ -18,20 +20,20 @@ def shown_progress(label: str, total: int) -> Iterator[Callable[[int], object]]:
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(label, total=total)
+        task = progress.add_task(printable(label), total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 class _Lines:
     def __init__(self, label: str, total: int):
-        self.label, self.total, self.last = label, max(total, 1), time.monotonic()
+        self.label, self.total, self.last = printable(label), max(total, 1), time.monotonic()
 
     def __call__(self, done: int) -> None:
         now = time.monotonic()
