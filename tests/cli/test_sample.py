@@ -1,5 +1,6 @@
 """`visionseq sample`: files, repeatability, and one line for what does not fit."""
 
+import signal
 import subprocess
 import sys
 
@@ -9,6 +10,9 @@ import torch
 from PIL import Image
 
 from visionseq.cli import main
+from visionseq.cli.sample import class_number
+from visionseq.cli.sample_files import SampleFiles
+from visionseq.errors import ConfigError
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
 from visionseq.viz import to_uint8
 
@@ -97,6 +101,7 @@ def test_works_from_another_folder_without_a_network(model, tmp_path):
         (["--num-samples", "0"], 2, "num_samples"),
         (["--solver", "rk45"], 2, "solver"),
         (["--class-label", "3"], 1, "unconditional"),
+        (["--class-label", "cat"], 1, "keeps no names"),
         (["--out", "a-file/out"], 1, "a-file"),
     ],
 )
@@ -107,3 +112,117 @@ def test_one_line_for_what_does_not_fit(model, tmp_path, monkeypatch, capsys, ar
     error = capsys.readouterr().err.strip()
     assert message.replace("_", "-") in error.replace("_", "-")
     assert "\n" not in error
+
+
+KILLED = """
+import os, signal, sys
+import visionseq.cli.sample as command
+draw, left = command._batch, int(sys.argv.pop(1))
+def killed(*arguments):
+    global left
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+    left -= 1
+    return draw(*arguments)
+command._batch = killed
+from visionseq.cli import main
+from visionseq.cli.sample import class_number
+from visionseq.cli.sample_files import SampleFiles
+from visionseq.errors import ConfigError
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def files_of(folder) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("options", [(), ("--png",)])
+def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, options):
+    model = save_model(tmp_path / "model", label_dim=3)
+    words = ["sample", model, "--num-samples", "11", "--batch-size", "3", "--steps", "2", *options, "--out"]
+    assert main([*words, str(tmp_path / "whole")]) == 0
+    for batches in ("2", "1"):
+        command = [sys.executable, "-c", KILLED, batches, *words, str(tmp_path / "killed")]
+        assert subprocess.run(command, capture_output=True, timeout=120).returncode == -signal.SIGKILL
+        assert not (tmp_path / "killed" / "samples.npz").exists()
+    assert main([*words, str(tmp_path / "killed")]) == 0
+    assert files_of(tmp_path / "killed") == files_of(tmp_path / "whole")
+    assert len(arrays(tmp_path / "killed")["arr_0"]) == 11
+
+
+def test_an_unfinished_run_is_not_mixed_with_another(model, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [model, "--num-samples", "4", "--batch-size", "2", "--steps", "1", "--out", str(out)]
+    subprocess.run([sys.executable, "-c", KILLED, "1", "sample", *words], capture_output=True, timeout=120)
+    before = files_of(out)
+    assert main(["sample", *words, "--seed", "1"]) == 1
+    error = capsys.readouterr().err
+    assert "seed 0 -> 1" in error
+    assert "--overwrite" in error
+    assert files_of(out) == before
+    assert main(["sample", *words, "--seed", "1", "--overwrite"]) == 0
+    assert set(files_of(out)) == {"grid.png", "samples.npz"}
+
+
+def test_results_of_another_model_are_neither_replaced_nor_mixed(model, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["sample", model, "--num-samples", "5", "--png", "--steps", "1", "--out", str(out)]) == 0
+    before = files_of(out)
+    other = save_model(tmp_path / "other", EDMDenoiser)
+    assert main(["sample", other, "--num-samples", "2", "--png", "--out", str(out)]) == 1
+    assert "samples.npz exists; --overwrite replaces it" in capsys.readouterr().err
+    assert files_of(out) == before
+    (out / "samples.npz").unlink()
+    (out / "grid.png").unlink()
+    (out / "images" / "mine.png").write_bytes(b"mine")
+    assert main(["sample", other, "--num-samples", "2", "--png", "--out", str(out)]) == 1
+    assert "000000.png exists" in capsys.readouterr().err
+    assert main(["sample", other, "--num-samples", "2", "--png", "--steps", "2", "--out", str(out), "--overwrite"]) == 0
+    names = {"grid.png", "samples.npz", "images/000000.png", "images/000001.png", "images/mine.png"}
+    assert set(files_of(out)) == names
+
+
+def test_two_processes_do_not_draw_into_one_folder(model, tmp_path, capsys):
+    with SampleFiles(tmp_path / "out", png=False, overwrite=False):
+        assert main(["sample", model, "--out", str(tmp_path / "out")]) == 1
+    assert "another process" in capsys.readouterr().err
+
+
+def test_a_full_disk_is_a_sentence_and_the_images_so_far_stay(model, tmp_path):
+    """A limit on the size of files stands for the disk; 30 images fit, the npz of all does not."""
+    code = (
+        "import resource, sys\n"
+        "from visionseq.cli import main\n"
+        "import torch, visionseq.viz\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["sample", model, "--num-samples", "90", "--batch-size", "30", "--steps", "1", "--out", "out"]
+    result = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert "out/" in result.stderr
+    assert "File too large" in result.stderr
+    assert len(list((tmp_path / "out" / ".unfinished").glob("*.npz"))) == 3
+
+
+def test_a_class_may_be_named(tmp_path):
+    torch.manual_seed(0)
+    network = build_network(
+        {"type": "ResidualMLP", "img_resolution": 8, "in_channels": 1, "hidden": 16, "label_dim": 3}
+    )
+    model = EDMVelocity(network)
+    model.preprocessing = {"kind": "image", "class_names": ["cats", "dogs", "7"]}
+    model.save_pretrained(tmp_path / "model")
+
+    def drawn(label: str) -> np.ndarray:
+        words = ["sample", str(tmp_path / "model"), "--num-samples", "2", "--steps", "1", "--overwrite"]
+        assert main([*words, "--class-label", label, "--out", str(tmp_path / "out")]) == 0
+        return arrays(tmp_path / "out")["arr_1"]
+
+    assert drawn("dogs").tolist() == [1, 1]
+    assert drawn("1").tolist() == [1, 1]
+    assert drawn("7").tolist() == [2, 2]
+    with pytest.raises(ConfigError, match=r"'dog', expected a class of the model such as dogs"):
+        class_number("dog", ["cats", "dogs", "7"])

@@ -171,10 +171,10 @@ def test_boxes_on_a_map_come_with_their_origin(model, tmp_path, caplog):
         (["--input", "good.bin", "--calib", "none.txt"], 1, "none.txt is not there"),
         (["--input", "good.bin", "--calib", "calib"], 1, "good.txt is not there"),
         (["--input", "good.bin", "--image-size", "1242", "375"], 1, "image_size: 1242 375, expected --calib with it"),
-        (["--input", "good.bin", "--out", "short.bin"], 1, "out: short.bin is a file, expected a folder"),
+        (["--input", "good.bin", "--out", "short.bin"], 1, "short.bin cannot be written: it is a file"),
         (["--input", "twin.*"], 1, "twin.bin and twin.npy would both be written to detections/twin.*"),
         (["--input", "[ab]/*"], 1, "a/same.bin and b/same.bin would both be written to detections/same.*"),
-        (["--input", "good.bin", "--save", "gif"], 2, "--save expects one of bev, json, kitti, html, rrd, found 'gif'"),
+        (["--input", "good.bin", "--save", "gif"], 2, 'Invalid value "gif" for --save'),
         ([], 2, "input"),
     ],
 )

@@ -79,14 +79,14 @@ def test_correctness_does_not_depend_on_the_lock(serve, weights_entry, tmp_path,
     server = serve(drop_rate=0.1)
     server.files["m.safetensors"] = WEIGHTS
     entry, target = weights_entry(server.url("m.safetensors")), tmp_path / "out" / "model.safetensors"
-    monkeypatch.setattr("visionseq.zoo.lock._try_lock", _no_locks)
+    monkeypatch.setattr("filelock.FileLock.acquire", _no_locks)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: fetch(entry, target, index_folder=tmp_path), range(8)))
     assert target.read_bytes() == WEIGHTS
     assert [path for path in everything_below(target.parent) if path.suffix == ".part"] == []
 
 
-def _no_locks(_: int) -> bool:
+def _no_locks(*_: object, **__: object) -> None:
     raise OSError(errno.ENOLCK, "no locks available")
 
 

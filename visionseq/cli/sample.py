@@ -1,6 +1,8 @@
 """`visionseq sample`: images from a generative model, as a grid and as an npz in the layout of ADM's evaluator."""
 
 import time
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -8,14 +10,11 @@ from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.progress import counted
 from visionseq.cli.terminal import say
-from visionseq.files import atomic_write
+from visionseq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from visionseq.cli.sample_files import Batch, SampleFiles
     from visionseq.flow.pipeline import SamplingPipeline
-
-GRID_IMAGES = 64  # of all samples, the first so many are shown
 
 
 def sample(
@@ -26,17 +25,20 @@ def sample(
     out: Path = Path("out"),
     seed: int = 0,
     batch_size: PositiveInt = 64,
-    class_label: int | None = None,
+    class_label: str | None = None,
     guidance_scale: float = 1.0,
     solver: Literal["euler", "heun"] | None = None,
     rule: Literal["new", "default"] | None = None,
     png: bool = False,
+    overwrite: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Draw images from a model: a grid, and all of them in an npz.
 
     Writes grid.png (the first 64 images) and samples.npz: `arr_0` uint8 [N, H, W, C], and for conditional models
-    `arr_1` int64 [N], their classes. Image i depends on the seed and on i alone, whatever the batch size.
+    `arr_1` int64 [N], their classes. Image i depends on the seed and on i alone, whatever the batch size. Images are
+    written as they come: the same command after an interruption goes on where it stopped, with the same result to the
+    bit.
 
     Args:
         model: Name in the zoo, model folder, run folder, or hf://org/repo@revision.
@@ -45,68 +47,89 @@ def sample(
         out: Folder to write to.
         seed: Seed of the noise.
         batch_size: Images that are drawn at once.
-        class_label: Class of all images; default: random classes where the model has them.
-        guidance_scale: Of classifier-free guidance; 1 is none.
+        class_label: Class of all images, by name where the model keeps the names of its classes, or by number; default:
+            random classes where the model has them.
+        guidance_scale: Scale of classifier-free guidance; 1 switches it off.
         solver: ODE solver; default: the model's own.
         rule: Update rule of few-step rectified flows; default: the model's own.
         png: Write each image to out/images/ as well.
+        overwrite: Replace the images of an earlier run in `out`.
         device: Where to run.
 
     Examples:
         visionseq sample rf-digits-2rf-pp --steps 1 --out out/
         visionseq sample --model runs/digits --num-samples 50000 --batch-size 500 --out out/
         visionseq sample rf-digits-edm --steps 18 --solver heun --seed 7 --png
+        visionseq sample runs/afhq --class-label cat --guidance-scale 2
     """
     from visionseq import pipeline
+    from visionseq.cli.sample_files import SampleFiles
+    from visionseq.saving.fingerprint import fingerprint
 
-    pipe = pipeline(model, device=choose_device(device))
-    options = {
-        "num_inference_steps": steps,
-        "class_labels": class_label,
-        "guidance_scale": None if guidance_scale == 1.0 else guidance_scale,
-        "solver": solver,
-        "rule": rule,
-    }
-    start = time.monotonic()
-    images, labels = _draw(pipe, num_samples, batch_size, seed, options)
-    seconds = time.monotonic() - start
-    _write(out, images, labels, png)
-    rate = f"{num_samples / max(seconds, 1e-9):.0f} images/s"
-    say(f"{num_samples} images of {model} in {seconds:.1f} s ({rate}) on {pipe.device}, seed {seed}")
-    say(out / "grid.png", out / "samples.npz")
+    with SampleFiles(out, png, overwrite) as files:
+        pipe = pipeline(model, device=choose_device(device))
+        options = {"num_inference_steps": steps, "solver": solver, "rule": rule}
+        options = {name: value for name, value in options.items() if value is not None}
+        if guidance_scale != 1.0:
+            options["guidance_scale"] = guidance_scale
+        if class_label is not None:
+            options["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
+
+        weights = fingerprint(pipe.model)
+        settings = {"model": weights, "num_samples": num_samples, "batch_size": batch_size, "seed": seed, "png": png}
+        ready = files.begin({**settings, "device": pipe.device.type, **options})
+        start = time.monotonic()
+        drawn = _draw(pipe, files, ready, num_samples, batch_size, seed, options)
+        seconds = time.monotonic() - start
+        files.finish()
+    rate = f"{drawn / max(seconds, 1e-9):.0f} images/s"
+    news = "" if drawn == num_samples else f", {drawn} of them new"
+    say(f"{num_samples} images of {model}{news} in {seconds:.1f} s ({rate}) on {pipe.device}, seed {seed}")
+    say(files.grid, files.npz)
+
+
+def class_number(label: str, names: Sequence[str]) -> int:
+    """The number of a class by its name among `names`, or by its number."""
+    if label in names:
+        return list(names).index(label)
+    if label.isdecimal():
+        return int(label)
+    if not names:
+        raise ConfigError(f"class_label: {label!r}, expected a number, the model keeps no names of classes")
+    close = get_close_matches(label, names, n=3) or list(names)[:20]
+    raise ConfigError(
+        f"class_label: {label!r}, expected a class of the model such as {', '.join(close)}, or its number"
+    )
 
 
 def _draw(
-    pipe: "SamplingPipeline", num_samples: int, batch_size: int, seed: int, options: dict[str, Any]
-) -> "tuple[Tensor, Tensor | None]":
-    """uint8 images [N, C, H, W] and their classes int64 [N] or None."""
-    import torch
+    pipe: "SamplingPipeline",
+    files: "SampleFiles",
+    ready: int,
+    num_samples: int,
+    batch_size: int,
+    seed: int,
+    options: dict[str, Any],
+) -> int:
+    """Draw the batches from number `ready` on and give each to `files`; returns the number of images drawn."""
+    drawn = 0
+    with counted("sampling", num_samples) as advance:
+        advance(min(ready * batch_size, num_samples))
+        for number, first in enumerate(range(0, num_samples, batch_size)):
+            if number >= ready:
+                count = min(batch_size, num_samples - first)
+                files.add(_batch(pipe, range(first, first + count), seed, options), number, first)
+                advance(count)
+                drawn += count
+    return drawn
 
+
+def _batch(pipe: "SamplingPipeline", numbers: range, seed: int, options: dict[str, Any]) -> "Batch":
+    from visionseq.cli.sample_files import Batch
     from visionseq.data.seeding import generator_for
     from visionseq.viz import to_uint8
 
-    images, labels = [], []
-    with counted("sampling", num_samples) as advance:
-        for first in range(0, num_samples, batch_size):
-            numbers = range(first, min(first + batch_size, num_samples))
-            generators = [generator_for(seed, number) for number in numbers]
-            batch = pipe(len(numbers), generator=generators, output_type="pt", **options)
-            images.append(to_uint8(batch.images.cpu() * 2 - 1))
-            labels.append(batch.class_labels)
-            advance(len(numbers))
-    return torch.cat(images), None if labels[0] is None else torch.cat(labels)
-
-
-def _write(out: Path, images: "Tensor", labels: "Tensor | None", png: bool) -> None:
-    import numpy as np
-
-    from visionseq.viz import image_grid, save_png, to_pil
-
-    arrays = [images.permute(0, 2, 3, 1).numpy()] + ([] if labels is None else [labels.numpy()])
-    with atomic_write(out / "samples.npz") as file:
-        np.savez(file, *arrays)
-    save_png(image_grid(images[:GRID_IMAGES]), out / "grid.png")
-    if png:
-        for number in range(len(images)):
-            (picture,) = to_pil(images[number : number + 1])
-            save_png(picture, out / "images" / f"{number:06d}.png")
+    generators = [generator_for(seed, number) for number in numbers]
+    output = pipe(len(numbers), generator=generators, output_type="pt", **options)
+    images = to_uint8(output.images.cpu() * 2 - 1).permute(0, 2, 3, 1).numpy()
+    return Batch(images, None if output.class_labels is None else output.class_labels.numpy())

@@ -6,8 +6,6 @@ sigma_min up to sigma_max (configuration G, whose solver the paper leaves open).
 alone, so an interrupted `write_pairs` continues to exactly the pairs of an uninterrupted one with the same batch size.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -29,6 +27,7 @@ from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
 from visionseq.rectified_flow.pair_progress import shown_progress
 from visionseq.rectified_flow.sampling import Solver, sample
 from visionseq.rectified_flow.teacher import edm_invert, edm_sample
+from visionseq.saving.fingerprint import fingerprint
 
 Teacher = EDMDenoiser | EDMVelocity
 PAIRS_PER_WRITE = 1024  # so much work a kill can cost at most; a shard holds as many
@@ -220,15 +219,6 @@ def encode(
     if isinstance(teacher, EDMDenoiser):
         return edm_invert(teacher, image, recipe.steps, recipe.solver, labels)
     return invert(teacher, image, recipe.steps, recipe.solver, labels, generator).x
-
-
-def fingerprint(teacher: Teacher) -> str:
-    """Hexadecimal SHA-256 of a model's configuration and weights."""
-    digest = hashlib.sha256(json.dumps([type(teacher).__name__, teacher.config], sort_keys=True).encode())
-    for name, tensor in teacher.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def _moved(teacher: Teacher, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
