@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from visionseq.cli import main
 from visionseq.cli.binding import bind
 from visionseq.cli.score import score
 from visionseq.data import Digits
@@ -62,6 +63,32 @@ def test_images_against_themselves(place, capsys):
         result = run(place, capsys, str(reference))
         assert result["frechet_distance"] == pytest.approx(0, abs=1e-9)
         assert (result["precision"], result["recall"]) == (1.0, 1.0)
+
+
+def test_a_folder_of_samples_scores_as_its_npz(place, capsys):
+    from_npz = run(place, capsys, "digits")
+    words = ["--reference", "digits", "--features", str(place / "features"), "--subset-size", "60"]
+    assert main(["score", str(place / "images"), *words]) == 0
+    out, error = capsys.readouterr()
+    from_folder = json.loads(out)
+    assert from_folder.pop("samples") == str(place / "images")
+    assert from_folder == {name: value for name, value in from_npz.items() if name != "samples"}
+    assert "comparing 120 with 1797 images" in error
+
+
+def test_colour_images_are_scored_at_the_size_of_the_first(tmp_path, capsys):
+    torch.manual_seed(0)
+    FeatureCNN(in_channels=3, img_resolution=12).save_pretrained(tmp_path / "features")
+    generator = torch.Generator().manual_seed(0)
+    for number in range(20):
+        shape = (1, 3, 12, 12 + number)
+        pixels = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+        save_png(to_pil(pixels)[0], tmp_path / "images" / f"{number:02d}.png")
+    words = ["score", str(tmp_path / "images"), "--reference", str(tmp_path / "images"), "--subset-size", "9"]
+    assert main([*words, "--features", str(tmp_path / "features")]) == 0
+    assert json.loads(capsys.readouterr().out)["frechet_distance"] == pytest.approx(0, abs=1e-9)
+    assert main([*words, "--features", str(tmp_path / "features"), "--size", "8"]) == 1
+    assert "[B, 3, 12, 12]" in capsys.readouterr().err
 
 
 def test_what_does_not_fit_is_named(place, tmp_path):

@@ -10,7 +10,9 @@ def main(argv: list[str] | None = None) -> int:
     # Read when torch loads its OpenMP, whose threads else spin for a millisecond on the cores that the kernels want.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from visionseq.cli.console import run
+    from visionseq.places import adopt_home
 
+    adopt_home()
     return run(sys.argv[1:] if argv is None else argv)
 
 
@@ -28,5 +30,7 @@ def run_tool(command: str) -> int:
 def run_script(function: Callable[..., object]) -> int:
     """Run a function on the words after a script's name, as datasets/*/prepare.py do; returns the exit code."""
     from visionseq.cli.console import run_function
+    from visionseq.places import adopt_home
 
+    adopt_home()
     return run_function(function, f"python {sys.argv[0]}", sys.argv[1:])

@@ -126,7 +126,7 @@ def _folders() -> list[tuple[str, str]]:
 
 def _access(folder: Path) -> str:
     """Whether files can be written to a folder, or to the nearest parent that exists."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    existing = next(parent for parent in (folder, *folder.parents) if os.path.exists(parent))
     try:
         with tempfile.TemporaryFile(dir=existing):
             return "writable" if existing == folder else f"writable (would be created in {existing})"

@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from visionseq.data.images import ImageDataset
     from visionseq.rectified_flow.pair_generation import Teacher
 
+DRAWN = 30_000  # pairs of a call without a number
+
 
 def pairs(
     model: str,
     *,
-    num_pairs: PositiveInt = 30_000,
+    num_pairs: PositiveInt | None = None,
     steps: PositiveInt | None = None,
     solver: Literal["heun", "euler"] = "heun",
     seed: int = 0,
@@ -26,6 +28,7 @@ def pairs(
     batch_size: PositiveInt = 256,
     guidance_scale: float = 1.0,
     invert: str | None = None,
+    skip_corrupt: bool = False,
     device: DeviceName = "auto",
 ) -> None:
     """Generate the pairs (noise, image) of a teacher, or those that are still missing after an interruption.
@@ -35,7 +38,8 @@ def pairs(
 
     Args:
         model: Name in the zoo, model folder, run folder, or hf://org/repo@revision.
-        num_pairs: Number of pairs; a larger number than before adds to those that are there.
+        num_pairs: Number of pairs; a larger number than before adds to those that exist. Default: 30,000, or with
+            --invert one for each image.
         steps: Noise levels of an EDM teacher, evaluations of a rectified flow; default: 18 below 64x64 pixels and 40
             from there on, for a rectified flow 35.
         solver: ODE solver.
@@ -45,6 +49,7 @@ def pairs(
         batch_size: Pairs that go through the model at once.
         guidance_scale: Of classifier-free guidance; 1 is none.
         invert: Real images instead of drawn noise: digits, fashion_mnist, or a folder of images.
+        skip_corrupt: Leave out images of the folder that cannot be read, instead of stopping.
         device: Where to run.
 
     Examples:
@@ -69,9 +74,9 @@ def pairs(
         raise ConfigError(f"guidance_scale: {guidance_scale}, expected 1 with --invert")
     teacher, recipe = load_teacher(model).to(choose_device(device)), PairRecipe(steps, solver, seed, guidance_scale)
     if invert:
-        source = InvertedPairs(teacher, _images(invert, teacher), recipe)
+        source = InvertedPairs(teacher, _images(invert, teacher, skip_corrupt), recipe, num_pairs)
     else:
-        source = DrawnPairs(teacher, num_pairs, recipe)
+        source = DrawnPairs(teacher, num_pairs or DRAWN, recipe)
     start = time.monotonic()
     with open_pair_writer(out, format, teacher.preprocessing, source.recipe) as writer:
         made = write_pairs(source, writer, batch_size, f"pairs of {model}")
@@ -80,7 +85,7 @@ def pairs(
     say(out)
 
 
-def _images(name: str, teacher: "Teacher") -> "ImageDataset":
+def _images(name: str, teacher: "Teacher", skip_corrupt: bool) -> "ImageDataset":
     from visionseq.data import Digits, FashionMNIST, ImageFolder
 
     built_in = {"digits": Digits, "fashion_mnist": FashionMNIST}
@@ -88,4 +93,5 @@ def _images(name: str, teacher: "Teacher") -> "ImageDataset":
         return built_in[name]()
     if not Path(name).is_dir():
         raise ConfigError(f"invert: {name!r}, expected one of {', '.join(built_in)} or a folder of images")
-    return ImageFolder(name, size=teacher.img_resolution, channels=teacher.in_channels)
+    size, channels = teacher.img_resolution, teacher.in_channels
+    return ImageFolder(name, size=size, channels=channels, skip_corrupt=skip_corrupt)

@@ -8,7 +8,7 @@ from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
 from visionseq.cli.progress import counted
-from visionseq.cli.terminal import say
+from visionseq.cli.terminal import complain, say
 from visionseq.errors import ConfigError, DataError
 from visionseq.files import write_json
 
@@ -31,6 +31,7 @@ def score(
     neighbours: PositiveInt = 3,
     subsets: PositiveInt = 100,
     subset_size: PositiveInt = 1000,
+    size: PositiveInt | None = None,
     batch_size: PositiveInt = 256,
     seed: int = 0,
     overwrite: bool = False,
@@ -42,7 +43,7 @@ def score(
     with 8 bits. A reference that is mean and covariance alone gives the Frechet distance only.
 
     Args:
-        samples: An npz of images, `arr_0` uint8 [N, H, W, C], as `visionseq sample` writes it.
+        samples: An npz of images, `arr_0` uint8 [N, H, W, C], as `visionseq sample` writes it, or a folder of images.
         reference: Real images: an npz as above, an npz with `mu` and `sigma` (EDM's reference statistics), or what
             `visionseq inspect` reads: a folder of images, `digits` (all), `fashion_mnist` (the training images).
         features: Feature network: a name in the zoo, a model folder, or inception:FILE with the weights of
@@ -52,6 +53,7 @@ def score(
         neighbours: Neighbour that bounds the balls of precision and recall.
         subsets: Subsets of the kernel distance.
         subset_size: Images in each subset.
+        size: Height and width that image files are cropped to; default: the size of the first sample.
         batch_size: Images that the network sees at once.
         seed: Seed of the subsets.
         overwrite: Replace the files of an earlier call.
@@ -60,6 +62,7 @@ def score(
     Examples:
         visionseq score out/samples.npz --reference digits --features features-digits
         visionseq score out/samples.npz --reference cifar10-32x32.npz --features inception:pt_inception.pth
+        visionseq score my_images/ --reference photos/ --features inception:pt_inception.pth --size 256
     """
     from visionseq.metrics.comparison import compare_features, compare_statistics
     from visionseq.metrics.frechet import feature_statistics
@@ -68,7 +71,7 @@ def score(
 
     claim_files(*(path for path in (out, save_statistics) if path is not None), overwrite=overwrite)
     network = _feature_network(features).to(choose_device(device))
-    images = _npz_images(samples)
+    images = _samples(samples, size)
     generated = _embed(network, images, f"features of {samples}", batch_size)
     if _holds_statistics(reference):
         if save_statistics is not None:
@@ -76,6 +79,7 @@ def score(
         result = compare_statistics(network.name, generated, load_statistics(reference))
     else:
         real = _embed(network, _real_images(reference, images), f"features of {reference}", batch_size)
+        complain(f"comparing {len(generated)} with {len(real)} images")
         options = {"neighbours": neighbours, "subsets": subsets, "subset_size": subset_size, "seed": seed}
         result = compare_features(network.name, generated, real, **options)
         if save_statistics is not None:
@@ -100,6 +104,18 @@ def _feature_network(spec: str) -> "FeatureExtractor":
     return FeatureExtractor(network, name=spec)
 
 
+def _samples(path: Path, size: int | None) -> "ImageDataset":
+    """Images of an npz, or of a folder, which are decoded to `size`, or to the size of the first of them."""
+    if not path.is_dir():
+        return _npz_images(path)
+    from visionseq.data.decode import decode_image, image_channels
+    from visionseq.data.image_folder import ImageFolder
+
+    first, where = ImageFolder(path, size=1).read(0)
+    channels = image_channels(first, where)
+    return ImageFolder(path, size or min(decode_image(first, where).shape[1:]), channels)
+
+
 def _npz_images(path: Path) -> "MemoryImages":
     import torch
 
@@ -118,7 +134,7 @@ def _holds_statistics(reference: str) -> bool:
     return reference.endswith(".npz") and {"mu", "sigma"} <= names_in(reference)
 
 
-def _real_images(reference: str, like: "MemoryImages") -> "ImageDataset":
+def _real_images(reference: str, like: "ImageDataset") -> "ImageDataset":
     """Images of an npz or a data set; image files are decoded to the size of the samples."""
     if reference.endswith(".npz"):
         return _npz_images(Path(reference))

@@ -1,5 +1,6 @@
 """Fashion-MNIST: 70,000 grey pictures of clothes, 28x28, ten classes (arXiv 1708.07747), read from its idx files."""
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ import torch
 from visionseq.data.idx import read_idx
 from visionseq.data.images import MemoryImages
 from visionseq.errors import DataError, import_extra
-from visionseq.places import cache_folder, is_offline
+from visionseq.places import cache_folder, is_offline, writable_cache
 
 CLASS_NAMES = [
     "T-shirt/top",
@@ -59,10 +60,10 @@ def _folder(prefix: str, root: str | Path | None, download: bool) -> Path:
     # torchvision writes FashionMNIST/raw below the folder that it is given
     places = [place for folder in places for place in (folder, folder / "FashionMNIST" / "raw")]
     for place in places:
-        if _file(place, f"{prefix}-images-idx3-ubyte").exists():
+        if os.path.exists(_file(place, f"{prefix}-images-idx3-ubyte")):
             return place
     if download:
-        return _download(Path(root) if root is not None else downloads)
+        return _download(Path(root) if root is not None else writable_cache("fashion_mnist"))
     raise DataError(
         f"Fashion-MNIST: no {prefix}-images-idx3-ubyte[.gz] in {', '.join(map(str, places))}; install the Debian "
         "package dataset-fashion-mnist, give root=FOLDER with the idx files, or download=True to ask torchvision"
@@ -81,4 +82,4 @@ def _download(target: Path) -> Path:
 
 def _file(folder: Path, name: str) -> Path:
     plain = folder / name
-    return plain if plain.exists() else folder / f"{name}.gz"
+    return plain if os.path.exists(plain) else folder / f"{name}.gz"

@@ -21,7 +21,7 @@ from visionseq.data.random_access import RandomAccess, file_size
 from visionseq.data.tar_index import TarMember, tar_members
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
-from visionseq.places import cache_folder
+from visionseq.places import writable_cache
 
 CLASS_NAMES_FILE = "class_names.json"
 _INDEX_VERSION = 1
@@ -56,7 +56,7 @@ class WebDatasetImages(EncodedImages):
         skip_corrupt: bool = False,
     ):
         self.shards = _shard_paths(shards)
-        folder = Path(index_dir) if index_dir is not None else cache_folder("webdataset")
+        folder = Path(index_dir) if index_dir is not None else writable_cache("webdataset")
         indices = [_cached_index(path, label_key, folder) for path in self.shards]
         self._shard = np.repeat(np.arange(len(indices)), [len(index["offset"]) for index in indices])
         self._offset, self._size, classes = (np.concatenate([index[name] for index in indices]) for name in _COLUMNS)

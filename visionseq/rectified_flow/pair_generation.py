@@ -138,29 +138,39 @@ class InvertedPairs:
         teacher: EDM denoiser or velocity, in eval mode.
         dataset: the images, with their classes where the teacher is conditional.
         recipe: how the teacher is run; guidance is not used.
+        num_pairs: how many, from the first image on; None: all images.
 
-    Raises `ConfigError` where images or classes do not fit the teacher.
+    Raises `ConfigError` where images or classes do not match the teacher, or there are fewer images.
     """
 
-    def __init__(self, teacher: Teacher, dataset: ImageDataset, recipe: PairRecipe = PairRecipe()):
+    def __init__(
+        self,
+        teacher: Teacher,
+        dataset: ImageDataset,
+        recipe: PairRecipe = PairRecipe(),
+        num_pairs: int | None = None,
+    ):
         found, expected = (dataset.channels, dataset.size), (teacher.in_channels, teacher.img_resolution)
         if found != expected:
             raise ConfigError(f"dataset: images of {found} (channels, side), the teacher makes {expected}")
         if teacher.label_dim and (dataset.labels is None or dataset.labels.max() >= teacher.label_dim):
             found = "no labels" if dataset.labels is None else f"classes up to {dataset.labels.max()}"
             raise ConfigError(f"dataset: {found}, the teacher is conditional on {teacher.label_dim} classes")
+        if num_pairs is not None and num_pairs > len(dataset):
+            raise ConfigError(f"num_pairs: {num_pairs}, the data set has {len(dataset)} images")
         self.teacher, self.dataset, self.options = teacher, dataset, recipe.filled(teacher)
+        self.num_pairs = len(dataset) if num_pairs is None else num_pairs
 
     def __len__(self) -> int:
-        return len(self.dataset)
+        return self.num_pairs
 
     @property
     def recipe(self) -> dict[str, Any]:
         options = asdict(replace(self.options, guidance_scale=1.0))
-        return {"pairs": "inverted", **options, "images": len(self), "teacher": fingerprint(self.teacher)}
+        return {"pairs": "inverted", **options, "images": len(self.dataset), "teacher": fingerprint(self.teacher)}
 
     def rows(self, start: int, count: int) -> PairRows:
-        batch = self.dataset.batch(np.arange(start, min(start + count, len(self))))
+        batch = self.dataset.batch(np.arange(start, min(start + count, len(self.dataset))))
         labels = batch.label if self.teacher.label_dim else None
         noise = encode(self.teacher, batch.image, labels, self.options, generator_for(self.options.seed, _EPS, start))
         return PairRows(to_uint8(batch.image), noise.float().cpu(), batch.label)

@@ -19,7 +19,7 @@ from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.pair_data import PairData, PairSource
 from visionseq.data.pairs.dataset import PairDataset
 from visionseq.data.pairs.opening import open_pair_writer
-from visionseq.places import cache_folder
+from visionseq.places import writable_cache
 from visionseq.rectified_flow.pair_generation import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs
 from visionseq.rectified_flow.sampling import Solver
 
@@ -96,7 +96,7 @@ class ReflowPairs(PairData):
         if self.path:
             return Path(self.path)
         key = json.dumps([self._maker.recipe, len(self._maker)], sort_keys=True)
-        return cache_folder("pairs", f"{Path(self.teacher).name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
+        return writable_cache("pairs", f"{Path(self.teacher).name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}")
 
     @property
     def preprocessing(self) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """Where an entry's files are: shipped beside the index, or in the cache as zoo/<name>/<fingerprint of the hashes>."""
 
 import hashlib
+import os
 from pathlib import Path
 
 from visionseq.errors import ZooError
-from visionseq.places import cache_folder, is_offline
+from visionseq.places import cache_folder, is_offline, writable_cache
 from visionseq.zoo.download import fetch, is_intact
 from visionseq.zoo.index import Entry, FileEntry, read_index
 
@@ -38,7 +39,10 @@ def fetch_entry(
     shipped = shipped_model_folder(entry)
     if shipped is not None and all(is_intact(shipped / file.name, file) for file in entry.files.values()):
         return shipped
-    return fetch_files(entry, cached_model_folder(entry, cache_dir), token=token, force_download=force_download)
+    folder = cached_model_folder(entry, cache_dir)
+    if cache_dir is None and (force_download or not _holds(folder, entry)):
+        folder = cached_model_folder(entry, writable_cache("zoo"))
+    return fetch_files(entry, folder, token=token, force_download=force_download)
 
 
 def fetch_files(
@@ -54,7 +58,7 @@ def shipped_model_folder(entry: Entry) -> Path | None:
     """The folder beside the index that holds all files of the entry, or None."""
     for source in next(iter(entry.files.values())).sources:
         folder = (entry.folder / source).parent
-        if "://" not in source and all((folder / name).is_file() for name in entry.files):
+        if "://" not in source and _holds(folder, entry):
             return folder
     return None
 
@@ -69,7 +73,11 @@ def cached_model_folder(entry: Entry, cache_dir: str | Path | None = None) -> Pa
 def local_model_folder(entry: Entry, cache_dir: str | Path | None = None) -> Path | None:
     """The folder that has all files of an entry, shipped or cached, unchecked; None where it was never fetched."""
     cached = cached_model_folder(entry, cache_dir)
-    return shipped_model_folder(entry) or (cached if all((cached / name).is_file() for name in entry.files) else None)
+    return shipped_model_folder(entry) or (cached if _holds(cached, entry) else None)
+
+
+def _holds(folder: Path, entry: Entry) -> bool:
+    return all(os.path.isfile(folder / name) for name in entry.files)  # also False where it may not be looked at
 
 
 def verify(name: str, cache_dir: str | Path | None = None) -> dict[str, str]:
@@ -84,7 +92,7 @@ def verify_entry(entry: Entry, cache_dir: str | Path | None = None) -> dict[str,
 
 
 def _state(path: Path, file: FileEntry) -> str:
-    if not path.exists():
+    if not os.path.exists(path):
         return "absent"
     return "ok" if is_intact(path, file) else "damaged"
 
