@@ -32,7 +32,7 @@ COMMANDS = {
     "doctor": "show versions, devices, backends, missing extras and caches",
 }
 HELP = ("-h", "--help")
-_TRAINER_VERBS = ("fit", "validate", "test", "predict")
+TRAINER_VERBS = ("fit", "validate", "test", "predict")
 
 
 def run(argv: list[str]) -> int:
@@ -77,7 +77,7 @@ def _dispatch(argv: list[str]) -> int:
         return _show(f"visionseq {__version__}")
     if command not in COMMANDS:
         raise WrongArgument(unknown("command", command, COMMANDS))
-    if command in _TRAINER_VERBS:
+    if command in TRAINER_VERBS:
         return importlib.import_module("visionseq.cli.train").main(command, rest) or 0
     module = importlib.import_module(f"visionseq.cli.{command}")
     if hasattr(module, "COMMANDS"):
