@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from visionseq.cli import run_script
-from visionseq.data.prepare import images_of, items_of, write_folder
 
 
 def prepare(source: Path, out: Path = Path("datasets/afhqv2"), size: int = 64, skip_corrupt: bool = False) -> str:
@@ -12,15 +11,20 @@ def prepare(source: Path, out: Path = Path("datasets/afhqv2"), size: int = 64, s
 
     Args:
         source: afhq_v2.zip, or the folder that it holds.
-        out: Folder to write to.
+        out: Folder to write to; a split that exists is complete and is kept.
         size: Height and width after the centre crop.
         skip_corrupt: Leave out damaged images instead of stopping.
     """
+    from visionseq.data.prepare import images_of, items_of, write_folder
+
     done = []
     for split in ("train", "test"):
+        target = out / f"{split}{size}"
+        if target.exists():  # complete, or it would not be there
+            done.append(f"{target} exists and is kept")
+            continue
         chosen = [item for item in images_of(items_of(source)) if item.folders[-2:-1] == [split]]
         named = [(f"{item.folders[-1]}/{Path(item.name).stem}", item) for item in chosen]
-        target = out / f"{split}{size}"
         done.append(f"{write_folder(named, target, size, skip_corrupt)} images in {target}")
     return "\n".join(done)
 

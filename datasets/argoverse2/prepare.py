@@ -4,10 +4,8 @@ import sys
 from pathlib import Path
 
 from visionseq.cli import run_script
+from visionseq.cli.outputs import claim_folder_of_results
 from visionseq.cli.progress import counted
-from visionseq.data.lidar import Argoverse2
-from visionseq.data.lidar.prepare import archives_in, unpack, write_database
-from visionseq.geometry import NEAREST
 
 FILES = (
     r"(?:^|/)((?:train|val|test)/[\w-]+/"
@@ -16,16 +14,28 @@ FILES = (
 
 
 def prepare(
-    root: Path = Path("datasets/argoverse2"), downloads: Path | None = None, split: str = "train", database: bool = True
+    root: Path = Path("datasets/argoverse2"),
+    downloads: Path | None = None,
+    split: str = "train",
+    *,
+    database: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Unpack the archives, and write the object database for ground-truth sampling.
 
     Args:
-        root: Folder to write to; see the README beside this file. What is there already is kept.
+        root: Folder to write to; see the README beside this file. Files that exist are kept.
         downloads: Folder with the .tar archives (train-000.tar ...); default: nothing is unpacked.
         split: Part whose objects to cut out.
         database: Write `root`/database, which reads every frame of the split.
+        overwrite: Build the database again where it exists.
     """
+    from visionseq.data.lidar import Argoverse2
+    from visionseq.data.lidar.prepare import archives_in, unpack, write_database
+    from visionseq.geometry import NEAREST
+
+    if database:
+        claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
         with counted("unpacking archives", len(archives_in(downloads))) as advance:

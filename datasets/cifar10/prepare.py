@@ -4,13 +4,13 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from visionseq.cli import run_script
-from visionseq.data.decode import encode_png
-from visionseq.data.prepare import Item, items_of, write_folder
 from visionseq.errors import DataError
+
+if TYPE_CHECKING:
+    from visionseq.data.prepare import Item
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 _RECORD = 1 + 3 * 32 * 32  # a label, then the pixels, channel by channel
@@ -21,20 +21,31 @@ def prepare(source: Path, out: Path = Path("datasets/cifar10")) -> str:
 
     Args:
         source: cifar-10-binary.tar.gz, or the folder that it holds. The "python version" is a pickle and not read.
-        out: Folder to write to.
+        out: Folder to write to; a split that exists is complete and is kept.
     """
+    from visionseq.data.prepare import items_of, write_folder
+
     files = {Path(item.name).name: item for item in items_of(source)}
     done = []
     for split, names in {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}.items():
+        target = out / split
+        if target.exists():  # complete, or it would not be there
+            done.append(f"{target} exists and is kept")
+            continue
         missing = [name for name in names if name not in files]
         if missing:
             raise DataError(f"{source}: no {', '.join(missing)}; expected cifar-10-binary.tar.gz")
-        count = write_folder(_images([files[name] for name in names]), out / split, 32)
-        done.append(f"{count} images in {out / split}")
+        count = write_folder(_images([files[name] for name in names]), target, 32)
+        done.append(f"{count} images in {target}")
     return "\n".join(done)
 
 
-def _images(batches: list[Item]) -> Iterator[tuple[str, Item]]:
+def _images(batches: "list[Item]") -> "Iterator[tuple[str, Item]]":
+    import numpy as np
+
+    from visionseq.data.decode import encode_png
+    from visionseq.data.prepare import Item
+
     count = 0
     for batch in batches:
         data = batch.read()

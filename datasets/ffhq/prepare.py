@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from visionseq.cli import run_script
-from visionseq.data.prepare import images_of, items_of, write_shards
 
 
 def prepare(
@@ -18,6 +17,8 @@ def prepare(
         size: Height and width.
         skip_corrupt: Leave out damaged images instead of stopping.
     """
+    from visionseq.data.prepare import images_of, items_of, write_shards
+
     images = sorted(images_of(items_of(source)), key=lambda item: Path(item.name).name)
     count = write_shards([(None, item) for item in images], out, size, skip_corrupt=skip_corrupt)
     return f"{count} shards in {out}"

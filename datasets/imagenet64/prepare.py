@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from visionseq.cli import run_script
-from visionseq.data.prepare import images_of, items_of, write_shards
 
 
 def prepare(
@@ -18,6 +17,8 @@ def prepare(
         size: Height and width after the centre crop.
         skip_corrupt: Leave out damaged images instead of stopping.
     """
+    from visionseq.data.prepare import images_of, items_of, write_shards
+
     classes = sorted({item.folders[-1] for item in images_of(items_of(source)) if item.folders})
     number = {name: index for index, name in enumerate(classes)}
     labelled = ((number[item.folders[-1]], item) for item in images_of(items_of(source)) if item.folders)

@@ -4,12 +4,9 @@ import base64
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from visionseq.cli import run_script
+from visionseq.cli.outputs import claim_folder_of_results
 from visionseq.cli.progress import counted
-from visionseq.data.lidar import Kitti
-from visionseq.data.lidar.prepare import archives_in, unpack, write_database
 from visionseq.files import atomic_write
 
 FILES = r"(?:^|/)((?:training|testing)/(?:velodyne|calib|label_2|image_2|planes)/\d{6}\.(?:bin|txt|png))$"
@@ -32,17 +29,28 @@ TRAIN_BITS = (
 
 
 def prepare(
-    root: Path = Path("datasets/kitti"), downloads: Path | None = None, split: str = "train", database: bool = True
+    root: Path = Path("datasets/kitti"),
+    downloads: Path | None = None,
+    split: str = "train",
+    *,
+    database: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Unpack the archives, write the lists of frames, and the object database for ground-truth sampling.
 
     Args:
-        root: Folder to write to; see the README beside this file. What is there already is kept.
+        root: Folder to write to; see the README beside this file. Files that exist are kept.
         downloads: Folder with data_object_velodyne.zip, _calib.zip, _label_2.zip and _image_2.zip; default: nothing is
             unpacked, `root` holds training/ already.
         split: List in ImageSets/ whose objects to cut out.
         database: Write `root`/database, which reads every frame of the split.
+        overwrite: Build the database again where it exists.
     """
+    from visionseq.data.lidar import Kitti
+    from visionseq.data.lidar.prepare import archives_in, unpack, write_database
+
+    if database:
+        claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
         with counted("unpacking archives", len(archives_in(downloads))) as advance:
@@ -56,6 +64,8 @@ def prepare(
 
 
 def _write_lists(folder: Path) -> str:
+    import numpy as np
+
     is_train = np.unpackbits(np.frombuffer(base64.b64decode("".join(TRAIN_BITS)), np.uint8))[:TRAINING].astype(bool)
     lists = {
         "train": is_train.nonzero()[0],

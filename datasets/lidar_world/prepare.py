@@ -5,10 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from visionseq.cli import run_script
+from visionseq.cli.outputs import claim_folder_of_results
 from visionseq.cli.progress import counted
-from visionseq.data.lidar import Kitti, write_kitti
-from visionseq.data.lidar.prepare import write_database
-from visionseq.data.lidar_world import LidarSensor, LidarWorld
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write
 
@@ -21,20 +19,28 @@ def prepare(
     beams: int = 64,
     columns: int = 1024,
     database: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Write simulated frames, their labels, the lists train, val and trainval, and the object database.
 
     Args:
-        root: Folder to write to; frames that are there already are written again.
+        root: Folder to write to.
         train: Frames in ImageSets/train.txt.
         val: Frames in ImageSets/val.txt.
-        seed: Of the streets.
-        beams: Of the sensor.
+        seed: Seed of the streets.
+        beams: Beams of the sensor.
         columns: Directions of one turn of the sensor.
         database: Write `root`/database, for ground-truth sampling.
+        overwrite: Write into a folder that holds frames, lists or a database already.
     """
+    from visionseq.data.lidar import Kitti, write_kitti
+    from visionseq.data.lidar.prepare import write_database
+    from visionseq.data.lidar_world import LidarSensor, LidarWorld
+
     if train < 1 or val < 1:
         raise ConfigError(f"train {train}, val {val}: expected at least one frame each")
+    for name in ("training", "ImageSets", "database"):
+        claim_folder_of_results(root / name, overwrite)
     world = LidarWorld(train + val, seed, LidarSensor(beams=beams, columns=columns))
     with counted("simulating frames", len(world)) as advance:
         write_kitti(world, root, "trainval", progress=advance)

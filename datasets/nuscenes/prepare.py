@@ -5,14 +5,10 @@ import sys
 from pathlib import Path
 
 from visionseq.cli import run_script
+from visionseq.cli.outputs import claim_files, claim_folder_of_results
 from visionseq.cli.progress import counted
-from visionseq.data.lidar import NuScenes
-from visionseq.data.lidar.nuscenes_index import open_index
-from visionseq.data.lidar.prepare import archives_in, unpack, write_database
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
-from visionseq.geometry import NEAREST
-from visionseq.text_files import read_text
 
 FILES = r"(?:^|/)((?:samples|sweeps)/LIDAR_TOP/[^/]+\.pcd\.bin|v1\.0-\w+/\w+\.json)$"
 SCENE = re.compile(r"scene-\d{4}")
@@ -25,18 +21,29 @@ def prepare(
     val: Path | None = None,
     sweeps: int = 10,
     database: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Unpack the archives, index the tables, write the lists of scenes, and the database for ground-truth sampling.
 
     Args:
-        root: Folder to write to; see the README beside this file. What is there already is kept.
+        root: Folder to write to; see the README beside this file. Files that exist are kept.
         downloads: Folder with the .tgz or .tar archives; default: nothing is unpacked.
         version: Name of the tables' folder.
         val: Text file with the names of the validation scenes (scene-0003 ...); all others are for training. Default:
-            `root`/train.txt and val.txt are there already.
+            `root`/train.txt and val.txt exist.
         sweeps: Keyframe and earlier sweeps together, of the objects in the database.
         database: Write `root`/database from the scenes in train.txt, which reads every training frame.
+        overwrite: Replace the lists of scenes, and build the database again, where they exist.
     """
+    from visionseq.data.lidar import NuScenes
+    from visionseq.data.lidar.nuscenes_index import open_index
+    from visionseq.data.lidar.prepare import archives_in, unpack, write_database
+    from visionseq.geometry import NEAREST
+
+    if val is not None:
+        claim_files(root / "train.txt", root / "val.txt", overwrite=overwrite)
+    if database:
+        claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
         with counted("unpacking archives", len(archives_in(downloads))) as advance:
@@ -53,6 +60,8 @@ def prepare(
 
 
 def _write_lists(root: Path, names: list[str], path: Path) -> str:
+    from visionseq.text_files import read_text
+
     val = set(SCENE.findall(read_text(path)))
     lists = {"train": [name for name in names if name not in val], "val": [name for name in names if name in val]}
     if not lists["train"] or not lists["val"]:

@@ -1,16 +1,12 @@
 """Waymo's recordings to what `Waymo` reads: python datasets/waymo/prepare.py --recordings FOLDER"""
 
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from visionseq.cli import run_script
+from visionseq.cli.outputs import claim_folder_of_results
 from visionseq.cli.progress import counted
-from visionseq.data.lidar import Waymo
-from visionseq.data.lidar.prepare import write_database
-from visionseq.data.lidar.waymo_writer import write_segment
 from visionseq.errors import DataError
-from visionseq.geometry import NEAREST
 
 EVERY = {"Vehicle": 4, "Pedestrian": 2}  # common classes from every so many-th frame alone
 
@@ -22,17 +18,28 @@ def prepare(
     processes: int = 1,
     interval: int = 1,
     database: bool = True,
+    overwrite: bool = False,
 ) -> str:
     """Convert recordings, and write the database for ground-truth sampling.
 
     Args:
-        root: Folder to write to; see the README beside this file. Segments that are there already are kept.
+        root: Folder to write to; see the README beside this file. Segments that exist are kept.
         split: Folder below `root`: train, val or test.
         recordings: Folder with the .tfrecord files of the split; default: nothing is converted.
         processes: How many recordings to convert at a time.
         interval: Take every so many-th frame for the database.
         database: Write `root`/database; of the split train alone.
+        overwrite: Build the database again where it exists.
     """
+    from concurrent.futures import ProcessPoolExecutor, as_completed
+
+    from visionseq.data.lidar import Waymo
+    from visionseq.data.lidar.prepare import write_database
+    from visionseq.data.lidar.waymo_writer import write_segment
+    from visionseq.geometry import NEAREST
+
+    if database and split == "train":
+        claim_folder_of_results(root / "database", overwrite)
     done = []
     if recordings is not None:
         files = sorted(recordings.glob("*.tfrecord"))

@@ -23,6 +23,13 @@ def claim_files(*paths: Path, overwrite: bool) -> None:
         claim_folder(folder)
 
 
+def claim_folder_of_results(folder: Path, overwrite: bool) -> None:
+    """As `claim_folder`, for a folder whose files belong together: one that holds any needs `overwrite`."""
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise ConfigError(f"{folder} exists; --overwrite replaces what it holds")
+    claim_folder(folder)
+
+
 def claim_folder(folder: Path) -> None:
     """Make a folder, its parents too, and try to write into it; `ConfigError` naming it where that fails."""
     try:
