@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from visionseq.cli import main
-from visionseq.cli.console import COMMANDS
+from visionseq.cli.console import COMMANDS, TRAINER_VERBS, run_function
 from visionseq.metrics import FeatureCNN
 
 NO_MODEL = "no-such-model"  # a command that looks for it before its outputs complains of it
@@ -90,6 +90,35 @@ def test_a_place_that_cannot_be_written_is_an_error_before_the_work(name, capsys
     assert Path("file").is_file()
 
 
+@pytest.mark.parametrize(
+    ("script", "words", "file"),
+    [
+        ("kitti", ["--root", "root"], "root/database/points.npy"),
+        ("argoverse2", ["--root", "root"], "root/database/points.npy"),
+        ("once", ["--root", "root"], "root/database/points.npy"),
+        ("waymo", ["--root", "root"], "root/database/points.npy"),
+        ("nuscenes", ["--root", "root"], "root/database/points.npy"),
+        ("nuscenes", ["--root", "root", "--val", "val.txt", "--no-database"], "root/train.txt"),
+        ("lidar_world", ["--root", "root"], "root/training/velodyne/000000.bin"),
+        ("fashion_mnist", ["source", "--out", "root"], "root/t10k-images-idx3-ubyte.gz"),
+    ],
+)
+def test_scripts_that_prepare_data_keep_existing_files(script, words, file, capsys):
+    Path("source").mkdir()
+    Path("source/t10k-images-idx3-ubyte.gz").write_bytes(b"new")
+    Path(file).parent.mkdir(parents=True)
+    Path(file).write_bytes(b"earlier")
+    path = Path(__file__).parents[2] / "datasets" / script / "prepare.py"
+    spec = importlib.util.spec_from_file_location(f"prepare_{script}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert run_function(module.prepare, f"python {path}", words) == 1
+    error = capsys.readouterr().err
+    assert "root/" in error
+    assert "--overwrite" in error
+    assert Path(file).read_bytes() == b"earlier"
+
+
 def test_an_entry_of_the_zoo_is_renewed_on_request_alone(capsys):
     torch.manual_seed(0)
     FeatureCNN().save_pretrained("features")
@@ -107,10 +136,7 @@ def test_an_entry_of_the_zoo_is_renewed_on_request_alone(capsys):
 def test_every_command_with_an_output_can_be_told_to_overwrite():
     goes_on = {"pairs", "doctor", "push", "list", "info", "verify", "path"}  # pairs adds to its own, and refuses others
     for command in COMMANDS:
-        module = importlib.import_module(f"visionseq.cli.{command}") if command not in _TRAINER else None
+        module = importlib.import_module(f"visionseq.cli.{command}") if command not in TRAINER_VERBS else None
         for name, function in getattr(module, "COMMANDS", {command: getattr(module, command, None)}).items():
             if module is not None and name not in goes_on:
                 assert "overwrite" in inspect.signature(function).parameters, f"{command} {name}"
-
-
-_TRAINER = ("fit", "validate", "test", "predict")

@@ -86,7 +86,7 @@ def test_nuscenes_from_its_archives(tmp_path):
     assert GroundTruthDatabase(root / "database").features == NuScenes.features
     val.write_text("scene-0001 scene-0002")
     with pytest.raises(DataError, match="2 of the 2 scenes"):
-        script("nuscenes")(root, None, "v1.0-mini", val)
+        script("nuscenes")(root, None, "v1.0-mini", val, overwrite=True)
 
 
 def test_once_and_argoverse_from_their_archives(tmp_path):
