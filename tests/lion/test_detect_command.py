@@ -217,7 +217,7 @@ def test_a_damaged_calibration_costs_its_frame_alone(model, tmp_path, caplog):
     broken.write_text("P2: 1 2 3\n")
     arguments = ["--calib", str(kitti / "calib"), *json_of(kitti / "velodyne", tmp_path / "out")]
     assert run(["detect", str(model), *arguments]) == 1
-    assert f"{broken.name}: P2 has 3 values" in caplog.text
+    assert f"{broken.name}, line 1: P2 has 3 values" in caplog.text
     assert sorted(path.stem for path in (tmp_path / "out").iterdir()) == [path.stem for path in whole]
 
 
