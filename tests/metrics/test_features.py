@@ -42,7 +42,7 @@ def test_8_bit_images_are_scaled():
 def test_images_of_another_size_are_refused():
     with pytest.raises(ConfigError, match=r"\[B, 1, 8, 8\]"):
         FeatureCNN()(torch.zeros(2, 1, 9, 9))
-    with pytest.raises(ConfigError, match="do not fit images of 1x1"):
+    with pytest.raises(ConfigError, match="images of 1x1 are too small"):
         FeatureCNN(1)
 
 

@@ -2,7 +2,7 @@
 
 The lidar frame has x forward, y left, z up, in metres. A box is (x, y, z, dx, dy, dz, heading, ...): the centre, the
 size with dx along the heading, the heading in radians counter-clockwise from +x; further values pass through untouched.
-Everything is a numpy array, results have the floating dtype of what they are made from, and no argument is written to.
+Everything is a numpy array. Results have the floating dtype of the arguments, and no argument is written to.
 
 Legend: N boxes or points, C columns.
 """
@@ -19,7 +19,8 @@ from visionseq.errors import ConfigError
 
 Angles = TypeVar("Angles", np.ndarray, torch.Tensor, float)
 
-# In halves of the size, before the heading: the lower face first, each clockwise seen from above from front left.
+# In half sizes, before the heading is applied. The lower face comes first; seen from above, each face begins at the
+# front left and runs clockwise.
 CORNERS = np.array(
     [
         [+1, +1, -1],
@@ -35,7 +36,7 @@ CORNERS = np.array(
 
 
 def limit_period(values: Angles, offset: float = 0.5, period: float = 2 * math.pi) -> Angles:
-    """values - floor(values / period + offset) * period: without options, angles wrapped to [-pi, pi)."""
+    """values - floor(values / period + offset) * period; with the defaults, angles wrapped to [-pi, pi)."""
     return values - (values / period + offset) // 1 * period
 
 
@@ -49,7 +50,7 @@ def boxes_to_corners(boxes: np.ndarray) -> np.ndarray:
 def rotate_z(vectors: np.ndarray, angle: ArrayLike) -> np.ndarray:
     """Vectors [..., >= 2] turned about z: (1, 0) by pi/2 gives (0, 1); columns after y stay.
 
-    `angle` is a number, or an array that fits the vectors' leading axes.
+    `angle` in radians is a number, or an array that broadcasts with the vectors' leading axes.
     """
     vectors = _floating(vectors)
     angle = np.asarray(angle, vectors.dtype)
@@ -69,14 +70,14 @@ def enlarge(boxes: np.ndarray, extra: ArrayLike) -> np.ndarray:
 
 
 def points_in_range(points: np.ndarray, point_range: Sequence[float], with_z: bool = False) -> np.ndarray:
-    """Mask [N] of points [N, >= 3] in the closed range (x, y, z minima, then maxima), by x and y, or by all three."""
+    """Mask [N] of points [N, >= 3] in the closed range (x, y, z minima, then maxima); z counts only `with_z`."""
     points, axes = _floating(points), 3 if with_z else 2
     low, high = _bounds(point_range, points.dtype)
     return np.all((points[:, :axes] >= low[:axes]) & (points[:, :axes] <= high[:axes]), axis=1)
 
 
 def boxes_in_range(boxes: np.ndarray, point_range: Sequence[float], min_corners: int | None = None) -> np.ndarray:
-    """Mask [N] of boxes with the centre in the closed range, or with `min_corners` at least so many corners by x, y."""
+    """Mask [N] of boxes whose centre lies in the closed range, or `min_corners` of whose corners do so by x and y."""
     boxes = as_boxes(boxes)
     if min_corners is None:
         return points_in_range(boxes[:, :3], point_range, with_z=True)
@@ -85,7 +86,7 @@ def boxes_in_range(boxes: np.ndarray, point_range: Sequence[float], min_corners:
 
 
 def as_boxes(boxes: np.ndarray) -> np.ndarray:
-    """The boxes themselves, integers as float64. `ConfigError` unless they are [N, >= 7]."""
+    """The boxes as they are, or as float64 where they are integers. `ConfigError` unless they are [N, >= 7]."""
     if boxes.ndim != 2 or boxes.shape[1] < 7:
         raise ConfigError(f"boxes of shape {boxes.shape}, expected [N, 7] or more columns")
     return _floating(boxes)

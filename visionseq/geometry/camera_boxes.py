@@ -1,10 +1,10 @@
 """Boxes in KITTI's camera frame, in its images, and in the "fakelidar" form of old info files.
 
 A camera box is (x, y, z, l, h, w, ry): bottom centre in the rectified camera frame (x right, y down, z forward),
-length, height, width, rotation about y in radians, 0 where the object faces +x. Lidar boxes as in `boxes.py` here.
-As in the official code the centre is lifted by half a height in the lidar frame, not along the camera's y.
+length, height, width, rotation about y in radians, 0 where the object faces +x. Lidar boxes are those of `boxes.py`.
+As in the official code, the centre is lifted by half a height in the lidar frame, not along the camera's y.
 
-Legend: N boxes; results are numpy arrays in the dtype of the boxes given, pixels in float32.
+Legend: N boxes. Results are numpy arrays in the dtype of the boxes; pixels are float32.
 """
 
 import math
@@ -14,7 +14,7 @@ import numpy as np
 from visionseq.geometry.boxes import as_boxes
 from visionseq.geometry.kitti_calibration import Calibration
 
-# In lengths, heights and widths, before the rotation: the bottom face first.
+# In lengths, heights and widths, before the rotation. The bottom face comes first.
 CAMERA_CORNERS = np.array(
     [
         [+0.5, 0, +0.5],
@@ -77,10 +77,10 @@ def camera_corners(boxes: np.ndarray) -> np.ndarray:
 
 
 def image_boxes(boxes: np.ndarray, calibration: Calibration, image_shape: tuple[int, int] | None = None) -> np.ndarray:
-    """Left, top, right and bottom [N, 4] in pixels of what encloses the projected corners of camera boxes [N, 7].
+    """Left, top, right, bottom [N, 4] in pixels of the rectangles around the projected corners of camera boxes [N, 7].
 
-    With `image_shape` (height, width) cut to the image. Corners behind the camera are projected like all others, as
-    in the official code: there the result means little.
+    With `image_shape` (height, width) it is cut to the image. As in the official code, corners behind the camera are
+    projected like all others; the rectangle of such a box is meaningless.
     """
     pixels, _ = calibration.rect_to_image(camera_corners(boxes).reshape(-1, 3))
     pixels = pixels.reshape(-1, 8, 2)

@@ -4,10 +4,10 @@ One rectangle is moved into the frame of the other and cut at x = -dx/2, x = dx/
 gets the coordinate of the line itself, not an interpolated one. Quarter turns of one against the other are exact. So
 identical rectangles share their whole area, also with the heading turned by pi, and rectangles that touch share 0.
 
-numba without fast-math: these promises rest on IEEE arithmetic. All kernels are in this file, because numba's cache
-does not notice a change in another one.
+numba compiles this without fast-math, because these promises rest on IEEE arithmetic. All kernels stand in this file,
+because numba's cache does not notice a change in another file.
 
-Legend: a rectangle is a row of `rectangles`, read by the names of its columns: X, Y, DX, DY, COS, SIN, RADIUS.
+Legend: a rectangle is a row of `rectangles`, with the columns X, Y, DX, DY, COS, SIN, RADIUS.
 """
 
 import math
@@ -17,12 +17,12 @@ import numpy as np
 from visionseq.kernels.compiled import exact
 
 X, Y, DX, DY, COS, SIN, RADIUS = range(7)
-SNAP = 1e-12  # what is rounding: radians from a quarter turn between two boxes, share of the smaller one's area
-MAX_VERTICES = 20  # a cut of n vertices leaves at most 1.5 n of them, whatever rounding did to the polygon
+SNAP = 1e-12  # counts as rounding: radians from a quarter turn between two boxes, share of the smaller one's area
+MAX_VERTICES = 20  # a cut of n vertices leaves at most 1.5 n, also where rounding has spoilt the polygon
 
 
 def rectangles(boxes: np.ndarray) -> np.ndarray:
-    """Rows [N, 7] of boxes [N, >= 7] in float64; a negative size counts as 0, what is not finite as radius NaN."""
+    """float64 rows [N, 7] of boxes [N, >= 7]; negative sizes count as 0; radius NaN: a value is not finite."""
     finite = np.isfinite(boxes[:, [0, 1, 3, 4, 6]]).all(1)
     centre, size, heading = boxes[:, :2], boxes[:, 3:5].clip(min=0), np.where(finite, boxes[:, 6], 0)
     direction = np.stack([np.cos(heading), np.sin(heading)], 1)
@@ -49,7 +49,7 @@ def fill_aligned(first, last, a, b, out):
 
 @exact
 def suppress(rows, threshold, limit, kept):
-    """Greedy suppression in the order of the rows: writes the indices of at most `limit` survivors, returns a count."""
+    """Greedy suppression in the order of the rows: writes at most `limit` indices to `kept`, returns their number."""
     scratch = np.empty((2, MAX_VERTICES, 2))
     gone = np.zeros(len(rows), dtype=np.bool_)
     count = 0
@@ -69,7 +69,7 @@ def suppress(rows, threshold, limit, kept):
 @exact
 def _iou_exceeds(rows, i, j, threshold, scratch):
     area_i, area_j = rows[i, DX] * rows[i, DY], rows[j, DX] * rows[j, DY]
-    if min(area_i, area_j) <= threshold * max(area_i, area_j):  # what is shared is at most the smaller one
+    if min(area_i, area_j) <= threshold * max(area_i, area_j):  # the shared area is at most the smaller one
         return False
     shared = _shared_area(rows, i, rows, j, scratch)
     return shared / (area_i + area_j - shared) > threshold
@@ -77,30 +77,36 @@ def _iou_exceeds(rows, i, j, threshold, scratch):
 
 @exact
 def _apart(a, i, b, j):
-    """Whether the circumscribed circles part the two; False for what is not finite."""
+    """True where the circumscribed circles do not meet; False where a value is not finite."""
     dx, dy, reach = a[i, X] - b[j, X], a[i, Y] - b[j, Y], a[i, RADIUS] + b[j, RADIUS]
     return dx * dx + dy * dy >= reach * reach
 
 
 @exact
 def _shared_area(a, i, b, j, scratch):
+    """The area that a[i] and b[j] share; NaN where a value is not finite."""
     if math.isnan(a[i, RADIUS] + b[j, RADIUS]):
         return np.nan
     smaller = min(a[i, DX] * a[i, DY], b[j, DX] * b[j, DY])
     polygon, other = scratch[0], scratch[1]
     if smaller == 0 or not _place_corners(a, i, b, j, polygon):
         return 0.0
+
+    # Cut a at the four sides of b.
     count = _cut(polygon, 4, other, 0, -1.0, b[j, DX] / 2)
     count = _cut(other, count, polygon, 0, 1.0, b[j, DX] / 2)
     count = _cut(polygon, count, other, 1, -1.0, b[j, DY] / 2)
     count = _cut(other, count, polygon, 1, 1.0, b[j, DY] / 2)
+
+    # Rounding is no area.
     area = min(_area(polygon, count), smaller)
     return area if area > SNAP * smaller else 0.0
 
 
 @exact
 def _place_corners(a, i, b, j, polygon):
-    """The corners of a, counter-clockwise, in the frame of b; False where one of b's sides parts the two."""
+    """The corners of a, counter-clockwise, in the frame of b; False where a lies beyond one of b's sides."""
+    # Centre and direction of a in the frame of b; quarter turns become exact.
     dx, dy, cos, sin = a[i, X] - b[j, X], a[i, Y] - b[j, Y], b[j, COS], b[j, SIN]
     x, y = cos * dx + sin * dy, cos * dy - sin * dx
     cos, sin = cos * a[i, COS] + sin * a[i, SIN], cos * a[i, SIN] - sin * a[i, COS]
@@ -108,12 +114,16 @@ def _place_corners(a, i, b, j, polygon):
         cos, sin = math.copysign(1.0, cos), 0.0
     elif abs(cos) < SNAP:
         cos, sin = 0.0, math.copysign(1.0, sin)
+
+    # Corners: the centre plus or minus half the length and half the width.
     length_x, length_y = cos * a[i, DX] / 2, sin * a[i, DX] / 2
     width_x, width_y = -sin * a[i, DY] / 2, cos * a[i, DY] / 2
     polygon[0, 0], polygon[0, 1] = x + length_x + width_x, y + length_y + width_y
     polygon[1, 0], polygon[1, 1] = x - length_x + width_x, y - length_y + width_y
     polygon[2, 0], polygon[2, 1] = x - length_x - width_x, y - length_y - width_y
     polygon[3, 0], polygon[3, 1] = x + length_x - width_x, y + length_y - width_y
+
+    # The box around the corners against b.
     extent_x, extent_y = abs(length_x) + abs(width_x), abs(length_y) + abs(width_y)
     return abs(x) - extent_x < b[j, DX] / 2 and abs(y) - extent_y < b[j, DY] / 2
 
@@ -124,12 +134,12 @@ def _cut(polygon, count, out, axis, sign, half):
     kept = 0
     for k in range(count):
         n = k + 1 if k + 1 < count else 0
-        here, there = half - sign * polygon[k, axis], half - sign * polygon[n, axis]
-        if here >= 0:
+        inside, next_inside = half - sign * polygon[k, axis], half - sign * polygon[n, axis]  # negative: outside
+        if inside >= 0:
             out[kept, 0], out[kept, 1] = polygon[k, 0], polygon[k, 1]
             kept += 1
-        if (here > 0 and there < 0) or (here < 0 and there > 0):
-            share = here / (here - there)
+        if (inside > 0 and next_inside < 0) or (inside < 0 and next_inside > 0):
+            share = inside / (inside - next_inside)
             out[kept, axis] = sign * half
             out[kept, 1 - axis] = polygon[k, 1 - axis] + share * (polygon[n, 1 - axis] - polygon[k, 1 - axis])
             kept += 1
@@ -138,7 +148,7 @@ def _cut(polygon, count, out, axis, sign, half):
 
 @exact
 def _area(polygon, count):
-    """The shoelace formula with the first vertex as origin, so that a flat polygon has area 0."""
+    """Shoelace formula with the first vertex as origin, so that a flat polygon has area 0."""
     twice = 0.0
     for k in range(1, count - 1):
         ax, ay = polygon[k, 0] - polygon[0, 0], polygon[k, 1] - polygon[0, 1]

@@ -1,15 +1,15 @@
-"""How much boxes overlap, seen from above (BEV) and in space: exact convex polygon clipping in float64.
+"""Overlap of boxes, seen from above (BEV) and in space, by exact convex polygon clipping in float64.
 
 A box is (x, y, z, dx, dy, dz, heading, ...): centre, size with dx along the heading, heading in radians
-counter-clockwise from +x; values after the seventh (velocities) are ignored. Everything here
+counter-clockwise from +x; values after the seventh (velocities) are ignored. Every function here
 
 - compares all pairs, [N, M], or with `aligned=True` box i of one set with box i of the other, [N];
-- computes in float64 on the CPU and answers in the dtype and on the device of `boxes_a` (float64 for integers): tensors
-  on a GPU are moved to the CPU and back; the result carries no gradient;
+- computes in float64 on the CPU and returns the dtype and device of `boxes_a` (float64 for integers): tensors on a GPU
+  are moved to the CPU and back; the result carries no gradient;
 - is exact at the edges: identical boxes have IoU 1, also where one heading is turned by pi; boxes that touch, and boxes
   with a size of 0 or less, have IoU 0; a box with NaN or infinity has NaN with every box.
 
-`ConfigError` where the shapes do not fit.
+Boxes of another shape, and aligned sets of different length, raise `ConfigError`.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def bev_iou(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
 
 
 def iou3d(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
-    """Intersection over union of the volumes, z being the centre, in [0, 1]: [N, M], or [N] where aligned."""
+    """Intersection over union of the volumes, in [0, 1]: [N, M], or [N] where aligned; z is the centre of a box."""
     return _answer(_iou3d, boxes_a, boxes_b, aligned)
 
 
@@ -49,7 +49,7 @@ def _answer(measure: Callable[..., Tensor], boxes_a: Tensor, boxes_b: Tensor, al
         if boxes.ndim != 2 or boxes.shape[1] < 7:
             raise ConfigError(f"{name} of shape {tuple(boxes.shape)}, expected [N, 7] or more columns")
     if aligned and len(boxes_a) != len(boxes_b):
-        raise ConfigError(f"boxes_a and boxes_b: {len(boxes_a)} and {len(boxes_b)} boxes, expected as many of each")
+        raise ConfigError(f"boxes_a and boxes_b: {len(boxes_a)} and {len(boxes_b)} boxes, expected the same number")
     dtype = boxes_a.dtype if boxes_a.is_floating_point() else torch.float64
     a, b = (boxes.detach().to("cpu", torch.float64)[:, :7] for boxes in (boxes_a, boxes_b))
     return measure(a, b, aligned).to(boxes_a.device, dtype)
@@ -88,7 +88,7 @@ def _to_nearest_axis(boxes: Tensor) -> Tensor:
 
 
 def _overlap_along(axis: int, a: Tensor, b: Tensor, aligned: bool) -> Tensor:
-    """Length that two unturned boxes share along an axis; for equal boxes their size, without rounding."""
+    """Length that two unturned boxes share along an axis; exactly the size where the boxes are equal."""
     centre_a, size_a = a[:, axis], a[:, axis + 3].clamp(min=0)
     centre_b, size_b = b[:, axis], b[:, axis + 3].clamp(min=0)
     if not aligned:

@@ -1,13 +1,14 @@
-"""Which points lie in which boxes: four tests that the official tools use for different purposes.
+"""Points in boxes: four tests that the official tools use for different purposes.
 
-A point is turned into the frame of the box and compared with its half sizes. Sideways the box is wider by a margin,
-upwards it is not; the vertical comparison is closed, the lateral one open or closed. Everything in float64.
+A point is turned into the frame of the box and compared with its half sizes. The box is wider by a margin at its sides,
+but not higher. The vertical comparison is closed, the lateral one open or closed. Everything is computed in float64.
 
 `HULL` is the convex hull of the corners (points of a KITTI or ONCE annotation), `DATABASE` cuts objects out for the
 database of KITTI and ONCE and clears the scene under pasted ones, `NEAREST` assigns points in the databases of
 nuScenes, Waymo and Argoverse 2, `LOCAL` selects them for augmentations of single objects.
 
-Legend: N points [N, >= 3], M boxes [M, >= 7]; a box or point that is not finite contains nothing and is in nothing.
+Legend: N points [N, >= 3], M boxes [M, >= 7]. A box with a value that is not finite contains no point; a point with one
+lies in no box.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from visionseq.kernels.threads import spread
 
 
 class PointTest(NamedTuple):
-    """Metres that a box is wider on each side, and whether its lateral faces belong to it."""
+    """`margin`: metres by which a box is wider on each side; `closed`: its lateral faces belong to it."""
 
     margin: float
     closed: bool
@@ -42,12 +43,12 @@ def points_in_boxes(points: np.ndarray, boxes: np.ndarray, test: PointTest) -> n
 
 
 def count_points(points: np.ndarray, boxes: np.ndarray, test: PointTest) -> np.ndarray:
-    """How many points are in each box, [M] int64."""
+    """Number of points in each box, [M] int64."""
     return points_in_boxes(points, boxes, test).sum(1)
 
 
 def first_box(points: np.ndarray, boxes: np.ndarray, test: PointTest = NEAREST) -> np.ndarray:
-    """The first box that contains each point, [N] int64, -1 where none does."""
+    """Number of the first box that contains each point, [N] int64; -1 for a point in no box."""
     inside = points_in_boxes(points, boxes, test)
     if not len(boxes):
         return np.full(len(points), -1, np.int64)

@@ -1,11 +1,11 @@
-"""Non-maximum suppression of rotated boxes by their exact BEV IoU; the height plays no part.
+"""Non-maximum suppression of rotated boxes by their exact BEV IoU; heights are ignored.
 
-Greedy: in the order of the scores, equal scores in the order given, a box is kept unless its IoU with a box kept before
-exceeds the threshold (strictly). A box whose score is NaN, or whose place, size or heading is not finite, is never
-kept.
+Boxes are visited in the order of their scores, and of their rows where scores are equal. A box is kept unless its IoU
+with a box kept before exceeds the threshold (strictly). A box whose score is NaN, or whose place, size or heading is
+not finite, is never kept.
 
-Everything runs on the CPU in float64, whatever the device of the boxes; the answer goes back to that device.
-`ConfigError` where shapes or limits do not fit.
+Everything runs on the CPU in float64; the result is on the device of the boxes. Wrong shapes, and limits for another
+number of classes, raise `ConfigError`.
 
 Legend: N boxes, K kept ones, C classes.
 """
@@ -30,21 +30,20 @@ def nms(
     score_threshold: float | None = None,
     swap_dims: bool = False,
 ) -> Tensor:
-    """Indices [K] int64 of the boxes kept, the best first, whatever their class.
+    """Indices [K] int64 of the boxes kept, the best first; classes are ignored.
 
     Args:
         boxes: [N, >= 7], (x, y, z, dx, dy, dz, heading, ...).
         scores: [N].
         threshold: largest BEV IoU that two kept boxes may have.
-        pre: how many of the best boxes take part, None for all.
-        post: how many are kept at most, None for all.
-        score_threshold: smallest score that takes part.
+        pre: number of the best boxes that take part; None: all.
+        post: largest number of boxes kept; None: no limit.
+        score_threshold: lowest score that takes part; None: any.
         swap_dims: measure with dx and dy exchanged, see `multi_class_nms`.
     """
     _check(boxes, scores)
     boxes_cpu, scores_cpu = boxes.detach().to("cpu", torch.float64), scores.detach().cpu()
-    fit = _fit(boxes_cpu, scores_cpu, score_threshold)
-    candidates = fit.nonzero().squeeze(1)
+    candidates = _valid(boxes_cpu, scores_cpu, score_threshold).nonzero().squeeze(1)
     return _suppress(boxes_cpu, scores_cpu, candidates, threshold, pre, post, swap_dims).to(boxes.device)
 
 
@@ -62,20 +61,18 @@ def multi_class_nms(
 
     `labels` [N] counts from 0 to C - 1; `thresholds` has one value per class, `pre` and `post` one for all or one each.
 
-    With `swap_dims` the overlap is measured on boxes turned by a quarter about their own centres, as the official
-    evaluation of LION on Waymo does (arXiv 2407.18232); boxes returned are untouched. It is right for nothing but
-    reproducing those figures.
+    With `swap_dims` the overlap is measured with dx and dy exchanged, as in the official evaluation of LION on Waymo
+    (arXiv 2407.18232). Use it only to reproduce those figures.
     """
     _check(boxes, scores)
     if labels.shape != scores.shape:
         raise ConfigError(f"labels of shape {tuple(labels.shape)}, expected {tuple(scores.shape)}, as scores")
-    classes = len(thresholds)
-    limits = [_per_class(name, limit, classes) for name, limit in (("pre", pre), ("post", post))]
+    limits = [_per_class(name, limit, len(thresholds)) for name, limit in (("pre", pre), ("post", post))]
     boxes_cpu, scores_cpu, labels_cpu = boxes.detach().to("cpu", torch.float64), scores.detach().cpu(), labels.cpu()
-    fit = _fit(boxes_cpu, scores_cpu, score_threshold)
+    valid = _valid(boxes_cpu, scores_cpu, score_threshold)
     kept = [torch.empty(0, dtype=torch.int64)]
     for label, (threshold, first, last) in enumerate(zip(thresholds, *limits, strict=True)):
-        candidates = (fit & (labels_cpu == label)).nonzero().squeeze(1)
+        candidates = (valid & (labels_cpu == label)).nonzero().squeeze(1)
         kept.append(_suppress(boxes_cpu, scores_cpu, candidates, threshold, first, last, swap_dims))
     return torch.cat(kept).to(boxes.device)
 
@@ -83,7 +80,7 @@ def multi_class_nms(
 def _suppress(
     boxes: Tensor, scores: Tensor, candidates: Tensor, threshold: float, pre: Limit, post: Limit, swap_dims: bool
 ) -> Tensor:
-    """Indices into `boxes` of the candidates kept."""
+    """Indices into `boxes` of the candidates that are kept."""
     from visionseq.geometry import clipping
 
     order = candidates[scores[candidates].sort(descending=True, stable=True).indices][:pre]
@@ -94,10 +91,10 @@ def _suppress(
     return order[torch.from_numpy(kept[:count])]
 
 
-def _fit(boxes: Tensor, scores: Tensor, score_threshold: float | None) -> Tensor:
-    """Mask [N] of the boxes that take part at all."""
-    fit = boxes[:, [0, 1, 3, 4, 6]].isfinite().all(1) & ~scores.isnan()
-    return fit if score_threshold is None else fit & (scores >= score_threshold)
+def _valid(boxes: Tensor, scores: Tensor, score_threshold: float | None) -> Tensor:
+    """Mask [N] of the boxes that take part."""
+    valid = boxes[:, [0, 1, 3, 4, 6]].isfinite().all(1) & ~scores.isnan()
+    return valid if score_threshold is None else valid & (scores >= score_threshold)
 
 
 def _check(boxes: Tensor, scores: Tensor) -> None:

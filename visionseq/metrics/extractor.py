@@ -1,5 +1,7 @@
-"""What turns images into the vectors that scores compare. Scores of different networks are not comparable, so each
-extractor has a name that every score reports."""
+"""Networks that turn images into the vectors that scores compare.
+
+Scores of different networks are not comparable, so each extractor has a name that every score reports.
+"""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -66,7 +68,7 @@ class FeatureExtractor(nn.Module):
 
 
 def precomputed(num_features: int, name: str) -> FeatureExtractor:
-    """An extractor for features [B, num_features] that were computed before, with the name of their network."""
+    """An extractor for features [B, num_features] that exist already; `name` is that of their network."""
     return FeatureExtractor(_identity, num_features, name)
 
 

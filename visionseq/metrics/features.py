@@ -2,8 +2,9 @@
 
     conv3x3 - relu - pool2 - conv3x3 - relu [- pool2] - fc - relu - fc
 
-On digits and Fashion-MNIST it stands where Inception-v3 and VGG16 stand for large photographs: `features` serves the
-Frechet distance, `feature_maps` the perceptual distance. Scores of different feature networks are not comparable.
+For digits and Fashion-MNIST it replaces Inception-v3 and VGG16, which are made for large photographs. The Frechet
+distance takes `features`, the perceptual distance `feature_maps`. Scores of different feature networks are not
+comparable.
 
 Legend: B batch, C channels, H, W side, K classes.
 """
@@ -52,13 +53,16 @@ class FeatureCNN(PretrainedModel):
             "hidden": hidden,
             "num_classes": num_classes,
         }
+
+        # Side of the last map, which decides the size of the fully connected layer.
         side = img_resolution // 2 ** (len(widths) - 1)
         if not widths or side < 1:
             raise ConfigError(
-                f"FeatureCNN: widths {list(widths)} do not fit images of {img_resolution}x{img_resolution}"
+                f"FeatureCNN: images of {img_resolution}x{img_resolution} are too small for widths {list(widths)}"
             )
         self.pools_last = side > LARGEST_MAP
         side = side // 2 if self.pools_last else side
+
         self.convolutions = nn.ModuleList(
             nn.Conv2d(c_in, c_out, 3, padding=1)
             for c_in, c_out in zip([in_channels, *widths[:-1]], widths, strict=True)

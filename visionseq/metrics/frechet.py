@@ -29,13 +29,15 @@ def frechet_distance(mu_1: ArrayLike, sigma_1: ArrayLike, mu_2: ArrayLike, sigma
     the matrix square root's trace, and well defined for singular covariances.
 
     Raises:
-        DataError: shapes that do not belong together, or values that are not finite.
+        DataError: shapes that do not match, or values that are not finite.
     """
     mu_1, mu_2, sigma_1, sigma_2 = (np.asarray(x, dtype=np.float64) for x in (mu_1, mu_2, sigma_1, sigma_2))
     _check_gaussian(mu_1, sigma_1)
     _check_gaussian(mu_2, sigma_2)
     if mu_1.shape != mu_2.shape:
         raise DataError(f"features of {mu_1.size} and of {mu_2.size} dimensions: they come from different networks")
+
+    # eq. (6)
     mean_term = np.square(mu_1 - mu_2).sum()
     cross_term = np.linalg.svd(_square_root(sigma_1) @ _square_root(sigma_2), compute_uv=False).sum()
     # The distance of equal Gaussians is 0 up to rounding of either sign.
@@ -74,7 +76,7 @@ def moments_of(features_BD: Tensor) -> Tensor:
 
 
 def merge_moments(moments: Tensor) -> Tensor:
-    """Moments [D + 2, D] of the union of the sets whose moments are given, [M, D + 2, D]."""
+    """Moments [D + 2, D] of the union of M sets, from their moments [M, D + 2, D]."""
     count_MD, mean_MD, scatter_MDD = moments[:, 0], moments[:, 1], moments[:, 2:]
     total_D = count_MD.sum(0)
     mean_D = (count_MD * mean_MD).sum(0) / total_D.clamp(min=1)
@@ -101,4 +103,4 @@ def _check_gaussian(mu: np.ndarray, sigma: np.ndarray) -> None:
     if mu.ndim != 1 or sigma.shape != (mu.size, mu.size) or not mu.size:
         raise DataError(f"mean of shape {mu.shape} and covariance of shape {sigma.shape}, expected [D] and [D, D]")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise DataError("mean or covariance hold values that are not finite")
+        raise DataError("mean or covariance contain values that are not finite")

@@ -29,8 +29,8 @@ class FrechetDistance(Metric):
 
     Args:
         features: extractor or feature network.
-        reference: mean and covariance of the real images, or the npz that holds them; then only generated images are
-            given to `update`.
+        reference: mean and covariance of the real images, or the npz that holds them; `update` then takes generated
+            images only.
     """
 
     is_differentiable = False
@@ -63,7 +63,7 @@ class FrechetDistance(Metric):
     def update(self, images: Tensor, real: bool) -> None:
         """Add images [B, C, H, W], float in [-1, 1] or uint8."""
         if real and self.reference is not None:
-            raise DataError("real images are given, and reference statistics were: expected one of them")
+            raise DataError("real images and reference statistics: expected one of the two")
         name = "real" if real else "generated"
         state = getattr(self, name)
         added = moments_of(self.features(images).to(state.device))
@@ -96,7 +96,7 @@ class KernelDistance(KernelInceptionDistance):
         seed: int = 0,
     ):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that features are kept is said above
+            warnings.simplefilter("ignore", UserWarning)  # torchmetrics warns that it keeps all features
             super().__init__(FeatureExtractor.of(features), subsets, subset_size)
         self.largest_subset, self.seed = subset_size, seed
 
@@ -122,7 +122,7 @@ class PrecisionRecall(Metric):
 
     Args:
         features: extractor or feature network.
-        k: which neighbour bounds the ball.
+        k: number of the neighbour that bounds a ball.
     """
 
     is_differentiable = False
@@ -166,7 +166,7 @@ def _share_inside(points_ND: Tensor, centres_MD: Tensor, k: int) -> Tensor:
 
 
 def _distances(a_ND: Tensor, b_MD: Tensor) -> Tensor:
-    """Euclidean distances [N, M], in float64 where the device has it: float32 cannot tell near neighbours apart."""
+    """Euclidean distances [N, M], in float64 where the device has it: float32 confuses near neighbours."""
     dtype = torch.float32 if a_ND.device.type == "mps" else torch.float64
     return torch.cdist(a_ND.to(dtype), b_MD.to(dtype))
 

@@ -1,4 +1,4 @@
-"""Reading arrays from `.npz` files of strangers: no pickle, and no allocation before the header is believed.
+"""Arrays from `.npz` files of unknown origin: no pickle, and no allocation before the header is checked.
 
 An npz is a zip of `.npy` members. Each member's header is read first; its dtype, its number of axes and its size must
 be what the caller expects and what the archive really holds.
@@ -22,7 +22,7 @@ _DEFLATE_RATIO = 1_040  # deflate cannot shrink further than about 1 : 1032
 
 @dataclass(frozen=True)
 class Expected:
-    """What a member must be.
+    """Requirements on a member.
 
     Args:
         axes: number of axes.
@@ -40,7 +40,7 @@ class Expected:
 
 
 def read_npz(path: str | os.PathLike, expected: Mapping[str, Expected]) -> dict[str, np.ndarray]:
-    """The expected members of an npz; other members are left alone.
+    """The expected members of an npz; other members are not read.
 
     Raises:
         DataError: no such file, a damaged archive, a member that is missing or is not what is expected.
@@ -54,7 +54,7 @@ def read_npz(path: str | os.PathLike, expected: Mapping[str, Expected]) -> dict[
                 if _has(archive, name, kind, path)
             }
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
+        raise DataError(f"{path}: no such file") from error
     except DataError:
         raise
     except Exception as error:  # a damaged archive can make the readers of zip and npy raise anything
@@ -62,12 +62,12 @@ def read_npz(path: str | os.PathLike, expected: Mapping[str, Expected]) -> dict[
 
 
 def names_in(path: str | os.PathLike) -> set[str]:
-    """Names of the arrays in an npz; raises `DataError` where it is none."""
+    """Names of the arrays in an npz; `DataError` where the file is no npz."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {name.removesuffix(".npy") for name in archive.namelist()}
     except FileNotFoundError as error:
-        raise DataError(f"{path}: there is no such file") from error
+        raise DataError(f"{path}: no such file") from error
     except Exception as error:  # as above
         raise DataError(f"{path} is no intact npz file: {str(error) or type(error).__name__}") from error
 
@@ -75,17 +75,20 @@ def names_in(path: str | os.PathLike) -> set[str]:
 def _has(archive: zipfile.ZipFile, name: str, kind: Expected, path: Path) -> bool:
     members = archive.namelist()
     if f"{name}.npy" not in members and kind.required:
-        found = ", ".join(sorted(member.removesuffix(".npy") for member in members)[:8]) or "nothing"
-        raise DataError(f"{path}: no array {name!r}; it holds {found:.200}")
+        names = ", ".join(sorted(member.removesuffix(".npy") for member in members)[:8]) or "nothing"
+        raise DataError(f"{path}: no array {name!r}; it holds {names:.200}")
     return f"{name}.npy" in members
 
 
 def _read(archive: zipfile.ZipFile, path: Path, name: str, kind: Expected) -> np.ndarray:
+    # The directory of the archive.
     info = archive.getinfo(f"{name}.npy")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise DataError(f"{path}, array {name!r}: compression {info.compress_type}, expected none or deflate")
     if info.compress_size > path.stat().st_size or info.file_size > info.compress_size * _DEFLATE_RATIO:
         raise DataError(f"{path}, array {name!r}: {info.file_size} bytes are claimed, more than the file can hold")
+
+    # The header, then the data.
     with archive.open(info) as member:
         shape, fortran, dtype = _header(member)
         size = prod(shape) * dtype.itemsize
@@ -96,7 +99,7 @@ def _read(archive: zipfile.ZipFile, path: Path, name: str, kind: Expected) -> np
         if size > kind.max_bytes or size + member.tell() != info.file_size:
             held = info.file_size - member.tell()
             raise DataError(f"{path}, array {name!r}: {dtype} {list(shape)} has {size} bytes, the archive holds {held}")
-        data = member.read()  # to the end: this is where the checksum is compared
+        data = member.read()  # the checksum is compared at the end
     if len(data) != size:
         raise DataError(f"{path}, array {name!r}: {len(data)} bytes, expected {size}")
     array = np.frombuffer(data, dtype).reshape(shape[::-1] if fortran else shape)

@@ -27,7 +27,7 @@ def load_statistics(path: str | os.PathLike) -> tuple[np.ndarray, np.ndarray]:
     if sigma.shape != (mu.size, mu.size) or not mu.size:
         raise DataError(f"{path}: mu {list(mu.shape)} and sigma {list(sigma.shape)}, expected [D] and [D, D]")
     if not (np.isfinite(mu).all() and np.isfinite(sigma).all()):
-        raise DataError(f"{path}: mu or sigma hold values that are not finite")
+        raise DataError(f"{path}: mu or sigma contain values that are not finite")
     if np.abs(sigma - sigma.T).max() > _SYMMETRY * np.abs(sigma).max() or np.diagonal(sigma).min() < 0:
         raise DataError(f"{path}: sigma is no covariance: not symmetric, or negative on its diagonal")
     return mu, sigma

@@ -104,8 +104,8 @@ def _put_boxes(draw, boxes: DrawnBoxes, place, low: np.ndarray, high: np.ndarray
 
 
 def _legend(drawn: Sequence[DrawnBoxes], title: str) -> str:
-    found = [f"{len(boxes)} {'true boxes' if boxes.scores is None else 'detections'}" for boxes in drawn]
-    return "   ".join([*([title] if title else []), *found])
+    counts = [f"{len(boxes)} {'true boxes' if boxes.scores is None else 'detections'}" for boxes in drawn]
+    return "   ".join([*([title] if title else []), *counts])
 
 
 def _font(size: int = 13):

@@ -63,25 +63,28 @@ def _scene(points: np.ndarray, drawn: tuple[DrawnBoxes, ...], title: str) -> dic
 
 def _boxes(drawn: tuple[DrawnBoxes, ...]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     groups: dict[tuple[str, bool], int] = {}
-    described, found = [], []
+    described, rows = [], []
     for boxes in drawn:
         corners = boxes.corners
         for row in range(len(boxes)):
             if not np.isfinite(corners[row]).all():
                 continue
+
+            # A group for each class, apart for true boxes.
             truth = boxes.scores is None
             name = boxes.names[int(boxes.labels[row])]
             if (name, truth) not in groups:
                 groups[name, truth] = len(groups)
                 described.append({"name": f"{name}, true" if truth else name, "colour": boxes.colour(row)})
-            found.append({
+
+            rows.append({
                 "group": groups[name, truth],
                 "score": None if truth else round(float(boxes.scores[row]), 4),
                 "text": boxes.text(row),
                 "centre": _short(corners[row].mean(0)),
                 "corners": [_short(corner) for corner in corners[row]],
             })  # fmt: skip
-    return described, found
+    return described, rows
 
 
 def _intensity(points: np.ndarray) -> np.ndarray:

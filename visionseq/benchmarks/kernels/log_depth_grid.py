@@ -70,12 +70,16 @@ def gate_matrix(
 
 
 def _merge(T: list[Tensor], S: list[Tensor], M: list[Tensor], G: Tensor) -> tuple:
+    """Four neighbouring cells (even or odd in x and in y) become one, with its edges, sources, marks and nodes."""
+    # The four cells, and the ways through the last one.
     rl, ru, dl, du = (_four(t, 1, 2) for t in T)
     s_r, s_d = (_four(s, 1, 3) for s in S)
     m_l, m_u = (_four(m, 1, 3) for m in M)
     g = _four(G, 1, 4)
     right_then_right, down_then_right = rl["oo"] @ ru["eo"], ru["oo"] @ dl["oe"]  # into the last cell, out to the right
     down_then_down, right_then_down = du["oo"] @ dl["oe"], dl["oo"] @ ru["eo"]
+
+    # From the edges that enter the merged cell to those that leave it.
     transitions = [
         _blocks(
             rl["oe"] @ rl["ee"], None, down_then_right @ rl["ee"] + right_then_right @ dl["ee"], rl["oo"] @ rl["eo"]
@@ -88,6 +92,8 @@ def _merge(T: list[Tensor], S: list[Tensor], M: list[Tensor], G: Tensor) -> tupl
         ),
         _blocks(du["eo"] @ du["ee"], None, right_then_down @ du["ee"] + down_then_down @ ru["ee"], du["oo"] @ du["oe"]),
     ]
+
+    # From its nodes to the edges that leave it, and from the edges that enter it to its nodes.
     sources = [
         _nodes(
             (_send(rl["oe"], s_r["ee"]), _send(down_then_right, s_r["ee"]) + _send(right_then_right, s_d["ee"])),
@@ -116,6 +122,8 @@ def _merge(T: list[Tensor], S: list[Tensor], M: list[Tensor], G: Tensor) -> tupl
             (_read(m_l["oo"], ru["eo"] @ du["ee"]) + _read(m_u["oo"], dl["oe"] @ ru["ee"]), _read(m_u["oo"], du["oe"])),
         ),
     ]
+
+    # From node to node.
     between = {(place, place): g[place] for place in PLACES} | {
         ("oe", "ee"): _meet(m_l["oe"], s_r["ee"]),
         ("eo", "ee"): _meet(m_u["eo"], s_d["ee"]),

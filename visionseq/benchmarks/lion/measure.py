@@ -94,7 +94,7 @@ def geometry(device: str, rounds: int) -> dict[str, Any]:
         "torch, all corners": lambda: vectorised_iou(boxes, boxes),
     }
     try:
-        import shapely  # noqa: F401 (whether it is there)
+        import shapely  # noqa: F401 (raises ImportError without the package)
 
         alternatives["shapely loop"] = lambda: shapely_iou(boxes.numpy(), boxes.numpy())
     except ImportError:

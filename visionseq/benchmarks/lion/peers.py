@@ -19,6 +19,7 @@ def shapely_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Every crossing of edges and every corner inside, sorted by angle around their mean: the usual torch form."""
+    # Where each edge of a crosses each edge of b.
     corners_a, corners_b = _corners(a), _corners(b)
     n, m = len(a), len(b)
     starts_a, ends_a = corners_a[:, None, :, None], corners_a.roll(-1, 1)[:, None, :, None]
@@ -32,12 +33,16 @@ def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     inside_a = _inside(corners_a[:, None], b[None, :])
     inside_b = _inside(corners_b[None], a[:, None])
     mask, points = torch.cat([crossing, inside_a, inside_b], 2), torch.cat(corners, 2)
+
+    # All of them by their angle around the mean.
     points = torch.where(mask.unsqueeze(-1), points, 0)
     centre = points.sum(2, keepdim=True) / mask.sum(2).clamp(min=1)[..., None, None]
     around = points - centre
     angle = torch.where(mask, torch.atan2(around[..., 1], around[..., 0]), 10.0)
     order = angle.argsort(2)
     around = torch.where(mask.unsqueeze(-1), around, 0).gather(2, order.unsqueeze(-1).expand_as(around))
+
+    # Shoelace formula.
     last = mask.sum(2, keepdim=True)
     place = torch.arange(24)[None, None].expand(n, m, 24)
     following = torch.where(place + 1 < last, place + 1, 0)

@@ -51,6 +51,7 @@ def unet(device: str, rounds: int) -> dict[str, Any]:
 
 
 def _unet_at(config: dict[str, Any], batch: int, device: str, rounds: int) -> dict[str, Any]:
+    # Ours, and the same network written plainly.
     torch.manual_seed(0)
     ours = build_network(config).to(device)
     x = torch.randn(batch, 3, config["img_resolution"], config["img_resolution"], device=device)
@@ -60,10 +61,14 @@ def _unet_at(config: dict[str, Any], batch: int, device: str, rounds: int) -> di
         "plain": lambda: plain_unet(ours, x, c_noise),
     }
     flops = {name: count_flops(_backward(call, ours)) for name, call in calls.items()}
+
+    # The U-Net of diffusers with as many FLOPs.
     peer, description = unet_of_equal_flops(config, batch, flops["SongUNet"])
     peer.to(device)
     calls["UNet2DModel"] = lambda: peer(x, c_noise).sample
     flops["UNet2DModel"] = count_flops(_backward(calls["UNet2DModel"], peer))
+
+    # Forward and backward, in turns.
     steps = {name: _backward(call, peer if name == "UNet2DModel" else ours) for name, call in calls.items()}
     timed = compare(steps, rounds)
     per_flop = timed.ratio("SongUNet", "UNet2DModel") * flops["UNet2DModel"] / flops["SongUNet"]

@@ -59,17 +59,23 @@ def _box_of(
 ) -> tuple[list[float], int, float] | None:
     if len(cluster) < FEWEST or cluster[:, 2].max() - ground > TALLEST:
         return None
+
+    # What the sensor shows of the object: a rectangle, its longer side as length, and the height above ground.
     low, high, heading = _rectangle(cluster[:, :2])
     seen = np.array([*(high - low), cluster[:, 2].max() - ground])
     if seen[0] < seen[1]:  # the longer side is the length
         heading, low, high = heading + np.pi / 2, np.array([low[1], -high[0]]), np.array([high[1], -low[0]])
         seen[:2] = seen[1::-1]
+
+    # The class whose size is nearest, of those that are not smaller than what is visible.
     known = np.array(list(sizes.values()))
     distance = np.abs(np.log(np.maximum(seen, 0.1) / known)).sum(1)
     distance[(seen > known * (1 + FITS)).any(1)] = np.inf
     label = int(np.argmin(distance))
     if not np.isfinite(distance[label]):
         return None
+
+    # The box of that size stands behind the visible corner that is nearest to the sensor.
     length, width, tall = known[label]
     size = np.array([length, width])
     to_world = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])

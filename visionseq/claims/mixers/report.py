@@ -60,6 +60,8 @@ def write_report(
     statements = verdicts(means, seconds)
     content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": means, "seconds_per_token": seconds}
     write_json(folder / "mixers.json", {**content, "verdicts": statements})
+
+    # Plot and page.
     lengths = list(next(iter(seconds.values())))
     curves = {name: [1e6 * value for value in values.values()] for name, values in seconds.items()}
     viz.line_plot(

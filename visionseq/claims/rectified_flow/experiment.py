@@ -106,10 +106,13 @@ FASHION = Experiment(
 
 
 def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
-    """Train and score everything of one seed in `folder`; returns the scores, which are also kept there."""
+    """Train and score everything of one seed in `folder`; returns the scores, which are also written to it."""
+    # Scores of an earlier run of the same recipe stay.
     _same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
+
+    # The teacher and its pairs.
     teacher_name = _teacher(experiment, seed, folder)
     teacher = zoo.load(teacher_name)
     measure = Measure(experiment, seed)
@@ -125,6 +128,8 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
         path=str(folder / "pairs"),
         batch_size=experiment.batch_size,
     )
+
+    # A student for each row.
     for row in experiment.rows:
         if row not in scores:
             student = _student(experiment, row, seed, teacher_name, teacher, pairs, folder / row)
@@ -143,8 +148,10 @@ def _same_recipe(experiment: Experiment, file: Path) -> None:
     before = json.loads(file.read_text())
     changed = sorted(key for key in recipe if recipe[key] != before.get(key))
     if changed:
-        found = ", ".join(f"{key} {before.get(key)!r} instead of {recipe[key]!r}" for key in changed)
-        raise ConfigError(f"{file.parent} holds the work of another recipe ({found}); name another folder with --work")
+        changes = ", ".join(f"{key} {before.get(key)!r} instead of {recipe[key]!r}" for key in changed)
+        raise ConfigError(
+            f"{file.parent} holds the work of another recipe ({changes}); name another folder with --work"
+        )
 
 
 def _teacher(experiment: Experiment, seed: int, folder: Path) -> str:

@@ -2,7 +2,8 @@
 
 The values are those of a dense cross-correlation of the zero-filled grid, at the output sites. With a kernel of one
 element spconv multiplies by the weight's memory *viewed* as [C_in, C_out], which is not its transpose; trained weights
-depend on it, so it is done here as well. An `nn.Linear` does the same with the weight `weight.reshape(C_in, C_out).T`.
+depend on it, so this module does the same. An `nn.Linear` with the weight `weight.reshape(C_in, C_out).T` gives equal
+values.
 """
 
 import math
@@ -18,7 +19,7 @@ from visionseq.nn.sparse.tensor import SparseTensor
 
 
 class _SparseConvolution(nn.Module):
-    """What the four have in common.
+    """Base of the four convolutions.
 
     Args:
         in_channels, out_channels: columns of the features.
@@ -62,8 +63,8 @@ class _SparseConvolution(nn.Module):
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features [V, C_in] -> [V', C_out]; V' = V and the same rows where submanifold."""
         if x.features.shape[1] != self.in_channels or len(x.spatial_shape) != self.axes:
-            found = f"{x.features.shape[1]} channels on {len(x.spatial_shape)} axes"
-            raise KernelError(f"x: {found}, expected {self.in_channels} channels on {self.axes} axes")
+            actual = f"{x.features.shape[1]} channels on {len(x.spatial_shape)} axes"
+            raise KernelError(f"x: {actual}, expected {self.in_channels} channels on {self.axes} axes")
         if math.prod(self.kernel_size) == 1 and set(self.stride) == {1} and (self.submanifold or not any(self.padding)):
             return x.with_features(self._with_bias(x.features @ self.weight.view(self.in_channels, self.out_channels)))
         if backend.uses_spconv(x.features) and len(x.features):

@@ -34,16 +34,18 @@ def submanifold_rules(indices: Tensor, spatial_shape: Axes, kernel_size: Axes, d
         tuple((k - size // 2) * d for k, size, d in zip(element, kernel_size, dilation, strict=True))
         for element in itertools.product(*map(range, kernel_size))
     ]
-    found: dict[Axes, Pairs] = {}
-    wanted = []
-    for step in steps:  # whoever sees me there is seen by me here, so half of them need no search
-        if any(step) and tuple(-s for s in step) not in wanted:
-            wanted.append(step)
+    # Neighbourhood is mutual: the pairs of a step, exchanged, are those of the opposite step. Search half of them.
+    searched: list[Axes] = []
+    for step in steps:
+        if any(step) and tuple(-s for s in step) not in searched:
+            searched.append(step)
+
+    pairs: dict[Axes, Pairs] = {}
     search = _search_cpu if indices.device.type == "cpu" else _search_sorted
-    for step, (seen, seeing) in zip(wanted, search(indices, spatial_shape, wanted), strict=True):
-        found[step] = (seen, seeing)
-        found[tuple(-s for s in step)] = (seeing, seen)
-    return RuleBook([found[step] if any(step) else (rows, rows) for step in steps], len(rows))
+    for step, (seen, seeing) in zip(searched, search(indices, spatial_shape, searched), strict=True):
+        pairs[step] = (seen, seeing)
+        pairs[tuple(-s for s in step)] = (seeing, seen)
+    return RuleBook([pairs[step] if any(step) else (rows, rows) for step in steps], len(rows))
 
 
 def _search_cpu(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
@@ -74,6 +76,7 @@ def _strides(spatial_shape: Axes) -> list[int]:
 def _shifted(
     indices: Tensor, spatial_shape: Axes, step: Axes, strides: list[int], keys: Tensor, known: Tensor, order: Tensor
 ) -> Pairs:
+    """Pairs of one step: the rows of the sites `step` away, and the rows that have such a site."""
     # Beyond the border a key would wrap around to another row: mask before searching.
     inside = torch.ones(len(indices), dtype=torch.bool, device=indices.device)
     for axis, (size, s) in enumerate(zip(spatial_shape, step, strict=True), 1):
@@ -81,10 +84,11 @@ def _shifted(
             place = indices[:, axis] + s
             inside &= (place >= 0) & (place < size)
     seeing = inside.nonzero()[:, 0]
-    wanted = keys[seeing] + sum(s * stride for s, stride in zip(step, strides, strict=True))
-    place = torch.searchsorted(known, wanted).clamp_(max=max(len(known) - 1, 0))
-    there = known[place] == wanted
-    return order[place[there]], seeing[there]
+
+    neighbours = keys[seeing] + sum(s * stride for s, stride in zip(step, strides, strict=True))
+    place = torch.searchsorted(known, neighbours).clamp_(max=max(len(known) - 1, 0))
+    exists = known[place] == neighbours
+    return order[place[exists]], seeing[exists]
 
 
 def strided_rules(
@@ -94,8 +98,11 @@ def strided_rules(
 
     An output site q exists where an input site p and an element k have p = q * stride - padding + k * dilation.
     """
+    # Output shape, as of a dense convolution.
     arguments = zip(spatial_shape, kernel_size, stride, padding, dilation, strict=True)
     shape = tuple((size + 2 * p - d * (k - 1) - 1) // s + 1 for size, k, s, p, d in arguments)
+
+    # For each element of the kernel, the output sites that the input sites reach: q = (p + padding - k d) / stride.
     device = indices.device
     steps, low = torch.tensor(stride, device=device), torch.tensor(padding, device=device)
     limit, spread = torch.tensor(shape, device=device), torch.tensor(dilation, device=device)
@@ -106,6 +113,8 @@ def strided_rules(
         valid = ((reached == place * steps) & (place >= 0) & (place < limit)).all(1)
         sites = torch.cat([indices[valid, :1], place[valid]], 1)
         candidates.append((valid.nonzero()[:, 0], site_keys(sites, shape)))
+
+    # Number the distinct output sites.
     keys, of_candidate = torch.cat([key for _, key in candidates]).unique(return_inverse=True)
     rows = of_candidate.split([len(inputs) for inputs, _ in candidates])
     pairs = [(inputs, row) for (inputs, _), row in zip(candidates, rows, strict=True)]

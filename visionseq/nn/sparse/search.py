@@ -1,7 +1,7 @@
 """The neighbour search of submanifold convolutions on a CPU: a hash table of the sites, compiled.
 
-Keys are those of `site_keys`; the table has a power of two of slots, at least three for each site, and is searched
-linearly from a key's own slot.
+Keys are those of `site_keys`. The table has a power of two of slots, at least three for each site; a search begins at
+the slot that a key hashes to and goes on from slot to slot.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: neighbouring keys
 def neighbour_pairs(
     indices: np.ndarray, keys: np.ndarray, shape: tuple[int, ...], steps: np.ndarray, strides: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each step [S, D] the rows (seen, seeing) int64 of sites that have a site there.
+    """For each of the steps [S, D], the rows (seen, seeing) int64: site `seen` lies a step away from site `seeing`.
 
     `KernelError` for a site that occurs twice.
     """
@@ -34,7 +34,7 @@ def neighbour_pairs(
 
 @exact
 def fill(keys, slots, rows, shift):
-    """Put every key with its row into the table; the first row whose key was there already, or -1."""
+    """Put every key with its row into the table; returns the first row whose key is in the table already, or -1."""
     mask = len(slots) - 1
     for i in range(len(keys)):
         slot = np.int64((np.uint64(keys[i]) * GOLDEN) >> shift)
@@ -49,22 +49,25 @@ def fill(keys, slots, rows, shift):
 
 @exact
 def search(indices, keys, limits, steps, jumps, slots, rows, shift, seen, seeing, counts):
-    """Look every site's neighbours up; beyond the border there are none."""
+    """Look up the neighbours of every site; none lies beyond the border."""
     mask, axes = len(slots) - 1, len(limits)
     for s in range(len(steps)):
         written = 0
         for i in range(len(keys)):
+            # Skip neighbours beyond the border.
             inside = True
             for axis in range(axes):
                 place = indices[i, axis + 1] + steps[s, axis]
                 inside &= (place >= 0) & (place < limits[axis])
             if not inside:
                 continue
-            wanted = keys[i] + jumps[s]
-            slot = np.int64((np.uint64(wanted) * GOLDEN) >> shift)
-            while slots[slot] != EMPTY and slots[slot] != wanted:
+
+            # Look the neighbour up.
+            neighbour = keys[i] + jumps[s]
+            slot = np.int64((np.uint64(neighbour) * GOLDEN) >> shift)
+            while slots[slot] != EMPTY and slots[slot] != neighbour:
                 slot = (slot + 1) & mask
-            if slots[slot] == wanted:
+            if slots[slot] == neighbour:
                 seen[s, written] = rows[slot]
                 seeing[s, written] = i
                 written += 1

@@ -1,4 +1,4 @@
-"""Features at some sites of a grid, and the numbers of these sites.
+"""Features at some sites of a grid, and the indices of these sites.
 
 Legend: V sites, C channels, D axes of the grid.
 """
@@ -22,7 +22,7 @@ class SparseTensor:
     Fields: `features` [V, C]; `indices` int64 [V, 1 + D], the sample and then z, y, x (or y, x); `spatial_shape` (Z, Y,
     X) or (Y, X); `batch_size`; `cache`, neighbours that convolutions on the same sites share.
 
-    `KernelError` names what does not fit: shapes, indices that are not whole numbers or beyond the grid or the batch.
+    `KernelError` for shapes that do not match, and for indices that are no whole numbers or lie beyond grid or batch.
     """
 
     features: Tensor
@@ -55,15 +55,15 @@ class SparseTensor:
             raise KernelError(f"indices: from {low} to {high}, expected 0 <= index < {list(limits)} (sample first)")
 
     def with_features(self, features: Tensor) -> "SparseTensor":
-        """Other features [V, C'] on the same sites; what is known of their neighbours stays known."""
+        """Other features [V, C'] on the same sites, with the same cache of neighbours."""
         if features.ndim != 2 or len(features) != len(self.indices):
             raise KernelError(f"features: {list(features.shape)}, expected [{len(self.indices)}, C]")
-        found = copy(self)
-        found.features = features
-        return found
+        tensor = copy(self)
+        tensor.features = features
+        return tensor
 
     def dense(self) -> Tensor:
-        """[B, C, *spatial_shape], zero where there is no site."""
+        """[B, C, *spatial_shape], zero where no site is."""
         batch, channels = self.batch_size, self.features.shape[1]
         grid = self.features.new_zeros((batch * math.prod(self.spatial_shape), channels))
         grid = grid.index_copy(0, self.keys(), self.features)
@@ -74,7 +74,7 @@ class SparseTensor:
         return site_keys(self.indices, self.spatial_shape)
 
     def counts(self) -> Tensor:
-        """int64 [B]: sites of each sample, also of those that have none."""
+        """int64 [B]: number of sites of each sample, also where it is 0."""
         return torch.bincount(self.indices[:, 0], minlength=self.batch_size)
 
 
@@ -87,5 +87,5 @@ def site_keys(indices: Tensor, spatial_shape: tuple[int, ...]) -> Tensor:
 
 
 def occurs_twice(site: list[int]) -> KernelError:
-    """What to raise for a site (sample first) that two rows name."""
+    """The error for a site (sample first) that occurs in two rows."""
     return KernelError(f"indices: site {site} (sample first) occurs twice, expected every site once")
