@@ -89,7 +89,7 @@ def geometry(device: str, rounds: int) -> dict[str, Any]:
     """An IoU matrix of 500 x 500 boxes, and suppression of 4,096."""
     random = np.random.default_rng(0)
     boxes = torch.from_numpy(_boxes(random, 500, 40.0))
-    alternatives = {
+    alternatives: dict[str, Callable[[], object]] = {
         "visionseq": lambda: bev_iou(boxes, boxes),
         "torch, all corners": lambda: vectorised_iou(boxes, boxes),
     }
@@ -133,7 +133,10 @@ def evaluation(device: str, rounds: int) -> dict[str, Any]:
 def _stage_inputs(detector: LionDetector, points: torch.Tensor) -> dict[str, Callable[[], object]]:
     """A call for each stage, on what the stage before it gives."""
     calls: dict[str, Callable[[], object]] = {"voxelise and encode": partial(detector.vfe, points, 1)}
-    x, backbone = detector.vfe(points, 1), detector.backbone_3d
+    x = detector.vfe(points, 1)
+    backbone: Any = detector.backbone_3d
+    map_backbone: Any = detector.backbone_2d
+    head: Any = detector.dense_head
     for number in range(1, 5):
         block, merge = getattr(backbone, f"linear_{number}"), getattr(backbone, f"dow{number}")
         calls[f"block {number}"] = partial(block, x)
@@ -142,15 +145,15 @@ def _stage_inputs(detector: LionDetector, points: torch.Tensor) -> dict[str, Cal
         x = merge(x).tensor
     calls["output layer"] = partial(backbone.linear_out, x)
     features = backbone.linear_out(x)
-    if detector.backbone_2d is None:
+    if map_backbone is None:
         features = backbone(detector.vfe(points, 1))
     else:
         sparse = features
-        calls["2D backbone"] = lambda: detector.backbone_2d(height_compression(sparse))
-        features = detector.backbone_2d(height_compression(sparse))
-    calls["head"] = partial(detector.dense_head, features)
-    predictions = detector.dense_head(features)
-    calls["decode and suppress"] = partial(detector.dense_head.detections, predictions)
+        calls["2D backbone"] = lambda: map_backbone(height_compression(sparse))
+        features = map_backbone(height_compression(sparse))
+    calls["head"] = partial(head, features)
+    predictions = head(features)
+    calls["decode and suppress"] = partial(head.detections, predictions)
     return calls
 
 

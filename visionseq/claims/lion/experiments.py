@@ -123,6 +123,8 @@ def interiors(diffusion: bool, recipe: Recipe, seed: int) -> dict[str, float]:
     cells = []
     for index in range(recipe.scenes):
         frame = world.frame(index)
+        assert frame.boxes is not None  # the simulated world labels every frame
+        assert frame.names is not None
         standing = frame.points[frame.points[:, 2] > GROUND + 0.1]  # the ground would fill every cell
         points = torch.from_numpy(np.column_stack([np.zeros(len(standing), np.float32), standing]))
         with torch.no_grad():

@@ -63,6 +63,8 @@ def evaluation_of_noise(seed: int = 0) -> dict[str, dict[str, float]]:
         metric, random = KittiAP(world.class_names), np.random.default_rng(seed)
         for index in range(FRAMES):
             frame = world.labels(index)
+            assert frame.boxes is not None  # the simulated world labels every frame
+            assert frame.names is not None
             moved = frame.boxes.astype(np.float64)
             moved[:, :3] += random.normal(0, 1, (len(moved), 3)) * noise
             scores = random.random(len(moved))
