@@ -88,9 +88,9 @@ def fitting_presets(room: str, state: Mapping[str, Any]) -> list[str]:
 
 
 def _fits(room: str, state: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
-    size = sum(value.numel() for value in state.values() if isinstance(value, Tensor))
+    tensors = [value for value in state.values() if isinstance(value, Tensor)]
     try:
-        with AllocationLimit(size):
+        with AllocationLimit(tensors):
             from_official(room, state, config)
     except (CheckpointError, ValueError):
         return False

@@ -2,7 +2,11 @@
 
 import gzip
 import io
+import json
+import struct
 import tarfile
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +20,7 @@ from visionseq.data.latents import LatentShards, LatentWriter
 from visionseq.data.pairs.noise import draw_noise
 from visionseq.data.pairs.opening import open_pair_writer, open_pairs
 from visionseq.data.webdataset import WebDatasetImages
+from visionseq.data.zip_file import ZipArchive
 
 
 def picture(seed: int) -> np.ndarray:
@@ -107,4 +112,73 @@ FORMATS = {
         lambda folder: make_pairs(folder, "shards") / "pairs-000000000-000000003.safetensors", read_pairs
     ),
     "latent shard": Format(make_latents, read_latents),
+}
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A whole PNG header, and an image of which nothing is there."""
+    return encoded("PNG").replace(struct.pack(">II", 12, 9), struct.pack(">II", width, height), 1)
+
+
+def jpeg_of(width: int, height: int) -> bytes:
+    return encoded("JPEG").replace(struct.pack(">HH", 9, 12), struct.pack(">HH", height, width), 1)
+
+
+def idx_of(count: int) -> bytes:
+    return bytes([0, 0, 8, 1]) + count.to_bytes(4, "big")
+
+
+def tar_of(size: int) -> bytes:
+    """A member whose header claims more than the archive has."""
+    member = tarfile.TarInfo("a.png")
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
+def zip_of(size: int) -> bytes:
+    """A deflated member of zeros as the only image of a set of pairs."""
+    file = io.BytesIO()
+    with (
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("a.png", "w") as out,
+    ):
+        for _ in range(size >> 20):
+            out.write(bytes(1 << 20))
+    return file.getvalue()
+
+
+def safetensors_of(shape: list[int], offsets: list[int]) -> bytes:
+    header = json.dumps({"latent": {"dtype": "F32", "shape": shape, "data_offsets": offsets}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(64)
+
+
+def bomb(name: str, content: Callable[[], bytes], read: Callable[[Path], object]) -> tuple:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(content())
+        return folder / name
+
+    return make, read
+
+
+def read_zip(path: Path) -> None:
+    archive = ZipArchive(path)
+    archive.read(0)
+
+
+BOMBS = {
+    "png, sides": bomb("a.png", lambda: png_of(60_000, 60_000), read_folder),
+    "jpeg, sides": bomb("a.jpg", lambda: jpeg_of(65_000, 65_000), read_folder),
+    "idx, count": bomb("x-idx1-ubyte", lambda: idx_of(1 << 29), read_idx),
+    "idx.gz, count": bomb("x-idx1-ubyte.gz", lambda: gzip.compress(idx_of(1 << 29)), read_idx),
+    "tar shard, size of a member": bomb("s.tar", lambda: tar_of(1 << 33), read_tar),
+    "zip, zeros": bomb("a.zip", lambda: zip_of(1 << 29), read_zip),
+    "latent shard, shape": bomb(
+        "latents-000000.safetensors", lambda: safetensors_of([1 << 20] * 4, [0, 64]), read_latents
+    ),
+    "latent shard, bytes": bomb(
+        "latents-000000.safetensors", lambda: safetensors_of([1 << 30], [0, 1 << 32]), read_latents
+    ),
+    "latent shard, header": bomb(
+        "latents-000000.safetensors", lambda: struct.pack("<Q", 1 << 40) + bytes(64), read_latents
+    ),
 }

@@ -5,10 +5,11 @@ import json
 import struct
 import tarfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from visionseq.data.decode import center_crop, decode_image, encode_png
 from visionseq.data.image_folder import ImageFolder
@@ -102,9 +103,11 @@ def test_flat_folders_and_the_choice(folder):
     assert ImageFolder(folder, 8, classes=False).labels is None
     assert len(ImageFolder(folder, 8, classes=False)) == 3
     (folder / "top.png").write_bytes(encoded(picture(9)))
-    assert ImageFolder(folder, 8).labels is None
-    assert len(ImageFolder(folder, 8)) == 4
     assert len(ImageFolder(folder, 8, classes=True)) == 3
+    for number in range(3):
+        write_picture(folder / f"{number}.png")
+    assert ImageFolder(folder, 8).labels is None
+    assert len(ImageFolder(folder, 8)) == 7
 
 
 def test_folders_that_cannot_be_used(folder, tmp_path):
@@ -247,3 +250,56 @@ def test_hugging_face_data_sets(tmp_path):
         HuggingFaceImages(rows, 8, image_column="picture")
     with pytest.raises(DataError, match="nowhere"):
         HuggingFaceImages(str(tmp_path / "nowhere"), 8)
+
+
+def write_picture(path: Path, seed: int = 0) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(picture(seed)))
+
+
+def test_links_to_classes_are_followed_and_loops_end(tmp_path, caplog):
+    for name in ("cats", "dogs"):
+        write_picture(tmp_path / "elsewhere" / name / "a.png")
+    root = tmp_path / "root"
+    write_picture(root / "birds" / "a.png")
+    (root / "cats").symlink_to(tmp_path / "elsewhere" / "cats", target_is_directory=True)
+    (root / "dogs").symlink_to("../elsewhere/dogs", target_is_directory=True)
+    (root / "birds" / "up").symlink_to(root, target_is_directory=True)
+    (root / "birds" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    dataset = ImageFolder(root, 8)
+    assert (len(dataset), dataset.class_names) == (3, ["birds", "cats", "dogs"])
+    assert "left out 2 files" in caplog.text
+
+
+def test_files_of_other_kinds_are_counted_and_named(tmp_path, caplog):
+    write_picture(tmp_path / "a" / "1.png")
+    for name in ("a/2.gif", "a/3.GIF", "b/4.bmp", "a/5.tiff", "a/6.avif", "a/.hidden.gif"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert len(ImageFolder(tmp_path, 8)) == 1
+    assert "left out 5 files: 2 .gif, 1 .tiff" in caplog.text
+    with pytest.raises(DataError, match=r"no image .* found 1 file: 1 \.bmp; the first is 4\.bmp"):
+        ImageFolder(tmp_path / "b", 8)
+
+
+def test_a_stray_image_does_not_turn_classes_off(tmp_path, caplog):
+    for name in ("a/1.png", "b/2.png", "preview.png"):
+        write_picture(tmp_path / name)
+    dataset = ImageFolder(tmp_path, 8)
+    assert dataset.class_names == ["a", "b"]
+    assert len(dataset) == 2
+    assert "preview.png" in caplog.text
+    assert ImageFolder(tmp_path, 8, classes=False).labels is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_stand_upright(tmp_path, orientation):
+    image = picture(2, 8, 8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "a.png").write_bytes(encoded(image, exif=exif))
+    upright = np.array(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    stored = np.array(image)
+    for apply, expected in ((True, upright), (False, stored)):
+        pixels = ImageFolder(tmp_path, 8, exif_orientation=apply).pixels(0).numpy()
+        assert (pixels == expected.transpose(2, 0, 1)).all()

@@ -24,7 +24,7 @@ from visionseq.errors import DataError, VisionseqError
 MEMORY = 1 << 30
 SECONDS = 60  # for one file; a healthy reader needs milliseconds
 FORMATS = image_formats.FORMATS | lidar_formats.FORMATS
-BOMBS = lidar_formats.BOMBS
+BOMBS = image_formats.BOMBS | lidar_formats.BOMBS
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory limit needs Linux")
 

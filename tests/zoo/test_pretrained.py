@@ -157,6 +157,32 @@ def test_a_config_larger_than_its_weights_costs_no_memory(folder):
         visionseq.load(folder)
 
 
+def test_a_config_of_a_million_layers_is_refused_at_once(folder):
+    network = {"type": "ResidualMLP", "img_resolution": 1, "in_channels": 1, "hidden": 1, "num_blocks": 1_000_000}
+    change_config(folder, config={"network": network})
+    with pytest.raises(CheckpointError, match=r"it asks for far more than the [\d,]+ tensors"):
+        visionseq.load(folder)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"shape": [200_000, 200_000], "data_offsets": [0, 16]},
+        {"shape": [200_000, 200_000], "data_offsets": [0, 160_000_000_000]},
+        {"shape": [4], "data_offsets": [8, 24]},
+        {"shape": [-2, -2], "data_offsets": [0, 16]},
+        {"shape": [4], "data_offsets": [16, 0]},
+    ],
+    ids=str,
+)
+def test_a_shape_is_believed_only_where_the_file_has_its_bytes(tmp_path, entry):
+    header = json.dumps({"a": {"dtype": "F32", **entry}}).encode()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    with pytest.raises(CheckpointError, match=r"x\.safetensors is no intact safetensors file"):
+        read_header(file)
+
+
 def test_half_precision_files_load_into_float32(folder, tiny_model):
     state = {name: value.half() for name, value in load_file(folder / "model.safetensors").items()}
     save_file(state, folder / "model.safetensors")

@@ -19,16 +19,29 @@ MAX_PIXELS = 1 << 26  # 67 megapixels: 256 MB while decoding
 MAX_BYTES = 1 << 28  # of an encoded file
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MODES = {1: "L", 3: "RGB"}
+_ORIENTATION = 0x0112  # EXIF tag; its values 2 to 8 say how the stored image is turned
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-def decode_image(data: bytes, where: str, size: int | None = None, channels: int = 3) -> Tensor:
+def decode_image(
+    data: bytes, where: str, size: int | None = None, channels: int = 3, exif_orientation: bool = False
+) -> Tensor:
     """uint8 [C, S, S] (or [C, H, W] where `size` is None) from an encoded file.
 
-    Transparency is dropped, 16-bit grey is cut to its upper 8 bits. `where` names the file in errors.
+    Transparency is dropped, 16-bit grey is cut to its upper 8 bits. `exif_orientation` turns the image as its EXIF tag
+    says; the published preparations of benchmark data leave the tag aside. `where` names the file in errors.
 
     Raises `DataError` where the bytes are not such an image, end early, or declare more than 67 megapixels.
     """
-    picture = _open(data, where, channels)
+    picture = _open(data, where, channels, exif_orientation)
     if size is not None:
         picture = center_crop(picture, size)
     pixels = np.array(picture, dtype=np.uint8)  # a copy: Pillow's own buffer is read-only
@@ -65,7 +78,7 @@ def encode_png(pixels: Tensor | np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def _open(data: bytes, where: str, channels: int) -> Image.Image:
+def _open(data: bytes, where: str, channels: int, exif_orientation: bool) -> Image.Image:
     if not data:
         raise DataError(f"{where}: empty, expected a PNG, JPEG or WebP image")
     try:
@@ -73,6 +86,8 @@ def _open(data: bytes, where: str, channels: int) -> Image.Image:
             warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata; the limit is below
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             _check_size(picture, where)
+            if exif_orientation:
+                picture = _upright(picture)
             return _plain(picture, _MODES[channels])
     except (DataError, MemoryError):
         raise
@@ -86,6 +101,12 @@ def _check_size(picture: Image.Image, where: str) -> None:
         raise DataError(f"{where}: declares {width} x {height} pixels, expected at most {MAX_PIXELS} in all")
     if max(width, height) > 100 * min(width, height):  # cropping to a square would need an enormous intermediate
         raise DataError(f"{where}: declares {width} x {height} pixels, expected sides within a factor of 100")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF tag says."""
+    turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:

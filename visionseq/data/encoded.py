@@ -28,14 +28,21 @@ class EncodedImages(ImageDataset):
         class_names: a name per class.
         skip_corrupt: decode every file once now, leave out those that fail, and report how many they were. Without it
             the first damaged file that is taken raises `DataError`.
+        exif_orientation: turn an image as its EXIF tag says.
     """
 
     def __init__(
-        self, size: int, channels: int, labels: Tensor | None, class_names: list[str], skip_corrupt: bool = False
+        self,
+        size: int,
+        channels: int,
+        labels: Tensor | None,
+        class_names: list[str],
+        skip_corrupt: bool = False,
+        exif_orientation: bool = True,
     ):
         if channels not in (1, 3) or size < 1:
             raise ConfigError(f"size {size}, channels {channels}: expected a positive size and 1 or 3 channels")
-        self.size, self.channels = size, channels
+        self.size, self.channels, self.exif_orientation = size, channels, exif_orientation
         self.labels, self.class_names = labels, class_names
         self.skipped: list[str] = []
         self._kept: np.ndarray | None = None
@@ -75,7 +82,7 @@ class EncodedImages(ImageDataset):
 
     def _decode(self, number: int) -> Tensor:
         data, where = self.read(number)
-        return decode_image(data, where, self.size, self.channels)
+        return decode_image(data, where, self.size, self.channels, self.exif_orientation)
 
     def _complaint(self, number: int) -> str | None:
         try:

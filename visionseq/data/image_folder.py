@@ -1,5 +1,6 @@
 """A folder of PNG, JPEG or WebP files: one sub-folder per class, or all files as one set without labels."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,18 +9,25 @@ import torch
 
 from visionseq.data.decode import EXTENSIONS, MAX_BYTES
 from visionseq.data.encoded import EncodedImages
+from visionseq.data.image_listing import describe_left_out, list_images
 from visionseq.errors import DataError
+
+_log = logging.getLogger(__name__)
+_READ = ", ".join(EXTENSIONS)
 
 
 class ImageFolder(EncodedImages):
     """Images below a folder, in the order of their names, cropped as ADM does.
 
     Args:
-        root: the folder. Hidden files and files of other kinds are passed over.
+        root: the folder. Links are followed. Files of other kinds are left out, counted and named once in a warning;
+            hidden files are passed over.
         size: height and width after the centre crop.
         channels: 1 or 3.
-        classes: whether the sub-folders of `root` are classes; None: they are, unless images lie in `root` itself.
+        classes: whether the sub-folders of `root` are classes; images in `root` itself are then left out. None: they
+            are where most images lie in sub-folders.
         skip_corrupt: decode every file once now and leave out those that fail.
+        exif_orientation: turn an image as its EXIF tag says, as cameras mean it.
 
     Raises `DataError` where the folder is missing or holds no images, and when a damaged file is taken.
     """
@@ -31,17 +39,24 @@ class ImageFolder(EncodedImages):
         channels: int = 3,
         classes: bool | None = None,
         skip_corrupt: bool = False,
+        exif_orientation: bool = True,
     ):
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{root}: not a folder")
-        names = sorted(_images_below(str(self.root)))
+        listing = list_images(self.root)
+        names, left_out = listing.images, listing.left_out
+        in_folders = [name for name in names if os.sep in name]
         if classes is None:
-            classes = not any(os.sep not in name for name in names)
-        elif classes:
-            names = [name for name in names if os.sep in name]
+            classes = 2 * len(in_folders) > len(names)
+        if classes:
+            left_out = sorted([*left_out, *(name for name in names if os.sep not in name)])
+            names = in_folders
         if not names:
-            raise DataError(f"{root}: no image ({', '.join(EXTENSIONS)}) in {'its class folders' if classes else 'it'}")
+            raise DataError(_no_image(root, classes, left_out))
+        if left_out:
+            place = ", in class folders" if classes else ""
+            _log.warning("%s: left out %s (read: %s%s)", root, describe_left_out(left_out), _READ, place)
         self._names = np.array(names)  # one block of memory: a list of strings would be copied page by page in workers
         class_names: list[str] = []
         labels = None
@@ -49,7 +64,7 @@ class ImageFolder(EncodedImages):
             folders = [name.split(os.sep, 1)[0] for name in names]
             unique, numbers = np.unique(folders, return_inverse=True)
             class_names, labels = unique.tolist(), torch.from_numpy(numbers.astype(np.int64))
-        super().__init__(size, channels, labels, class_names, skip_corrupt)
+        super().__init__(size, channels, labels, class_names, skip_corrupt, exif_orientation)
 
     def file_count(self) -> int:
         return len(self._names)
@@ -64,12 +79,6 @@ class ImageFolder(EncodedImages):
             raise DataError(f"{path}: not readable: {error.strerror}") from error
 
 
-def _images_below(root: str) -> list[str]:
-    """Paths of the images below `root`, relative to it."""
-    found = []
-    for folder, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = os.path.relpath(folder, root)
-        images = [name for name in files if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
-        found += images if below == os.curdir else [os.path.join(below, name) for name in images]
-    return found
+def _no_image(root: str | Path, classes: bool, left_out: list[str]) -> str:
+    others = f"; found {describe_left_out(left_out)}" if left_out else ""
+    return f"{root}: no image ({_READ}) in {'its class folders' if classes else 'it'}{others}"

@@ -7,7 +7,7 @@ in `preprocessing`; a saved folder holds both beside the weights, so that nothin
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, TypeVar
@@ -167,7 +167,7 @@ def build(
 
     A config that asks for far more memory than the state has, or that the class refuses, raises `CheckpointError`.
     """
-    with torch.random.fork_rng(devices=[]), AllocationLimit(sum(tensor.numel() for tensor in state.values())):
+    with torch.random.fork_rng(devices=[]), AllocationLimit(state.values()):
         try:
             model = cls.from_config(description.config)
         except (TypeError, ValueError, KeyError, RuntimeError, ConfigError) as error:
@@ -177,20 +177,31 @@ def build(
 
 
 class AllocationLimit(TorchFunctionMode):
-    """Stops a constructor that creates many times the values of the state, before it takes the memory."""
+    """Stops a constructor that creates many times what the state holds, before it takes the memory and the time.
+
+    Args:
+        tensors: those of the state; the limits are 4 times their values and 8 times their number, and some more.
+
+    Raises `ValueError` in the constructor.
+    """
 
     _factories = frozenset((torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn))
 
-    def __init__(self, state_size: int):
+    def __init__(self, tensors: Iterable[Tensor]):
         super().__init__()
-        self.state_size, self.left = state_size, 4 * state_size + 10_000_000
+        sizes = [tensor.numel() for tensor in tensors]
+        self.values, self.tensors = sum(sizes), len(sizes)
+        self.values_left, self.tensors_left = 4 * self.values + 10_000_000, 8 * self.tensors + 1000
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function in self._factories:
             size = (kwargs or {}).get("size", args if args and isinstance(args[0], int) else args[0] if args else ())
-            self.left -= math.prod(size)
-            if self.left < 0:
-                raise ValueError(f"it asks for far more than the {self.state_size:,} values of the weights")
+            self.values_left -= math.prod(size)
+            self.tensors_left -= 1
+            if self.values_left < 0:
+                raise ValueError(f"it asks for far more than the {self.values:,} values of the weights")
+            if self.tensors_left < 0:
+                raise ValueError(f"it asks for far more than the {self.tensors:,} tensors of the weights")
         return function(*args, **(kwargs or {}))
 
 

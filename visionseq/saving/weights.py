@@ -6,6 +6,7 @@ module is reported as one table of missing, unexpected and misshapen entries; we
 """
 
 import json
+import math
 import os
 import re
 import struct
@@ -101,14 +102,19 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def read_header(path: str | os.PathLike) -> dict[str, Tensor]:
-    """The tensors of a safetensors file as meta tensors: names, shapes and dtypes without reading the values."""
+    """The tensors of a safetensors file as meta tensors: names, shapes and dtypes without reading the values.
+
+    A shape is believed only where the file has the bytes for it. Raises `CheckpointError` for any other file.
+    """
     try:
         with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > _HEADER_BYTES:
-                raise ValueError(f"a header of {length} bytes")
+            if length > min(_HEADER_BYTES, size - 8):
+                raise ValueError(f"a header of {length} bytes in a file of {size}")
             header = json.loads(file.read(length))
-        return {name: _meta(entry) for name, entry in header.items() if name != "__metadata__"}
+        entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
+        return {name: _meta(name, entry, size - 8 - length) for name, entry in entries.items()}
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: there is no such file") from error
     except (
@@ -187,8 +193,14 @@ def _refusal(path: str | os.PathLike, error: Exception) -> str:
     )
 
 
-def _meta(entry: dict[str, Any]) -> Tensor:
-    return torch.empty(entry["shape"], dtype=_DTYPES[entry["dtype"]], device="meta")
+def _meta(name: str, entry: dict[str, Any], data_bytes: int) -> Tensor:
+    """The tensor of one entry of the header; ValueError where its bytes are not in the file."""
+    dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+    begin, end = entry["data_offsets"]
+    claimed = math.prod(shape) * dtype.itemsize
+    if any(side < 0 for side in shape) or not 0 <= begin <= end <= data_bytes or end - begin != claimed:
+        raise ValueError(f"{name} of shape {shape} needs {claimed} bytes, the file has {data_bytes}")
+    return torch.empty(shape, dtype=dtype, device="meta")
 
 
 def _describe(tensor: Tensor) -> str:
