@@ -27,9 +27,9 @@ from visionseq.kernels import delta_rule, linear_scan
 
 assert visionseq.kernels.__file__.startswith(str(Path(sys.argv[1]).resolve())), visionseq.kernels.__file__
 ones = torch.ones(1, 3, 4)
-assert linear_scan(ones, ones)[1].tolist() == [[3.0] * 4]
+assert linear_scan(ones, ones, backend="cpu")[1].tolist() == [[3.0] * 4]
 if "two" in sys.argv:
-    delta_rule(*[torch.ones(1, 2, 1, 3)] * 5)
+    delta_rule(*[torch.ones(1, 2, 1, 3)] * 5, backend="cpu")
 """
 
 
