@@ -202,7 +202,7 @@ def test_a_full_disk_is_a_sentence_and_the_images_so_far_stay(model, tmp_path):
     result = subprocess.run([sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr.count("\n") == 1
-    assert "File too large" in result.stderr
+    assert "out/grid.png cannot be written: File too large" in result.stderr
     assert len(list((tmp_path / "out" / ".unfinished").glob("*.npz"))) == 3
 
 

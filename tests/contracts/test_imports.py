@@ -53,7 +53,16 @@ def test_light_modules_import_nothing_heavy():
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["zoo", "list"], ["zoo", "--help"], ["zoo", "info", "--help"], ["doctor", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["zoo", "list"],
+        ["zoo", "--help"],
+        ["zoo", "info", "--help"],
+        ["doctor", "--help"],
+        ["fit", "--help"],
+        ["sample", "--help"],
+    ],
 )
 def test_commands_that_only_tell_import_nothing_heavy(arguments):
     assert heavy_after(f"from visionseq.cli import main\nassert main({arguments}) == 0") == set()

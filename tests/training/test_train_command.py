@@ -1,5 +1,6 @@
 """`visionseq fit | validate | test | predict` as they are typed, with the room's own task and data."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,12 +154,16 @@ def test_an_error_of_ours_is_a_sentence_and_code_1(config, capsys, words, told):
 
 
 def test_help_has_examples_and_print_config_a_file_that_parses(config, capsys):
+    assert run("fit", "--help") == 0
+    page = capsys.readouterr().out
+    assert "visionseq fit --config configs/rectified_flow/digits_2rf_pp.yaml --ckpt_path last" in page
     with pytest.raises(SystemExit) as ended:
-        run("fit", "--help")
-    shown = capsys.readouterr().out
+        run("fit", "--help-all")
     assert not ended.value.code
-    assert "visionseq fit --config configs/rectified_flow/digits_2rf_pp.yaml --ckpt_path last" in shown
-    assert "--run_dir" in shown
+    shown = capsys.readouterr().out
+    options = set(re.findall(r"^  (--\w+) ", page, re.MULTILINE))
+    assert options >= {"--config", "--run_dir", "--ckpt_path", "--overwrite", "--print_config"}
+    assert all(option in shown for option in options)
     with pytest.raises(SystemExit) as ended:
         run("fit", "-c", config, "--print_config")
     assert not ended.value.code

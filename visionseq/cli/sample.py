@@ -29,6 +29,7 @@ def sample(
     guidance_scale: float = 1.0,
     solver: Literal["euler", "heun"] | None = None,
     rule: Literal["new", "default"] | None = None,
+    weights: Literal["ema", "raw"] = "ema",
     png: bool = False,
     overwrite: bool = False,
     device: DeviceName = "auto",
@@ -52,6 +53,7 @@ def sample(
         guidance_scale: Scale of classifier-free guidance; 1 switches it off.
         solver: ODE solver; default: the model's own.
         rule: Update rule of few-step rectified flows; default: the model's own.
+        weights: Of a run, the averaged weights or those that the optimiser worked on.
         png: Write each image to out/images/ as well.
         overwrite: Replace the images of an earlier run in `out`.
         device: Where to run.
@@ -62,12 +64,13 @@ def sample(
         visionseq sample rf-digits-edm --steps 18 --solver heun --seed 7 --png
         visionseq sample runs/afhq --class-label cat --guidance-scale 2
     """
-    from visionseq import pipeline
     from visionseq.cli.sample_files import SampleFiles
+    from visionseq.flow.pipeline import SamplingPipeline
     from visionseq.saving.fingerprint import fingerprint
+    from visionseq.zoo.loading import load
 
     with SampleFiles(out, png, overwrite) as files:
-        pipe = pipeline(model, device=choose_device(device))
+        pipe = SamplingPipeline(load(model, weights=weights).to(choose_device(device)))
         options = {"num_inference_steps": steps, "solver": solver, "rule": rule}
         options = {name: value for name, value in options.items() if value is not None}
         if guidance_scale != 1.0:
@@ -75,8 +78,13 @@ def sample(
         if class_label is not None:
             options["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
 
-        weights = fingerprint(pipe.model)
-        settings = {"model": weights, "num_samples": num_samples, "batch_size": batch_size, "seed": seed, "png": png}
+        settings = {
+            "model": fingerprint(pipe.model),
+            "num_samples": num_samples,
+            "batch_size": batch_size,
+            "seed": seed,
+            "png": png,
+        }
         ready = files.begin({**settings, "device": pipe.device.type, **options})
         start = time.monotonic()
         drawn = _draw(pipe, files, ready, num_samples, batch_size, seed, options)
