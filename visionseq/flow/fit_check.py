@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visionseq.errors import ConfigError
-from visionseq.saving.pretrained import PretrainedModel
+from visionseq.flow.pipeline import SamplingModel
 
 
-def check_data(model: PretrainedModel, data: Any, class_names: Sequence[str] = (), training: bool = True) -> None:
+def check_data(model: SamplingModel, data: Any, class_names: Sequence[str] = (), training: bool = True) -> None:
     """Compare the data of a data module with a generative model.
 
     Args:
@@ -47,7 +47,7 @@ def check_class_names(dataset: Any, name: str, expected: Sequence[str], source: 
         )
 
 
-def _check_images(model: PretrainedModel, dataset: Any, name: str) -> None:
+def _check_images(model: SamplingModel, dataset: Any, name: str) -> None:
     images, expected = (dataset.channels, dataset.size, dataset.size), tuple(model.sample_shape)
     if images != expected:
         raise ConfigError(
@@ -55,7 +55,7 @@ def _check_images(model: PretrainedModel, dataset: Any, name: str) -> None:
         )
 
 
-def _check_labels(model: PretrainedModel, dataset: Any, name: str) -> None:
+def _check_labels(model: SamplingModel, dataset: Any, name: str) -> None:
     classes, names = model.label_dim, list(dataset.class_names)
     conditional = f"{type(model).__name__} is conditional on {classes} classes"
     if dataset.labels is None:

@@ -62,6 +62,8 @@ class GenerativeTask(LightningModule):
         metric: what validation and test measure besides the loss.
     """
 
+    model: Any  # a PretrainedModel with a sampler
+
     def __init__(
         self,
         model: PretrainedModel,
