@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from visionseq.errors import DataError
-from visionseq.metrics.npz import Expected, read_npz
 from visionseq.metrics.reference import load_statistics, save_statistics
+from visionseq.npz import Expected, read_npz
 
 MEMORY = 64 << 20  # bytes that reading a file of a few kilobytes may take at its peak
 

@@ -120,7 +120,7 @@ def _npz_images(path: Path) -> "MemoryImages":
     import torch
 
     from visionseq.data.images import MemoryImages
-    from visionseq.metrics.npz import Expected, read_npz
+    from visionseq.npz import Expected, read_npz
 
     array = read_npz(path, {"arr_0": Expected(axes=4, kinds="u", itemsize=1)})["arr_0"]
     if not array.size:
@@ -129,7 +129,7 @@ def _npz_images(path: Path) -> "MemoryImages":
 
 
 def _holds_statistics(reference: str) -> bool:
-    from visionseq.metrics.npz import names_in
+    from visionseq.npz import names_in
 
     return reference.endswith(".npz") and {"mu", "sigma"} <= names_in(reference)
 

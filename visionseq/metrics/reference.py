@@ -6,7 +6,7 @@ import numpy as np
 
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
-from visionseq.metrics.npz import Expected, read_npz
+from visionseq.npz import Expected, read_npz
 
 MAX_FEATURES = 8192
 _LAYOUT = {

@@ -14,7 +14,7 @@ import numpy as np
 from visionseq.data.point_files.limits import FREE
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
-from visionseq.metrics.npz import Expected, read_npz
+from visionseq.npz import Expected, read_npz
 from visionseq.text_files import LONGEST_NAME
 
 
