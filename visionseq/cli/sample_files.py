@@ -94,9 +94,11 @@ class SampleFiles:
         """Keep batch `number`, whose images have the numbers from `first` on."""
         if self._png:
             self._write_pictures(batch.images, first)
-        labels = {} if batch.labels is None else {"labels": batch.labels}
         with atomic_write(self._folder / f"{number:06d}.npz") as file:
-            np.savez(file, images=batch.images, **labels)
+            if batch.labels is None:
+                np.savez(file, images=batch.images)
+            else:
+                np.savez(file, images=batch.images, labels=batch.labels)
 
     def finish(self) -> None:
         """Write the grid and the npz, then remove the batches."""
@@ -105,7 +107,8 @@ class SampleFiles:
         shape = (count, *first.images.shape[1:])
         arrays = {"arr_0": Pieces(first.images.dtype, shape, (batch.images for batch in self._batches()))}
         if first.labels is not None:
-            arrays["arr_1"] = Pieces(first.labels.dtype, (count,), (batch.labels for batch in self._batches()))
+            labels = (batch.labels for batch in self._batches() if batch.labels is not None)
+            arrays["arr_1"] = Pieces(first.labels.dtype, (count,), labels)
         self._write_grid()
         write_npz(self.npz, arrays)
 

@@ -86,9 +86,7 @@ def _open(data: bytes, where: str, channels: int, exif_orientation: bool) -> Ima
             warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata; the limit is below
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             _check_size(picture, where)
-            if exif_orientation:
-                picture = _upright(picture)
-            return _plain(picture, _MODES[channels])
+            return _plain(_upright(picture) if exif_orientation else picture, _MODES[channels])
     except (DataError, MemoryError):
         raise
     except Exception as error:  # decoders fail in many ways: OSError, SyntaxError, ValueError, struct.error, ...
@@ -105,8 +103,8 @@ def _check_size(picture: Image.Image, where: str) -> None:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture turned as its EXIF tag says."""
-    turn = _TURNS.get(picture.getexif().get(_ORIENTATION))
-    return picture if turn is None else picture.transpose(turn)
+    orientation = picture.getexif().get(_ORIENTATION)
+    return picture.transpose(_TURNS[orientation]) if orientation in _TURNS else picture
 
 
 def _plain(picture: Image.Image, mode: str) -> Image.Image:
