@@ -5,7 +5,7 @@ from pathlib import Path
 
 from visionseq.cli import run_script
 from visionseq.cli.outputs import claim_folder_of_results
-from visionseq.cli.progress import counted
+from visionseq.progress import progress
 
 FILES = (
     r"(?:^|/)((?:train|val|test)/[\w-]+/"
@@ -38,12 +38,12 @@ def prepare(
         claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
-        with counted("unpacking archives", len(archives_in(downloads))) as advance:
-            done.append(unpack(downloads, root, FILES, advance))
+        with progress("unpacking archives", len(archives_in(downloads)), "archives") as meter:
+            done.append(unpack(downloads, root, FILES, meter.advance))
     if database:
         frames = Argoverse2(str(root), split)
-        with counted("cutting out objects", len(frames)) as advance:
-            done.append(write_database(frames, root / "database", NEAREST, progress=advance))
+        with progress("cutting out objects", len(frames), "frames") as meter:
+            done.append(write_database(frames, root / "database", NEAREST, progress=meter.advance))
     return "\n".join(done) or "nothing to do"
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from visionseq.cli import run_script
 from visionseq.cli.outputs import claim_folder_of_results
-from visionseq.cli.progress import counted
 from visionseq.files import atomic_write
+from visionseq.progress import progress
 
 FILES = r"(?:^|/)((?:training|testing)/(?:velodyne|calib|label_2|image_2|planes)/\d{6}\.(?:bin|txt|png))$"
 TRAINING, TESTING = 7481, 7518  # frames
@@ -53,13 +53,13 @@ def prepare(
         claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
-        with counted("unpacking archives", len(archives_in(downloads))) as advance:
-            done.append(unpack(downloads, root, FILES, advance))
+        with progress("unpacking archives", len(archives_in(downloads)), "archives") as meter:
+            done.append(unpack(downloads, root, FILES, meter.advance))
     done.append(_write_lists(root / "ImageSets"))
     if database:
         frames = Kitti(str(root), split, fov_points_only=False)
-        with counted("cutting out objects", len(frames)) as advance:
-            done.append(write_database(frames, root / "database", progress=advance))
+        with progress("cutting out objects", len(frames), "frames") as meter:
+            done.append(write_database(frames, root / "database", progress=meter.advance))
     return "\n".join(done)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from visionseq.cli import run_script
 from visionseq.cli.outputs import claim_folder_of_results
-from visionseq.cli.progress import counted
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write
+from visionseq.progress import progress
 
 
 def prepare(
@@ -42,15 +42,15 @@ def prepare(
     for name in ("training", "ImageSets", "database"):
         claim_folder_of_results(root / name, overwrite)
     world = LidarWorld(train + val, seed, LidarSensor(beams=beams, columns=columns))
-    with counted("simulating frames", len(world)) as advance:
-        write_kitti(world, root, "trainval", progress=advance)
+    with progress("simulating frames", len(world), "frames") as meter:
+        write_kitti(world, root, "trainval", progress=meter.advance)
     _write_list(root, "train", world.frame_ids[:train])
     _write_list(root, "val", world.frame_ids[train:])
     done = [f"{len(world)} frames in {root}"]
     if database:
         frames = Kitti(str(root), "train", fov_points_only=False)
-        with counted("cutting out objects", len(frames)) as advance:
-            done.append(write_database(frames, root / "database", progress=advance))
+        with progress("cutting out objects", len(frames), "frames") as meter:
+            done.append(write_database(frames, root / "database", progress=meter.advance))
     return "\n".join(done)
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from visionseq.cli import run_script
 from visionseq.cli.outputs import claim_files, claim_folder_of_results
-from visionseq.cli.progress import counted
 from visionseq.errors import DataError
 from visionseq.files import atomic_write
+from visionseq.progress import progress
 
 FILES = r"(?:^|/)((?:samples|sweeps)/LIDAR_TOP/[^/]+\.pcd\.bin|v1\.0-\w+/\w+\.json)$"
 SCENE = re.compile(r"scene-\d{4}")
@@ -46,16 +46,16 @@ def prepare(
         claim_folder_of_results(root / "database", overwrite)
     done = []
     if downloads is not None:
-        with counted("unpacking archives", len(archives_in(downloads))) as advance:
-            done.append(unpack(downloads, root, FILES, advance))
+        with progress("unpacking archives", len(archives_in(downloads)), "archives") as meter:
+            done.append(unpack(downloads, root, FILES, meter.advance))
     names = open_index(root / version)["scene_name"].tolist()
     done.append(f"{len(names)} scenes in {root / version}")
     if val is not None:
         done.append(_write_lists(root, names, val))
     if database:
         frames = NuScenes(str(root), version, str(root / "train.txt"), sweeps)
-        with counted("cutting out objects", len(frames)) as advance:
-            done.append(write_database(frames, root / "database", NEAREST, progress=advance))
+        with progress("cutting out objects", len(frames), "frames") as meter:
+            done.append(write_database(frames, root / "database", NEAREST, progress=meter.advance))
     return "\n".join(done)
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from visionseq.cli import run_script
 from visionseq.cli.outputs import claim_folder_of_results
-from visionseq.cli.progress import counted
 from visionseq.errors import DataError
+from visionseq.progress import progress
 
 EVERY = {"Vehicle": 4, "Pedestrian": 2}  # common classes from every so many-th frame alone
 
@@ -45,17 +45,20 @@ def prepare(
         files = sorted(recordings.glob("*.tfrecord"))
         if not files:
             raise DataError(f"{recordings}: no .tfrecord files")
-        with counted("converting recordings", len(files)) as advance, ProcessPoolExecutor(processes) as pool:
+        with (
+            progress("converting recordings", len(files), "recordings") as meter,
+            ProcessPoolExecutor(processes) as pool,
+        ):
             for task in as_completed(
                 [pool.submit(write_segment, file, root / split, split != "test") for file in files]
             ):
                 task.result()
-                advance(1)
+                meter.advance()
         done.append(f"{len(files)} segments in {root / split}")
     if database and split == "train":
         frames = Waymo(str(root / split), interval, min_points=1)
-        with counted("cutting out objects", len(frames)) as advance:
-            done.append(write_database(frames, root / "database", NEAREST, EVERY, advance))
+        with progress("cutting out objects", len(frames), "frames") as meter:
+            done.append(write_database(frames, root / "database", NEAREST, EVERY, meter.advance))
     return "\n".join(done) or "nothing to do"
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visionseq.cli import main
-from visionseq.cli.progress import counted
 from visionseq.errors import DataError, ZooError, printable
+from visionseq.progress import progress
 
 EVIL = "a\x1b]0;owned\x07\x1b[31m\nb\r\x9b2J\u202e"
 
@@ -71,9 +71,8 @@ def test_names_in_results_warnings_and_progress_are_escaped(tmp_path, monkeypatc
     assert main(["inspect", "digits", "--limit", "4", "--out", "x\x1b[31m.png"]) == 0
     warning = logging.makeLogRecord({"msg": "skipped: %s", "args": (EVIL,)})
     assert logging.lastResort.format(warning) == printable(f"skipped: {EVIL}")
-    with counted(EVIL, 100) as advance:
-        advance.last = -100.0
-        advance(1)
+    with progress(EVIL, 100) as meter:
+        meter.show()
     out, error = capsys.readouterr()
     assert r"x\x1b[31m.png" in out
     assert r"\x1b[31m\nb" in error

@@ -181,7 +181,7 @@ def test_interruption_keeps_the_part_for_the_next_attempt(serve, weights_entry, 
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("visionseq.zoo.progress._Lines.__call__", interrupt)
+        patch.setattr("visionseq.progress.Meter.reach", interrupt)
         with pytest.raises(KeyboardInterrupt):
             fetch(entry, tmp_path / "model.safetensors", index_folder=tmp_path)
     assert not (tmp_path / "model.safetensors").exists()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
-from visionseq.cli.progress import counted
 from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, DataError
+from visionseq.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def detect(
     claim_files(*(Path(f"{scan.target}{_ENDINGS[kind]}") for scan in scans for kind in save), overwrite=overwrite)
     detector = load_detector(model).to(choose_device(device))
     tally = _Tally(detector.class_names, draw_threshold, len(scans))
-    with counted("detecting", len(scans)) as advance:
+    with progress("detecting", len(scans), "clouds") as meter:
         for scan in scans:
             try:
                 cloud, calibration = scan.read(columns)
@@ -104,7 +104,7 @@ def detect(
                 tally.add(found, time.monotonic() - start)
                 facts = {"frame": scan.path.name, "model": model, **tally.origin_of(cloud, name)}
                 _write(scan.target, frame.points, found, detector, save, draw_threshold, facts, camera)
-            advance(1)
+            meter.advance()
     tally.report(out)
 
 

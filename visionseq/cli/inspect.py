@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
-from visionseq.cli.progress import counted
 from visionseq.cli.terminal import say
 from visionseq.errors import DataError
+from visionseq.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -117,7 +117,7 @@ class _Found:
 
 def _read(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", label: str) -> _Found:
     found = _Found()
-    with counted(f"reading {label}", len(indices)) as advance:
+    with progress(f"reading {label}", len(indices), "images") as meter:
         for start in range(0, len(indices), _BATCH):
             part = indices[start : start + _BATCH]
             try:
@@ -125,7 +125,7 @@ def _read(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", label: s
                 found.add(batch.image, batch.index)
             except DataError:
                 _read_singly(dataset, part, found)
-            advance(len(part))
+            meter.advance(len(part))
     return found
 
 

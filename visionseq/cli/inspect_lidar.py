@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visionseq.cli.outputs import claim_files
-from visionseq.cli.progress import counted
 from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, DataError
+from visionseq.progress import progress
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,13 +76,13 @@ def inspect_frames(
         raise ConfigError(f"frame: {number}, expected 0 to {len(frames) - 1} of {label}")
     found = _Found()
     indices = spread(len(frames), limit)
-    with counted(f"reading {label}", len(indices)) as advance:
+    with progress(f"reading {label}", len(indices), "frames") as meter:
         for index in indices.tolist():
             try:
                 found.add(index, frames.frame(index))
             except DataError as error:
                 found.bad.append(str(error))
-            advance(1)
+            meter.advance()
     _report(frames, found)
     if out is not None:
         if number is None and not found.good:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
-from visionseq.cli.progress import counted
 from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError
+from visionseq.progress import progress
 
 if TYPE_CHECKING:
     from visionseq.cli.sample_files import Batch, SampleFiles
@@ -121,13 +121,12 @@ def _draw(
 ) -> int:
     """Draw the batches from number `ready` on and give each to `files`; returns the number of images drawn."""
     drawn = 0
-    with counted("sampling", num_samples) as advance:
-        advance(min(ready * batch_size, num_samples))
+    with progress("sampling", num_samples, "images", done=min(ready * batch_size, num_samples)) as meter:
         for number, first in enumerate(range(0, num_samples, batch_size)):
             if number >= ready:
                 count = min(batch_size, num_samples - first)
                 files.add(_batch(pipe, range(first, first + count), seed, options), number, first)
-                advance(count)
+                meter.advance(count)
                 drawn += count
     return drawn
 

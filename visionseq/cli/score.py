@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
-from visionseq.cli.progress import counted
 from visionseq.cli.terminal import complain, say
 from visionseq.errors import ConfigError, DataError
 from visionseq.files import write_json
+from visionseq.progress import progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -152,9 +152,9 @@ def _embed(network: "FeatureExtractor", images: "ImageDataset", label: str, batc
 
     device = next(network.parameters()).device
     features = []
-    with counted(label, len(images)) as advance:
+    with progress(label, len(images), "images") as meter:
         for first in range(0, len(images), batch_size):
             batch = images.batch(np.arange(first, min(first + batch_size, len(images)))).image
             features.append(network(to_uint8(batch).to(device)).cpu())
-            advance(len(batch))
+            meter.advance(len(batch))
     return torch.cat(features)

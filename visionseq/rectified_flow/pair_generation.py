@@ -22,9 +22,9 @@ from visionseq.data.pairs.noise import official_noise
 from visionseq.data.seeding import generator_for, seeds_of
 from visionseq.errors import ConfigError
 from visionseq.pixels import to_uint8
+from visionseq.progress import progress
 from visionseq.rectified_flow.inversion import invert
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
-from visionseq.rectified_flow.pair_progress import shown_progress
 from visionseq.rectified_flow.sampling import Solver, sample
 from visionseq.rectified_flow.teacher import edm_invert, edm_sample
 from visionseq.saving.fingerprint import fingerprint
@@ -191,13 +191,13 @@ def write_pairs(source: PairMaker, writer: PairWriter, batch_size: int = 256, la
     chunk = max(PAIRS_PER_WRITE // batch_size, 1) * batch_size
     missing = writer.missing(len(source), chunk)
     before = done = len(source) - sum(map(len, missing))
-    with shown_progress(label, done, len(source)) as show:
+    with progress(label, len(source), "pairs", done=done, stays=True) as meter:
         for part in missing:
             first = part.start // batch_size * batch_size
             batches = []
             for start in range(first, part.stop, batch_size):
                 batches.append(source.rows(start, batch_size))
-                show(done + min(start + batch_size, part.stop) - part.start)
+                meter.reach(done + min(start + batch_size, part.stop) - part.start)
             rows = _joined(batches).cut(part.start - first, part.stop - first)
             writer.write(part.start, rows.image, rows.label, rows.noise, rows.records)
             done += len(part)

@@ -26,7 +26,7 @@ from visionseq.training.checkpoint_io import find_checkpoint, last_checkpoint
 from visionseq.training.ema import EMA, RAMPUP
 from visionseq.training.exact_means import ExactMeans
 from visionseq.training.predictions import Predictions
-from visionseq.training.progress import training_progress
+from visionseq.training.progress import TrainingProgress
 from visionseq.training.run_folder import (
     CONFIG,
     PREDICTIONS,
@@ -232,7 +232,7 @@ class VisionseqCLI(LightningCLI):
         if self._verb == "predict":
             callbacks.append(Predictions())
         if config.get("enable_progress_bar") is not False:
-            callbacks.append(training_progress())
+            callbacks.append(TrainingProgress())
         return callbacks
 
     @property

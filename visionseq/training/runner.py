@@ -35,7 +35,7 @@ from visionseq.training.exact_means import ExactMeans
 from visionseq.training.export import export_model
 from visionseq.training.metrics_file import MetricsFile
 from visionseq.training.pictures import Pictures
-from visionseq.training.progress import training_progress
+from visionseq.training.progress import TrainingProgress
 from visionseq.training.run_folder import TENSORBOARD, check_run_folder, prepare_run_folder
 from visionseq.training.run_lock import run_lock
 from visionseq.training.seeding import StepSeed
@@ -119,7 +119,7 @@ def fit(
         standard += [EMA(ema, rampup=ema_rampup)] if ema is not None else []
         if folder is not None:
             standard += folder_callbacks(log_every, picture_every, checkpoint_every, check_finite)
-        standard += [training_progress()] if progress else []
+        standard += [TrainingProgress()] if progress else []
 
         defaults = {
             **TRAINER_DEFAULTS,

@@ -17,9 +17,9 @@ from pathlib import Path
 from visionseq.errors import ZooError
 from visionseq.files import is_safetensors_head, kind_of, sha256_of, sync_file
 from visionseq.places import is_offline
+from visionseq.progress import MEGABYTES, progress
 from visionseq.zoo.index import FileEntry
 from visionseq.zoo.lock import exclusive
-from visionseq.zoo.progress import shown_progress
 from visionseq.zoo.transfer import Report, SourceError, is_full_disk, transfer
 
 
@@ -57,21 +57,23 @@ def fetch(
 
 def _fetch_from_any(file: FileEntry, target: Path, sources: list[str], token: str | bool | None) -> None:
     reasons = []
-    with _part_file(target, file) as part, shown_progress(file.name, file.size) as report:
-        free, needed = shutil.disk_usage(target.parent).free, file.size - part.stat().st_size
+    with _part_file(target, file) as part:
+        have = part.stat().st_size
+        free, needed = shutil.disk_usage(target.parent).free, file.size - have
         if free < needed:
             raise ZooError(
                 f"{file.name} needs {needed / 1e6:.1f} MB more, {target.parent} has {free / 1e6:.1f} MB free"
             )
-        for source in sources:
-            try:
-                _fetch_verified(file, source, part, report, token)
-            except SourceError as error:
-                reasons.append(f"  {source}: {error}")
-                continue
-            sync_file(part)
-            os.replace(part, target)
-            return
+        with progress(file.name, file.size, MEGABYTES, done=have) as meter:
+            for source in sources:
+                try:
+                    _fetch_verified(file, source, part, meter.reach, token)
+                except SourceError as error:
+                    reasons.append(f"  {source}: {error}")
+                    continue
+                sync_file(part)
+                os.replace(part, target)
+                return
     raise ZooError(f"{file.name} cannot be fetched:\n" + "\n".join(reasons) + f"\n  A copy may also be put at {target}")
 
 
