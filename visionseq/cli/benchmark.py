@@ -43,6 +43,7 @@ def benchmark(
         visionseq benchmark rectified_flow --out docs/benchmarks/rectified_flow.json
         visionseq benchmark rectified_flow --sections unet loader --rounds 21
         visionseq benchmark profile --sections mixers
+        visionseq benchmark kernels --sections recurrent --out docs/benchmarks/recurrent_layers.json
         visionseq benchmark lion --sections stages --config second_with_lion_mamba_64dim --input 000001.bin
         visionseq benchmark kernels --threads 1 --rounds 5 --peers --out docs/benchmarks/kernels_cpu.json
     """

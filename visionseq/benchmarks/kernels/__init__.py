@@ -8,10 +8,11 @@ from typing import Any
 
 def sections(peers: bool = False) -> dict[str, Callable[[str, int], dict[str, Any]]]:
     """The sections by name; `peers` adds those of the extra `bench`."""
-    from visionseq.benchmarks.kernels import measure
+    from visionseq.benchmarks.kernels import measure, recurrent_layers
 
     return {
         "speed": partial(measure.speed, peers=peers),
+        "recurrent": recurrent_layers.recurrent,
         "memory": measure.memory,
         "scaling": measure.scaling,
         "threads": measure.threads,

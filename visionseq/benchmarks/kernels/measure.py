@@ -1,4 +1,4 @@
-"""The sections of the benchmark: speed, memory, scaling with length, threads.
+"""The sections of the benchmark that time operators: speed, memory, scaling with length, threads.
 
 speed    forward and forward + backward of every row: naive loop, peers, ours, in turn; ratios below 1 mean faster
 memory   peak of forward + backward over the bytes of inputs and outputs

@@ -7,7 +7,7 @@ report. Each takes the inputs of our operator and returns the first output.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import logsigmoid, silu, softplus
 
 from visionseq.errors import import_extra
@@ -48,19 +48,6 @@ def parallel_mlstm(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor) -> Ten
     scores = (q @ k.mT) * k.shape[-1] ** -0.5 * torch.exp(log_weight - largest)
     normaliser = torch.maximum(scores.sum(-1, keepdim=True).abs(), torch.exp(-largest)) + 1e-6
     return ((scores @ v) / normaliser).transpose(1, 2)
-
-
-def torch_lstm(x: Tensor, R: Tensor, b: Tensor) -> Tensor:
-    """torch.nn.LSTM with one head; its input projection is the identity, so that both compute the same."""
-    size = R.shape[-1]
-    module = nn.LSTM(4 * size, size, batch_first=True, device=x.device, dtype=x.dtype)
-    parameters = {
-        "weight_ih_l0": torch.eye(4 * size, device=x.device, dtype=x.dtype),
-        "weight_hh_l0": R[:, 0].reshape(4 * size, size),
-        "bias_ih_l0": b[:, 0].reshape(-1),
-        "bias_hh_l0": torch.zeros(4 * size, device=x.device, dtype=x.dtype),
-    }
-    return torch.func.functional_call(module, parameters, (x.flatten(2),))[0].unsqueeze(2)
 
 
 def fla_recurrent_simple_gla(q: Tensor, k: Tensor, v: Tensor, g: Tensor) -> Tensor:

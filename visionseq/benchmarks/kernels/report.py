@@ -15,6 +15,8 @@ def write_page(path: Path, results: Mapping[str, Any], machine: Mapping[str, Any
     lines = ["# Benchmark: scan kernels", "", _machine(machine), ""]
     if "speed" in results:
         lines += _speed(results["speed"])
+    if "recurrent" in results:
+        lines += _recurrent(results["recurrent"])
     if "memory" in results:
         lines += _memory(results["memory"])
     if "scaling" in results:
@@ -48,6 +50,29 @@ def _speed(rows: Mapping[str, Any]) -> list[str]:
                 cells[-1] += " (busy)" if part["busy"] else ""
             lines.append(f"| {name} | {peer} | {' | '.join(cells)} |")
     return [*lines, "", '"busy": something else had the core for more than a sixth of the time.', ""]
+
+
+def _recurrent(rows: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## Recurrent layers",
+        "",
+        "`mixers.LSTM(D)` and `mixers.GRU(D)` against `nn.LSTM(D, D)` and `nn.GRU(D, D)`: same weights and input, one",
+        "thread. Forward: input projection and recurrence, without gradients. Forward + backward: also the gradients",
+        "of the input and of every parameter. Ratios of torch's time to ours, above 1 where ours is faster: median",
+        "over rounds that alternate, and fastest round to fastest round.",
+        "",
+        "| layer | forward | fastest | ours, ms | forward + backward | fastest | ours, ms |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, row in rows.items():
+        cells = []
+        for direction in DIRECTIONS:
+            part = row[direction]
+            for ratios in (part["speed_up"], part["speed_up_of_fastest_rounds"]):
+                cells += [f"{ratio:.2f}x" for ratio in ratios.values()]
+            cells.append(f"{part['seconds']['visionseq']['median_s'] * 1e3:.2f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def _memory(values: Mapping[str, Any]) -> list[str]:

@@ -245,7 +245,6 @@ def recurrent(cell: str, batch: int, length: int, heads: int, size: int) -> Row:
             "b": ((gates[2], heads, size), small),
         },
         {"cell": cell, "outputs_only": True},
-        {"torch.nn.LSTM": peers.torch_lstm} if (cell, heads) == ("lstm", 1) else {},
     )
 
 
