@@ -13,7 +13,7 @@ from visionseq.rooms import room_names
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = set(room_names())
 FLOORS = (
-    {"errors", "files", "pixels", "places", "progress", "rooms", "lazy", "text_files", "npz"},
+    {"errors", "files", "pixels", "places", "progress", "rooms", "lazy", "text_files", "npz", "data_check"},
     {"kernels"},
     {"optim", "saving"},
     {"nn", "geometry", "metrics"},

@@ -134,12 +134,16 @@ def test_a_metric_needs_evaluation_data_and_a_network_for_the_images():
 @pytest.mark.parametrize(
     ("label_dim", "dataset", "message"),
     [
-        (0, images(channels=3), "8x8 pixels and 3 channels, EDMDenoiser makes images of 8x8 pixels and 1 channel"),
+        (
+            0,
+            images(channels=3),
+            "8x8 pixels and 3 channels, EDMDenoiser is made for images of 8x8 pixels and 1 channel",
+        ),
         (0, images(size=16), "16x16 pixels and 1 channel"),
-        (2, images(classes=3, names=["a", "b", "c"]), r"3 classes \(a, b, c\), EDMDenoiser is conditional on 2"),
-        (5, images(classes=3, names=["a", "b", "c"]), r"3 classes \(a, b, c\), EDMDenoiser is conditional on 5"),
-        (2, images(classes=3), "labels up to 2, EDMDenoiser is conditional on 2"),
-        (3, images(), "no labels, EDMDenoiser is conditional on 3"),
+        (2, images(classes=3, names=["a", "b", "c"]), r"3 classes \(a, b, c\), EDMDenoiser has 2"),
+        (5, images(classes=3, names=["a", "b", "c"]), r"3 classes \(a, b, c\), EDMDenoiser has 5"),
+        (2, images(classes=3), "labels up to 2, EDMDenoiser has 2"),
+        (3, images(), "no labels, EDMDenoiser has 3"),
     ],
 )
 def test_data_that_do_not_match_the_model_are_refused_before_the_first_step(label_dim, dataset, message):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from lightning import Trainer
 from tiny_detector import NAMES, RANGE, tiny_config
 
 from visionseq.data import PointCloudData
@@ -119,3 +120,28 @@ def test_data_for_another_detector_is_refused(name, value, told, tmp_path):
     task = LionTask(tiny_config(), AdamOneCycle(lr=0.01))
     with pytest.raises(ConfigError, match=told):
         fit(task, data, run_dir=tmp_path, max_steps=1, progress=False)
+
+
+def losses_of_validation(database: str, eval_batch_size: int) -> dict[str, float]:
+    task, data = parts(database)
+    task.metric, data.eval_batch_size = None, eval_batch_size
+    trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_checkpointing=False)
+    (losses,) = trainer.validate(task, data, verbose=False)
+    return losses
+
+
+def test_the_losses_of_a_validation_do_not_depend_on_the_batch_size(database):
+    whole = losses_of_validation(database, 8)
+    assert {"val/loss"} < set(whole)
+    for eval_batch_size in (1, 3):
+        assert losses_of_validation(database, eval_batch_size) == pytest.approx(whole, rel=1e-6)
+
+
+def test_the_classes_and_columns_of_a_saved_detector_are_compared_too():
+    preparation = PointPreparation(["x", "y", "z", "intensity"], RANGE, NAMES)
+    task, data = LionTask(tiny_config(), AdamOneCycle(lr=0.01)), PointCloudData(WORLD, preparation, 2)
+    task.check_data(data)
+    for name, value in (("class_names", NAMES[::-1]), ("features", ["x", "y", "z", "elongation"])):
+        task.model.preprocessing = {**data.preprocessing, name: value}
+        with pytest.raises(ConfigError, match=f"{name} of the earlier training: the detector has .*{value[-1]}"):
+            task.check_data(data)

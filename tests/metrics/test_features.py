@@ -92,3 +92,24 @@ def _skip_without_fashion() -> None:
         FashionMNIST("test")
     except DataError:
         pytest.skip("Fashion-MNIST is not here")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"in_channels": 3}, "8x8 pixels and 1 channel, FeatureCNN is made for images of 8x8 pixels and 3 channels"),
+        ({"img_resolution": 16}, "FeatureCNN is made for images of 16x16 pixels"),
+        ({"num_classes": 3}, "FeatureCNN has 3 classes"),
+    ],
+)
+def test_images_of_another_network_are_refused_before_the_first_step(options, message):
+    task = FeatureTask(OptimizerConfig(lr=1e-3), **options)
+    with pytest.raises(ConfigError, match=message):
+        task.check_data(ImageData(Digits("train"), batch_size=64))
+
+
+def test_classes_of_another_order_are_refused():
+    task, digits = FeatureTask(OptimizerConfig(lr=1e-3)), Digits("train")
+    task.model.preprocessing = {"class_names": digits.class_names[::-1]}
+    with pytest.raises(ConfigError, match="those of the model are"):
+        task.check_data(ImageData(digits, batch_size=64))

@@ -227,3 +227,21 @@ def test_compiling_trains_and_saves_the_same_names(config):
     assert states[0].keys() == states[1].keys()
     for name, value in states[0].items():
         torch.testing.assert_close(value, states[1][name], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("verb", ["validate", "test", "predict"])
+def test_a_model_of_other_classes_is_refused_and_earlier_predictions_stay(config, verb, capsys):
+    settings = yaml.safe_load(config.read_text())
+    settings["model"]["init_args"]["network"]["label_dim"] = 10
+    config.write_text(yaml.safe_dump(settings))
+    assert run("fit", "--config", config, "--trainer.max_steps", 1) == 0
+    description = Path("runs/teacher/model/config.json")
+    text = description.read_text()
+    assert '"0"' in text
+    description.write_text(text.replace('"0"', '"zero"'))
+    earlier = Path("runs/teacher/predictions/batch_00000000.npz")
+    earlier.parent.mkdir()
+    earlier.write_bytes(b"earlier")
+    assert run(verb, "--config", config, "--ckpt_path", "runs/teacher/model", "--overwrite") == 1
+    assert "those of the model are zero, 1" in capsys.readouterr().err
+    assert earlier.read_bytes() == b"earlier"

@@ -57,9 +57,9 @@ class SampleFrechet:
         self.distance = FrechetDistance(feature_network(features), reference)
         self.last_step = 0  # of the training, at the latest measurement
 
-    def setup(self, model: Any, data: Any) -> None:
+    def check_data(self, model: Any, data: Any) -> None:
         """Raise `ConfigError` where the network does not take the model's images, or no validation would take place."""
-        if data is not None and data.eval_source() is None:
+        if data.eval_source() is None:
             raise ConfigError(
                 "metric: the data has no evaluation data, so there is no validation to measure in; give it an "
                 "eval_dataset or eval_path"

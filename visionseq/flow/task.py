@@ -18,8 +18,8 @@ from torchmetrics import MeanMetric
 
 from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
+from visionseq.data_check import ImageModel, check_class_names, check_images, class_names_of
 from visionseq.errors import ConfigError
-from visionseq.flow.fit_check import check_class_names, check_data, class_names_of
 from visionseq.flow.sample_frechet import SampleFrechet
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.saving.pretrained import PretrainedModel
@@ -78,21 +78,22 @@ class GenerativeTask(LightningModule):
         # Frozen and not part of the model: kept out of the module tree, and so out of checkpoints.
         self._metrics = [] if metric is None else [metric]
         self._mean_loss = MeanMetric()
-        # What the model was trained on before; a training puts the names of its own data in their place.
-        self._class_names = class_names_of(model.preprocessing)
 
     def loss(self, batch: GenerativeBatch, draw: Draw) -> Tensor:
         """Mean loss of a batch, every random number taken from `draw`."""
         raise NotImplementedError
 
-    def setup(self, stage: str) -> None:
-        """Compare the data with the model before the first step; raises `ConfigError` where they do not match."""
-        data = self.trainer.datamodule
-        if data is not None:
-            names = self._class_names if stage == "fit" else class_names_of(self.model.preprocessing)
-            check_data(self.model, data, names, training=stage == "fit")
+    def check_data(self, data: Any) -> None:
+        """Compare a data module with the model and the metric; `ConfigError` where they do not match."""
+        model: Any = self.model
+        names = class_names_of(model.preprocessing)
+        check_images(ImageModel(type(model).__name__, tuple(model.sample_shape), model.label_dim, names), data)
         for metric in self._metrics:
-            metric.setup(self.model, data)
+            metric.check_data(model, data)
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.datamodule is not None:
+            self.check_data(self.trainer.datamodule)
 
     def training_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
         keys = self.seed, batches_done(self.trainer)
@@ -147,7 +148,7 @@ class GenerativeTask(LightningModule):
         data = self.trainer.datamodule
         dataset = None if data is None else getattr(data.train_source(), "dataset", None)
         if dataset is not None and self.model.label_dim:
-            check_class_names(dataset, "training data", names, "the checkpoint")
+            check_class_names(dataset.class_names, "training data", names, "the checkpoint")
         for metric in self._metrics:
             metric.load_state_dict(checkpoint.get("metric", {}))
 

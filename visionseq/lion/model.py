@@ -6,7 +6,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from visionseq.data.lidar.preparation import PointPreparation
 from visionseq.errors import ConfigError
 from visionseq.lion import backbone, bev, heads, limits, vfe
 from visionseq.lion.detections import Detections
@@ -93,16 +92,24 @@ class LionDetector(PretrainedModel):
                 "dense_head: SparseCenterHead takes a sparse map (no backbone_2d), all others a dense one"
             )
 
-    def check_preparation(self, preparation: PointPreparation) -> None:
-        """`ConfigError` unless the data's classes, range and columns are those of the detector."""
+    def check_preprocessing(self, data: Mapping[str, Any], source: str) -> None:
+        """Compare the preprocessing of `source`, a data module, with the detector and with its earlier training.
+
+        Raises `ConfigError` that names both sides: data that are no point clouds, other classes or columns, another
+        order of them, another range.
+        """
+        if data.get("kind") != "points":
+            raise ConfigError(f"data: {source} holds {data.get('kind')}, {type(self).__name__} is made for points")
         both = {
-            "class_names": (self.class_names, list(preparation.class_names)),
-            "point_cloud_range": (self.point_cloud_range, list(preparation.point_cloud_range)),
-            "point_features": (self.point_features, len(preparation.features)),
+            "class_names": (self.class_names, data["class_names"]),
+            "point_cloud_range": (self.point_cloud_range, data["point_cloud_range"]),
+            "point_features": (self.point_features, len(data["features"])),
         }
-        for name, (detector, data) in both.items():
-            if detector != data:
-                raise ConfigError(f"{name}: the detector has {detector}, data.preparation {data}; expected the same")
+        for name in ("class_names", "point_cloud_range", "features"):
+            both[f"{name} of the earlier training"] = (self.preprocessing.get(name, data[name]), data[name])
+        for name, (detector, other) in both.items():
+            if detector != other:
+                raise ConfigError(f"{name}: the detector has {detector}, data.preparation {other}; expected the same")
 
     def forward(self, points: Tensor, batch_size: int) -> Any:
         """Predictions of the head for points [N, 1 + point_features], the sample in column 0."""
@@ -125,10 +132,15 @@ class LionDetector(PretrainedModel):
         """Boxes of each sample. One sample at a time, so that its boxes do not depend on the rest of the batch."""
         detections = []
         for sample in range(batch_size):
-            cloud = points[points[:, 0] == sample].clone()
-            cloud[:, 0] = 0
-            detections += self.dense_head.detections(self(cloud, 1))
+            detections += self.dense_head.detections(self(points_of(points, sample), 1))
         return detections
+
+
+def points_of(points: Tensor, sample: int) -> Tensor:
+    """Points [M, 1 + F] of one sample among points [N, 1 + F], with 0 for the number of the sample."""
+    cloud = points[points[:, 0] == sample].clone()
+    cloud[:, 0] = 0
+    return cloud
 
 
 def _part(section: str, kinds: Mapping[str, type[nn.Module]], config: Part, *inputs: Any, **place: Any) -> nn.Module:

@@ -1,10 +1,12 @@
 """Training and evaluation of LION detectors (arXiv 2407.18232).
 
 Evaluation runs frame by frame, whatever the batch size, so that a frame gives the same boxes to the bit in `validate`,
-`test`, `predict` and `visionseq detect`.
+`test`, `predict` and `visionseq detect`, and losses depend neither on the batch size nor on the number of processes.
 """
 
 import logging
+from itertools import chain
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from torch import Tensor
 from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import DetectionMetric
-from visionseq.lion.model import LionDetector
+from visionseq.lion.model import LionDetector, points_of
 from visionseq.lion.results import drawn_boxes, write_detections
 from visionseq.lion.submissions import Submission, frame_file
 from visionseq.optim.adam_onecycle import AdamOneCycle
@@ -51,14 +53,21 @@ class LionTask(LightningModule):
         self.optimizer_config, self.metric = optimizer, metric
         self.submission = submission
         self.submitted: dict[Path, list[str]] = {}  # frames of this process, by folder
+        self._frame_losses: list[dict[str, float]] = []  # of the evaluation at hand, in this process
         for part in (metric, submission):
             if part is not None:
                 part.begin(self.model.class_names)
 
+    def check_data(self, data: Any) -> None:
+        """Compare classes, range and columns of a data module with the detector, and with those it was trained on.
+
+        Raises `ConfigError` where they do not match, or where the data are no point clouds.
+        """
+        self.model.check_preprocessing(data.preprocessing, type(data).__name__)
+
     def setup(self, stage: str) -> None:
-        preparation = getattr(self.trainer.datamodule, "preparation", None)
-        if preparation is not None:
-            self.model.check_preparation(preparation)
+        if self.trainer.datamodule is not None:
+            self.check_data(self.trainer.datamodule)
 
     def training_step(self, batch: PointCloudBatch, batch_idx: int) -> dict[str, Tensor]:
         return self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
@@ -98,10 +107,10 @@ class LionTask(LightningModule):
                 _log.info("%s", self.submission.finish(folder, sorted(names)))
 
     def on_validation_epoch_end(self) -> None:
-        self._log_metric("val")
+        self._report("val")
 
     def on_test_epoch_end(self) -> None:
-        self._log_metric("test")
+        self._report("test")
 
     def configure_optimizers(self) -> dict[str, Any]:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
@@ -115,10 +124,8 @@ class LionTask(LightningModule):
         return torch.stack([self._picture(batch, row) for row in range(count)])
 
     def _picture(self, batch: PointCloudBatch, row: int) -> Tensor:
-        points = batch.points[batch.points[:, 0] == row]
-        cloud = points.clone().to(self.device)
-        cloud[:, 0] = 0
-        (detections,) = self.model.detect(cloud)
+        points = points_of(batch.points, row)
+        (detections,) = self.model.detect(points.to(self.device))
         names = self.model.class_names
         drawn = [drawn_boxes(detections.above(DRAWN), names)]
         if batch.gt_boxes is not None:
@@ -131,18 +138,26 @@ class LionTask(LightningModule):
 
     def _evaluate(self, batch: PointCloudBatch, stage: str) -> None:
         if self.metric is None:
-            with torch.no_grad():
-                losses = self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
-            named = {f"{stage}/{name}": value for name, value in losses.items()}
-            self.log_dict(named, on_epoch=True, sync_dist=True, batch_size=len(batch))
-            return
-        self.metric.update(self.model.detect(batch.points, batch.batch_size), batch.frames)
+            self._frame_losses += [self._losses_of(batch, row) for row in range(batch.batch_size)]
+        else:
+            self.metric.update(self.model.detect(batch.points, batch.batch_size), batch.frames)
 
-    def _log_metric(self, stage: str) -> None:
+    @torch.no_grad()
+    def _losses_of(self, batch: PointCloudBatch, row: int) -> dict[str, float]:
+        """The losses of one frame by itself: heads divide by the number of objects in what they see at once."""
+        losses = self.model.losses(points_of(batch.points, row), 1, batch.gt_boxes[row : row + 1])
+        return {name: value.item() for name, value in losses.items()}
+
+    def _report(self, stage: str) -> None:
+        """Log the metric, or the mean of each loss over the frames of all processes."""
         if self.metric is None:
-            return
-        self.log_dict({f"{stage}/{name}": value for name, value in self.metric.compute().items()})
-        self.metric.reset()
+            frames = list(chain.from_iterable(gathered(self._frame_losses)))
+            figures = {name: fsum(losses[name] for losses in frames) / len(frames) for name in frames[0]}
+            self._frame_losses = []
+        else:
+            figures = self.metric.compute()
+            self.metric.reset()
+        self.log_dict({f"{stage}/{name}": value for name, value in figures.items()})
 
 
 def gathered(value: Any) -> list[Any]:

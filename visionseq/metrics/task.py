@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 
+from visionseq.data_check import ImageModel, check_images, class_names_of
 from visionseq.metrics.features import FeatureCNN
 from visionseq.optim.factory import OptimizerConfig
 
@@ -45,6 +46,17 @@ class FeatureTask(LightningModule):
         self.model = FeatureCNN(img_resolution, in_channels, widths, hidden, num_classes)
         self.optimizer_config = optimizer
         self.label_smoothing = label_smoothing
+
+    def check_data(self, data: Any) -> None:
+        """Compare the images and classes of a data module with the network; `ConfigError` where they do not match."""
+        config = self.model.config
+        shape = (config["in_channels"], config["img_resolution"], config["img_resolution"])
+        names = class_names_of(self.model.preprocessing)
+        check_images(ImageModel(type(self.model).__name__, shape, config["num_classes"], names), data)
+
+    def setup(self, stage: str) -> None:
+        if self.trainer.datamodule is not None:
+            self.check_data(self.trainer.datamodule)
 
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
         return self._step(batch, "train", self.label_smoothing)

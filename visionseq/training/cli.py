@@ -170,22 +170,25 @@ class VisionseqCLI(LightningCLI):
 
     def validate(self, **arguments: Any) -> None:
         """Measure a checkpoint, run, model folder or zoo entry on the validation data."""
-        self._evaluate(self.trainer.validate, **arguments)
+        self._load(**arguments)
+        interruptible(self.trainer.validate)(**arguments)
 
     def test(self, **arguments: Any) -> None:
         """The same on the test data."""
-        self._evaluate(self.trainer.test, **arguments)
+        self._load(**arguments)
+        interruptible(self.trainer.test)(**arguments)
 
     def predict(self, **arguments: Any) -> None:
         """Write the predictions to the run folder."""
+        self._load(**arguments)
         clear_predictions(self.run_dir, self.options.overwrite)
-        self._evaluate(self.trainer.predict, return_predictions=False, **arguments)
+        interruptible(self.trainer.predict)(return_predictions=False, **arguments)
         _say(f"predictions: {self.run_dir / PREDICTIONS}")
 
-    def _evaluate(self, call: Any, model: Any, datamodule: Any, **arguments: Any) -> None:
+    def _load(self, model: Any, datamodule: Any, **_: Any) -> None:
+        """Fill the model with the weights that `--ckpt_path` names, and compare it with the data."""
         if self._verb != "predict" and datamodule.eval_source() is None:
             raise ConfigError(f"{self._verb}: `data` has no evaluation data; give it an eval_dataset or eval_path")
-        check_data(model, datamodule)
         ckpt_path = self.options.ckpt_path
         source = last_checkpoint(self.run_dir) if ckpt_path in (None, "last") else ckpt_path
         if source is None:
@@ -195,7 +198,7 @@ class VisionseqCLI(LightningCLI):
         loaded = zoo.load(source, weights=self.options.weights)
         load_state(model.model, loaded.state_dict(), source)
         model.model.preprocessing = loaded.preprocessing
-        interruptible(call)(model, datamodule=datamodule, **arguments)
+        check_data(model, datamodule)
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         is_run = self._verb == "fit" and not self._is_trial

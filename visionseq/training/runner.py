@@ -159,9 +159,9 @@ def train(
 
 
 def check_data(task: LightningModule, data: LightningDataModule) -> None:
-    """Ask the task whether it can work on the data, before an earlier run is replaced or a step is made.
+    """Ask the task whether the data match its model, before an earlier run is replaced or a step is made.
 
-    A task may have a method `check_data(data)` that raises `ConfigError`. Others check in Lightning's `setup`.
+    The tasks of this package have a method `check_data(data)` that raises `ConfigError`; a task may do without.
     """
     if hasattr(task, "check_data"):
         task.check_data(data)
