@@ -100,7 +100,7 @@ class LionDetector(PretrainedModel):
         """
         if data.get("kind") != "points":
             raise ConfigError(f"data: {source} holds {data.get('kind')}, {type(self).__name__} is made for points")
-        both = {
+        both: dict[str, tuple[Any, Any]] = {
             "class_names": (self.class_names, data["class_names"]),
             "point_cloud_range": (self.point_cloud_range, data["point_cloud_range"]),
             "point_features": (self.point_features, len(data["features"])),

@@ -150,8 +150,9 @@ class LionTask(LightningModule):
 
     def _report(self, stage: str) -> None:
         """Log the metric, or the mean of each loss over the frames of all processes."""
+        figures: dict[str, Any]
         if self.metric is None:
-            frames = list(chain.from_iterable(gathered(self._frame_losses)))
+            frames: list[dict[str, float]] = list(chain.from_iterable(gathered(self._frame_losses)))
             figures = {name: fsum(losses[name] for losses in frames) / len(frames) for name in frames[0]}
             self._frame_losses = []
         else:
