@@ -113,8 +113,12 @@ def _to_official(room: str, source: str, out: Path, values: Path) -> None:
     from visionseq.zoo.loading import load
 
     model = load(source)
-    dtype = _common_dtype(read_header(Path(source) / WEIGHTS)) if is_model_folder(source) else None
-    state, config = to_official(room, model.to(dtype)), official_config(room, model)
+    state, config = to_official(room, model), official_config(room, model)
+    if is_model_folder(source):
+        stored = read_header(Path(source) / WEIGHTS)
+        # Of the parameters alone: buffers such as frequencies stay in float32 in a model of another width.
+        dtype = _common_dtype({name: stored[name] for name, _ in model.named_parameters() if name in stored})
+        state = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
     if out.suffix == ".safetensors":
         write_safetensors(out, state)
     else:
