@@ -117,9 +117,9 @@ def test_activations_may_be_computed_again(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layer(0), "group 0"),
-        (lambda: LIONLayer(4, Decay, (5, 0, 4), 8, False), r"window \[5, 0, 4\]"),
-        (lambda: LIONLayer(4, Decay, (5, 5), 8, False), r"window \[5, 5\]"),
+        (lambda: layer(0), "group_size: 0"),
+        (lambda: LIONLayer(4, Decay, (5, 0, 4), 8, False), "window_shape: 0"),
+        (lambda: LIONLayer(4, Decay, (5, 5), 8, False), r"window_shape: \(5, 5\)"),
         (lambda: layer(direction=("x", "z")), r"direction \['x', 'z'\], expected x or y"),
         (lambda: operator("Mamba", unknown=1)(4, layer_id=0, n_layer=1), "operator Mamba: .*unknown"),
         (lambda: operator("LSTM"), "operator 'LSTM', expected one of Mamba"),
