@@ -76,7 +76,8 @@ def test_half_written_files_of_a_killed_run_are_removed_everywhere(tmp_path):
 HOLDER = """
 import os, sys
 from filelock import FileLock
-FileLock(sys.argv[1]).acquire()
+lock = FileLock(sys.argv[1])
+lock.acquire()
 if os.fork() == 0:  # like a worker that outlives the run
     sys.stdin.read()
     os._exit(0)
