@@ -40,7 +40,12 @@ def test_a_run_leaves_what_is_needed_to_repeat_it(trained):
     assert (run_folder / "checkpoints/last.ckpt").is_file()
     assert (run_folder / "checkpoints/previous.ckpt").is_file()
     assert (run_folder / "metrics.csv").read_text().splitlines()[0].startswith("step")
-    assert {path.name for path in (run_folder / "model").iterdir()} == {"model.safetensors", "config.json", "README.md"}
+    assert {path.name for path in (run_folder / "model").iterdir()} == {
+        "model.safetensors",
+        "model.raw.safetensors",
+        "config.json",
+        "README.md",
+    }
 
 
 def test_the_run_draws_images(trained, tmp_path):
