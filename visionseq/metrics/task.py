@@ -55,8 +55,8 @@ class FeatureTask(LightningModule):
         check_images(ImageModel(type(self.model).__name__, shape, config["num_classes"], names), data)
 
     def setup(self, stage: str) -> None:
-        if self.trainer.datamodule is not None:
-            self.check_data(self.trainer.datamodule)
+        if self.trainer.datamodule is not None:  # type: ignore[attr-defined]
+            self.check_data(self.trainer.datamodule)  # type: ignore[attr-defined]
 
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
         return self._step(batch, "train", self.label_smoothing)

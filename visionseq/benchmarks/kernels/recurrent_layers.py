@@ -47,7 +47,7 @@ def pair(name: str, width: int) -> tuple[nn.Module, nn.Module]:
     return ours, theirs
 
 
-def copy_weights(ours: nn.Module, theirs: nn.Module) -> None:
+def copy_weights(ours: Any, theirs: Any) -> None:
     """Fill `ours` from `theirs`; torch's gates i, f, g, o are our i, f, z, o, its GRU's r, z, n our (n, r, z)."""
     ours.in_proj.weight.copy_(theirs.weight_ih_l0)
     weights_GHDE = theirs.weight_hh_l0.unflatten(0, (-1, theirs.hidden_size)).unsqueeze(1)
