@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from visionseq.data import Digits
 from visionseq.data.images import MemoryImages
 from visionseq.data.pairs import PairShards, PairZip, noise_from_record, open_pair_writer, open_pairs
-from visionseq.errors import ConfigError
+from visionseq.errors import ConfigError, DataError
+from visionseq.optim.factory import OptimizerConfig
 from visionseq.pixels import to_uint8
 from visionseq.rectified_flow import pair_generation
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity, build_network
@@ -24,6 +25,7 @@ from visionseq.rectified_flow.pair_generation import (
 )
 from visionseq.rectified_flow.pairs import ReflowPairs
 from visionseq.rectified_flow.sampling import sample
+from visionseq.rectified_flow.task import ReflowTask
 from visionseq.rectified_flow.teacher import edm_sample
 
 SHORT = PairRecipe(steps=3, seed=7)
@@ -250,6 +252,27 @@ def test_data_module_uses_the_asked_number_of_a_larger_folder(tmp_path, teacher_
     assert len(small.first(50)) == 9
     seen = {int(i) for batch, _ in zip(loader, range(9), strict=False) for i in batch.index}
     assert seen == set(range(9))
+
+
+def test_pairs_are_compared_with_the_network_before_they_exist(tmp_path, teacher_folder):
+    data = ReflowPairs(teacher_folder, batch_size=4, num_pairs=20, steps=3, path=str(tmp_path / "pairs"))
+    ReflowTask(OptimizerConfig(lr=1e-3), loss="huber", init=teacher_folder).check_data(data)
+    wide = {"type": "ResidualMLP", "img_resolution": 16, "in_channels": 1, "hidden": 8, "num_blocks": 1}
+    with pytest.raises(ConfigError, match=r"images of 8x8 pixels.*16x16"):
+        ReflowTask(OptimizerConfig(lr=1e-3), loss="huber", network=wide).check_data(data)
+    assert not (tmp_path / "pairs").exists()
+    with pytest.raises(DataError, match="not generated yet"):
+        data.first(4)
+
+
+def test_pairs_that_were_checked_half_way_are_seen_whole(tmp_path, teacher_folder):
+    options = {"batch_size": 4, "steps": 3, "path": str(tmp_path / "pairs")}
+    ReflowPairs(teacher_folder, num_pairs=9, **options).prepare_data()
+    data = ReflowPairs(teacher_folder, num_pairs=20, **options)
+    ReflowTask(OptimizerConfig(lr=1e-3), loss="huber", init=teacher_folder).check_data(data)
+    data.prepare_data()
+    data.setup("fit")
+    assert len(data.first(50)) == 20
 
 
 def test_data_module_inverts_real_images(tmp_path, teacher_folder):

@@ -19,8 +19,16 @@ from visionseq.data.loader import LoaderOptions, Source
 from visionseq.data.pair_data import PairData, PairSource
 from visionseq.data.pairs.dataset import PairDataset
 from visionseq.data.pairs.opening import open_pair_writer
+from visionseq.errors import DataError
 from visionseq.places import writable_cache
-from visionseq.rectified_flow.pair_generation import DrawnPairs, InvertedPairs, PairRecipe, load_teacher, write_pairs
+from visionseq.rectified_flow.pair_generation import (
+    DrawnPairs,
+    InvertedPairs,
+    PairRecipe,
+    Teacher,
+    load_teacher,
+    write_pairs,
+)
 from visionseq.rectified_flow.sampling import Solver
 
 
@@ -105,7 +113,14 @@ class ReflowPairs(PairData):
 
     @property
     def dataset(self) -> PairDataset:
-        return self._open(str(self.folder))
+        """The pairs to train on, or what is known of them before the first are generated."""
+        if any(self.folder.glob("*.safetensors")):
+            return self._open(str(self.folder))
+        return PlannedPairs(self._maker.teacher, len(self._maker))
+
+    def setup(self, stage: str) -> None:
+        self._pairs.clear()  # a folder that was opened for a check has grown since
+        super().setup(stage)
 
     def first(self, count: int) -> PairBatch:
         """The first `count` pairs that are trained on, for measurements; they must have been generated."""
@@ -120,6 +135,22 @@ class ReflowPairs(PairData):
         if self.images is not None:
             return InvertedPairs(teacher, self.images, self.recipe)
         return DrawnPairs(teacher, self.num_pairs, self.recipe)
+
+
+class PlannedPairs(PairDataset):
+    """What is known of pairs before they exist: enough to compare them with the model they are for."""
+
+    def __init__(self, teacher: Teacher, count: int):
+        self.count = count
+        self.channels, self.size = teacher.sample_shape[:2]
+        self.class_names = list(teacher.preprocessing.get("class_names") or [])
+        self.labels = torch.arange(teacher.label_dim) if teacher.label_dim else None
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batch(self, indices: np.ndarray) -> PairBatch:
+        raise DataError("these pairs are not generated yet; `prepare_data` makes them")
 
 
 class _FirstPairs(PairSource):

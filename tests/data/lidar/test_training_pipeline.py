@@ -129,7 +129,7 @@ def test_a_database_that_is_cut_short_is_named(tmp_path):
     np.savez(tmp_path / "objects.npz", **arrays)
     with pytest.raises(DataError, match=r"points.npy: 3 points, objects.npz expects"):
         GroundTruthDatabase(tmp_path).points_of(0)
-    with pytest.raises(ConfigError, match="is not there"):
+    with pytest.raises(ConfigError, match="is missing"):
         GroundTruthSampling(str(tmp_path / "none"), {})
 
 

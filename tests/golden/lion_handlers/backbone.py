@@ -7,13 +7,13 @@ from golden_vector import GoldenVector
 from torch import Tensor, nn
 
 from lion_handlers.compare import check_gradients, check_statistics, dtype_of, load, operator_of, sparse_of
+from visionseq.lion import operators
 from visionseq.lion.backbone import LION3DBackboneOneStride, LION3DBackboneOneStride_Sparse
 from visionseq.lion.bev import BaseBEVBackbone, BaseBEVResBackbone
 from visionseq.lion.block import LIONBlock
 from visionseq.lion.layer import OPERATORS, LIONLayer, Operator, PositionEmbedding
 from visionseq.lion.merge import PatchMerging3D
 from visionseq.lion.windows import group_places, window_order
-from visionseq.nn import mixers
 from visionseq.nn.sparse import SparseTensor
 
 OPTIONS = (
@@ -156,7 +156,7 @@ def _operator(config: dict) -> Operator:
     """The operator that a layer's or block's config names; its options are beside it."""
     if config["operator"] == "Stub":
         return operator_of("Stub", {})
-    known = inspect.signature(getattr(mixers, OPERATORS[config["operator"]])).parameters
+    known = inspect.signature(getattr(operators, OPERATORS[config["operator"]])).parameters
     return operator_of(config["operator"], {name: value for name, value in config.items() if name in known})
 
 
