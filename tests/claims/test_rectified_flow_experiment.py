@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from visionseq.claims.rectified_flow.experiment import BINS, DIGITS, ROWS, run_seed
-from visionseq.claims.rectified_flow.report import verdicts
+from visionseq.claims.rectified_flow.factors import run_factors
+from visionseq.claims.rectified_flow.report import verdicts, write_report
 from visionseq.errors import ConfigError
 
 TINY = replace(
@@ -57,6 +58,30 @@ def test_another_recipe_is_not_mixed_in(finished):
     folder, _ = finished
     with pytest.raises(ConfigError, match="student_steps 4 instead of 5"):
         run_seed(replace(TINY, student_steps=5), 0, folder)
+
+
+def test_a_factor_is_small_alone_and_shares_what_it_can(finished):
+    folder, _ = finished
+    small = {"network": {"hidden": 8}, "pairs": {"num_pairs": 32}, "updates": {"student_steps": 2}}
+    table = run_factors(TINY, 0, folder, small)
+    settings = [(run["network"]["hidden"], run["pairs"], run["updates"]) for run in table.values()]
+    assert settings == [(16, 64, 4), (8, 64, 4), (16, 32, 4), (16, 64, 2), (8, 32, 2)]
+    assert list(table) == ["nothing", "network", "pairs", "updates", "network, pairs, updates"]
+    teachers = {path.parent.parent.name for path in folder.glob("small-*/teacher/config.json")}
+    assert teachers == {"small-network", "small-network-pairs-updates"}
+    students = [run["student"]["1"] for run in table.values()]
+    assert len(set(students)) == len(students)
+
+
+def test_the_page_shows_pairs_and_factors(finished, tmp_path):
+    folder, scores = finished
+    table = run_factors(TINY, 0, folder, {"updates": {"student_steps": 2}})
+    page = write_report(tmp_path, "tiny", {0: scores}, {"num_samples": 80, "features": "f", "pair_steps": 3}, {}, table)
+    text = page.read_text()
+    assert "Of the teacher's 64 images" in text
+    gain = table["updates"]["teacher"]["1"] / table["updates"]["student"]["1"]
+    assert "| updates | 16 x 1 | 64 | 2 |" in text
+    assert f"| {gain:.1f} |" in text
 
 
 def test_rows_differ_from_their_neighbour_in_one_thing():

@@ -3,19 +3,29 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
 from visionseq.cli.terminal import say
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from visionseq.claims.rectified_flow.experiment import Measure
+    from visionseq.rectified_flow import EDMDenoiser, EDMVelocity
+
+ROW = "E"
 ROW_LENGTH = 12
+WAYS = ("teacher as a flow, 1 step", "student, 1 step", "student, 2 steps", "teacher, 35 evaluations")
 
 
 def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, overwrite: bool = False) -> None:
-    """Train an EDM teacher and an improved rectified flow on digits, and draw both side by side.
+    """Train an EDM teacher and an improved rectified flow on digits, and draw them beside the models of the zoo.
 
-    The picture has a row of real digits, of the teacher used directly at 1 step, of the student at 1, 2 and 5 steps,
-    and of the teacher's own sampler at 35 evaluations. The Fréchet distance of each row is printed.
+    The networks trained here are small. The picture has a row of real digits; then, once for what was trained here and
+    once for the zoo's models, the teacher used directly at 1 step, the student at 1 and 2 steps, and the teacher's own
+    sampler at 35 evaluations. The Fréchet distance of each row is printed.
 
     Args:
         out: The picture.
@@ -29,30 +39,55 @@ def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, ove
     import torch
 
     from visionseq import viz, zoo
-    from visionseq.claims.rectified_flow.experiment import DIGITS, FEW_STEPS, Measure, run_seed
+    from visionseq.claims.rectified_flow.experiment import DIGITS, Measure, run_seed
+    from visionseq.claims.rectified_flow.factors import made_small
     from visionseq.data.images import to_float
-    from visionseq.rectified_flow import EDMVelocity, edm_sample, sample
 
+    # Train a small teacher and its student.
     claim_files(out, overwrite=overwrite)
     torch.set_num_threads(1)  # the network is so small that a second thread costs more than it brings
     experiment = replace(
-        DIGITS, teacher_steps=steps, student_steps=steps, num_pairs=10_000, rows=("F",), num_samples=1000
+        made_small(DIGITS, "network"),
+        teacher_steps=steps,
+        student_steps=steps,
+        num_pairs=10_000,
+        rows=(ROW,),
+        num_samples=1000,
     )
     with TemporaryDirectory() as work:
         say(f"training an EDM teacher ({steps} updates), its {experiment.num_pairs} pairs, and a student")
-        scores = run_seed(experiment, 0, Path(work))
-        teacher, student = zoo.load(Path(work, "teacher")), zoo.load(Path(work, "F"))
-    noise = Measure(experiment, 0).noise(teacher, ROW_LENGTH)
+        run_seed(experiment, 0, Path(work))
+        trained = zoo.load(Path(work, "teacher")), zoo.load(Path(work, ROW))
+
+    # Draw and score it beside the zoo's models, all from the same noise.
+    shipped = zoo.load("rf-digits-edm"), zoo.load("rf-digits-2rf-pp")
+    measure = Measure(experiment, 0)
     digits = experiment.images().images
-    rows = {
-        "real digits": to_float(digits[:: len(digits) // ROW_LENGTH][:ROW_LENGTH]),
-        "teacher as a flow, 1 step": sample(EDMVelocity(teacher.model).eval(), noise, 1).x,
-        **{f"rf++ student, {n} step{'s' * (n > 1)}": sample(student, noise, n).x for n in FEW_STEPS},
-        "teacher, 35 evaluations": edm_sample(teacher, noise, experiment.pair_steps).x.float(),
-    }
+    rows = {"real digits": to_float(digits[:: len(digits) // ROW_LENGTH][:ROW_LENGTH])}
+    distances = {}
+    for place, models in (("zoo", shipped), ("trained here", trained)):
+        rows |= {f"{place}: {name}": images for name, images in _images(measure, *models).items()}
+        distances |= {f"{place}: {name}": distance for name, distance in _distances(measure, *models).items()}
     viz.save_png(viz.labelled_rows(rows, "2-rectified flow++ on digits"), out)
-    distances = ["", scores["teacher"]["distance"]["1"], *scores["F"]["distance"].values(), scores["teacher"]["heun"]]
     say(f"Fréchet distance to {len(digits)} real digits ({experiment.num_samples} samples, {experiment.features}):")
-    for name, distance in zip(rows, distances, strict=True):
-        say(f"  {name:<28}{distance if distance == '' else f'{distance:8.1f}'}")
+    for name, distance in distances.items():
+        say(f"  {name:<40}{distance:8.1f}")
     say(f"picture: {out}")
+
+
+def _images(measure: "Measure", teacher: "EDMDenoiser", student: "EDMVelocity") -> dict[str, "Tensor"]:
+    """A row of images [N, C, H, W] per way to make them."""
+    from visionseq.rectified_flow import EDMVelocity, edm_sample, sample
+
+    noise = measure.noise(teacher, ROW_LENGTH)
+    flow = EDMVelocity(teacher.model, sigma_data=teacher.sigma_data).eval()
+    heun = edm_sample(teacher, noise, measure.experiment.pair_steps).x.float()
+    images = (sample(flow, noise, 1).x, sample(student, noise, 1).x, sample(student, noise, 2).x, heun)
+    return dict(zip(WAYS, images, strict=True))
+
+
+def _distances(measure: "Measure", teacher: "EDMDenoiser", student: "EDMVelocity") -> dict[str, float]:
+    """The Fréchet distance of each row's way to make images."""
+    teacher_scores, student_scores = measure.teacher(teacher), measure.few_steps(student)["distance"]
+    distances = teacher_scores["distance"]["1"], student_scores["1"], student_scores["2"], teacher_scores["heun"]
+    return dict(zip(WAYS, distances, strict=True))

@@ -35,6 +35,8 @@ from visionseq.viz import to_uint8
 FEW_STEPS = (1, 2, 5)
 STRAIGHTNESS_STEPS = 32
 BINS = 20
+COPY_RATIO = 1 / 3  # an image is a copy where the nearest real one is so much nearer than the second nearest
+COPY_SAMPLES = 20_000  # images that are searched for copies
 SAMPLE_KEY = 7_000_003  # keeps the noise of the scores away from that of training
 
 ROWS: dict[str, dict[str, Any]] = {
@@ -80,10 +82,10 @@ class Experiment:
 DIGITS = Experiment(
     name="digits",
     features="features-digits",
-    network={"type": "ResidualMLP", "img_resolution": 8, "in_channels": 1},
-    teacher_steps=8000,
-    student_steps=6000,
-    num_pairs=30_000,
+    network={"type": "ResidualMLP", "img_resolution": 8, "in_channels": 1, "hidden": 512, "num_blocks": 5},
+    teacher_steps=10_000,
+    student_steps=30_000,
+    num_pairs=200_000,
 )
 FASHION = Experiment(
     name="fashion_mnist",
@@ -105,15 +107,18 @@ FASHION = Experiment(
 )
 
 
-def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
-    """Train and score everything of one seed in `folder`; returns the scores, which are also written to it."""
+def run_seed(experiment: Experiment, seed: int, folder: Path, source: Path | None = None) -> dict[str, Any]:
+    """Train and score everything of one seed in `folder`; returns the scores, which are also written to it.
+
+    `source` is the folder of a finished run whose teacher and pairs are used; None: they are made in `folder`.
+    """
     # Scores of an earlier run of the same recipe stay.
     _same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
 
     # The teacher and its pairs.
-    teacher_name = _teacher(experiment, seed, folder)
+    teacher_name = _teacher(experiment, seed, source or folder)
     teacher = zoo.load(teacher_name)
     measure = Measure(experiment, seed)
     if "teacher" not in scores:
@@ -125,7 +130,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
         steps=experiment.pair_steps,
         pair_seed=seed,
         seed=seed,
-        path=str(folder / "pairs"),
+        path=str((source or folder) / "pairs"),
         batch_size=experiment.batch_size,
     )
 
@@ -135,6 +140,9 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
             student = _student(experiment, row, seed, teacher_name, teacher, pairs, folder / row)
             scores[row] = measure.student(student, pairs)
             write_json(scores_file, scores)
+    if "pairs" not in scores["teacher"]:
+        scores["teacher"]["pairs"] = measure.pairs(pairs)
+        write_json(scores_file, scores)
     return scores
 
 
@@ -209,13 +217,23 @@ class Measure:
         """Distances of the teacher by its own sampler and used directly as a velocity."""
         velocity = EDMVelocity(model.model, sigma_data=model.sigma_data).eval()
         heun = [edm_sample(model, z, self.experiment.pair_steps).x.float() for z in self._noise(model)]
-        return {"heun": self._distance(torch.cat(heun)), **self._few_steps(velocity)}
+        return {"heun": self._distance(torch.cat(heun)), **self.few_steps(velocity)}
 
     def student(self, model: EDMVelocity, pairs: ReflowPairs) -> dict[str, Any]:
         """Distances in few steps, straightness, and the loss against t."""
-        return {**self._few_steps(model), "loss_against_t": loss_against_t(model, pairs)}
+        return {**self.few_steps(model), "loss_against_t": loss_against_t(model, pairs)}
 
-    def _few_steps(self, model: EDMVelocity) -> dict[str, Any]:
+    def pairs(self, pairs: ReflowPairs) -> dict[str, float]:
+        """How many different 8-bit images the pairs hold, and the share that copies a real one."""
+        images = to_uint8(pairs.first(self.experiment.num_pairs).image).flatten(1)
+        real = self.experiment.images().images.flatten(1).float()
+        chunks = images[:COPY_SAMPLES].float().split(self.experiment.score_batch)
+        nearest = torch.cat([torch.cdist(chunk, real).topk(2, largest=False).values for chunk in chunks])
+        copied = nearest[:, 0] < COPY_RATIO * nearest[:, 1]
+        return {"images": len(images), "distinct": len(images.unique(dim=0)), "copies": copied.float().mean().item()}
+
+    def few_steps(self, model: EDMVelocity) -> dict[str, Any]:
+        """Distances at 1, 2 and 5 steps, and the straightness of long trajectories."""
         distances = {
             str(steps): self._distance(torch.cat([sample(model, z, steps).x for z in self._noise(model)]))
             for steps in FEW_STEPS
