@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ROOM ?= rectified_flow
+# A process per core, each with one thread: networks of tests are too small for more.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 PATHS := visionseq kernels model_zoo tools tests datasets
 
 # The checkout's root holds folders named `kernels` and `datasets`; keep them off sys.path.
@@ -21,10 +23,10 @@ demo: setup
 	$(BIN)/python tools/demo.py --overwrite
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 lint: setup types
 	$(BIN)/ruff format --check $(PATHS)

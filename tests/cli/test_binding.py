@@ -96,6 +96,7 @@ def test_arguments_are_understood(line, expected):
         ("m --num-samples 3.5", ["--num-samples", "3.5", "int"]),
         ("m --seed 0.5", ["--seed", "0.5", "int"]),
         ("m extra", ["extra"]),
+        ("m --skip-corrupt true", ["'true' belongs to no option", "--flag=true"]),
         ("m --seed", ["--seed"]),
         ("m --seed 1 --seed 2", ["--seed"]),
     ],

@@ -24,6 +24,12 @@ def bind(function: Callable[..., object], prog: str, argv: Sequence[str]) -> dic
     app.default(_declaration(function))
     try:
         _, bound, _ = app.parse_args(list(argv))
+    except cyclopts.UnusedCliTokensError as error:
+        words = " ".join(error.unused_tokens)
+        raise WrongArgument(
+            f"{prog}: {words!r} belongs to no option; a flag takes no word, or one after `=`: --flag, --no-flag, "
+            f"--flag=true. See {prog} --help."
+        ) from error
     except cyclopts.CycloptsError as error:
         raise WrongArgument(f"{prog}: {error} See {prog} --help.") from error
     for name, value in bound.arguments.items():

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from visionseq.data.images import ImageDataset, MemoryImages
     from visionseq.metrics.extractor import FeatureExtractor
 
-INCEPTION = "inception:"
-
 
 def score(
     samples: Path,
@@ -68,9 +66,10 @@ def score(
     from visionseq.metrics.frechet import feature_statistics
     from visionseq.metrics.reference import load_statistics
     from visionseq.metrics.reference import save_statistics as write_statistics
+    from visionseq.zoo.feature_network import feature_network
 
     claim_files(*(path for path in (out, save_statistics) if path is not None), overwrite=overwrite)
-    network = _feature_network(features).to(choose_device(device))
+    network = feature_network(features).to(choose_device(device))
     images = _samples(samples, size)
     generated = _embed(network, images, f"features of {samples}", batch_size)
     if _holds_statistics(reference):
@@ -88,20 +87,6 @@ def score(
     if out is not None:
         write_json(out, result)
     say(*json.dumps(result, indent=2).splitlines())
-
-
-def _feature_network(spec: str) -> "FeatureExtractor":
-    from visionseq.metrics.extractor import FeatureExtractor, FeatureNetwork
-    from visionseq.metrics.inception import InceptionFeatures
-
-    if spec.startswith(INCEPTION):
-        return FeatureExtractor(InceptionFeatures(spec.removeprefix(INCEPTION)))
-    from visionseq.zoo.loading import load
-
-    network = load(spec)
-    if not isinstance(network, FeatureNetwork):
-        raise ConfigError(f"features {spec}: a {type(network).__name__} has no feature layer, expected a FeatureCNN")
-    return FeatureExtractor(network, name=spec)
 
 
 def _samples(path: Path, size: int | None) -> "ImageDataset":

@@ -12,12 +12,10 @@ from torch import Tensor
 
 from visionseq.data.seeding import generator_for
 from visionseq.errors import ConfigError, import_extra
-from visionseq.metrics.extractor import FeatureExtractor, FeatureNetwork
-from visionseq.metrics.inception import InceptionFeatures
 from visionseq.viz import to_uint8
+from visionseq.zoo.feature_network import feature_network
 
 SAMPLE_SEED = 1_000_033  # keeps the noise of the metric away from that of training and validation
-INCEPTION = "inception:"
 
 
 class SampleFrechet:
@@ -115,18 +113,6 @@ class SampleFrechet:
             labels = torch.tensor(chosen, device=task.device) % model.label_dim if model.label_dim else None
             images = model.sample(noise.to(task.device), class_labels=labels, **options)
             self.distance.update(to_uint8(images), real=False)
-
-
-def feature_network(spec: str) -> FeatureExtractor:
-    """The extractor behind a name in the zoo, a model folder, or inception:FILE; `ConfigError` for other models."""
-    if spec.startswith(INCEPTION):
-        return FeatureExtractor(InceptionFeatures(spec.removeprefix(INCEPTION)))
-    from visionseq.zoo.loading import load
-
-    network = load(spec)
-    if not isinstance(network, FeatureNetwork):
-        raise ConfigError(f"features {spec}: a {type(network).__name__} has no feature layer, expected a FeatureCNN")
-    return FeatureExtractor(network, name=spec)
 
 
 def _device(module: torch.nn.Module) -> torch.device:
