@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visionseq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lightning import Trainer
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,11 @@ def check_images(model: ImageModel, data: Any) -> None:
             check_class_names(dataset.class_names, name, model.class_names, "the model")
     if train is not None and evaluation is not None and model.num_classes:
         check_class_names(evaluation.class_names, "evaluation data", train.class_names, "the training data")
+
+
+def data_module_of(trainer: "Trainer") -> Any:
+    """The data module that a trainer works on; None before it has one, and where it has loaders alone."""
+    return getattr(trainer, "datamodule", None)  # which Lightning sets without declaring it
 
 
 def class_names_of(preprocessing: Mapping[str, Any]) -> list[str]:

@@ -85,7 +85,8 @@ def numbers_of(path: str | os.PathLike, line: int, words: Sequence[str]) -> list
 
 def parse_number(word: str | bytes) -> float:
     """A decimal number; `ValueError` also for the underscores that Python allows between digits."""
-    if (b"_" if isinstance(word, bytes) else "_") in word:
+    has_underscore = b"_" in word if isinstance(word, bytes) else "_" in word
+    if has_underscore:
         raise ValueError(f"{word!r} is not a number")
     return float(word)
 

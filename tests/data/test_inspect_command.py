@@ -81,3 +81,4 @@ def test_what_cannot_be_inspected(tmp_path, capsys):
         assert run(["inspect", str(tmp_path / name)]) == 1
         assert message in capsys.readouterr().err
     assert run(["inspect", "fashion_mnist", "--split", "all"]) == 1
+    assert "fashion_mnist has train, test" in capsys.readouterr().err

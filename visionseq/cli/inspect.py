@@ -78,18 +78,18 @@ def inspect(
     refuse_loose_points(data)
     dataset = open_data(data, size, channels, split)
     indices = spread(len(dataset), limit)
-    found = _read(dataset, indices, data)
-    _report(dataset, found, len(indices))
+    summary = _read(dataset, indices, data)
+    _report(dataset, summary, len(indices))
     if out is not None:
-        _draw(dataset, found.good, out)
+        _draw(dataset, summary.good, out)
         say(f"picture: {out}")
-    if found.bad and not skip_corrupt:
-        raise DataError(found.bad[0])
+    if summary.bad and not skip_corrupt:
+        raise DataError(summary.bad[0])
 
 
 @dataclass
-class _Found:
-    """What reading through a data set shows."""
+class _Summary:
+    """The samples that were read, the errors of the others, and moments of the pixels."""
 
     good: list[int] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)
@@ -99,8 +99,8 @@ class _Found:
     squares: float = 0.0
     values: int = 0
 
-    def add(self, image: "Tensor", index: "Tensor") -> None:
-        self.good += index.tolist()
+    def add(self, image: "Tensor", indices: "np.ndarray") -> None:
+        self.good += indices.tolist()
         self.low, self.high = min(self.low, image.min().item()), max(self.high, image.max().item())
         self.total += image.double().sum().item()
         self.squares += image.double().square().sum().item()
@@ -115,48 +115,52 @@ class _Found:
         return max(self.squares / self.values - self.mean**2, 0.0) ** 0.5
 
 
-def _read(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", label: str) -> _Found:
-    found = _Found()
+def _read(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", label: str) -> _Summary:
+    summary = _Summary()
     with progress(f"reading {label}", len(indices), "images") as meter:
         for start in range(0, len(indices), _BATCH):
             part = indices[start : start + _BATCH]
             try:
-                batch = dataset.batch(part)
-                found.add(batch.image, batch.index)
+                summary.add(dataset.batch(part).image, part)
             except DataError:
-                _read_singly(dataset, part, found)
+                _read_singly(dataset, part, summary)
             meter.advance(len(part))
-    return found
+    return summary
 
 
-def _read_singly(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", found: _Found) -> None:
+def _read_singly(dataset: "ImageDataset | PairDataset", indices: "np.ndarray", summary: _Summary) -> None:
+    """Read samples one by one, so that a bad one does not hide the others."""
     for row in range(len(indices)):
+        part = indices[row : row + 1]
         try:
-            batch = dataset.batch(indices[row : row + 1])
-            found.add(batch.image, batch.index)
+            summary.add(dataset.batch(part).image, part)
         except DataError as error:
-            found.bad.append(str(error))
+            summary.bad.append(str(error))
 
 
-def _report(dataset: "ImageDataset | PairDataset", found: _Found, read: int) -> None:
+def _report(dataset: "ImageDataset | PairDataset", summary: _Summary, read: int) -> None:
     kind = type(dataset).__name__
-    say(f"{kind}: {len(dataset)} samples, {read} of them read, {len(found.bad)} bad")
+    say(f"{kind}: {len(dataset)} samples, {read} of them read, {len(summary.bad)} bad")
     say(f"shape: {dataset.channels} x {dataset.size} x {dataset.size}")
-    if found.good:
-        moments = f"mean {found.mean:.3f}, standard deviation {found.deviation:.3f}"
-        say(f"values: {found.low:.3f} to {found.high:.3f}, {moments}")
+    if summary.good:
+        moments = f"mean {summary.mean:.3f}, standard deviation {summary.deviation:.3f}"
+        say(f"values: {summary.low:.3f} to {summary.high:.3f}, {moments}")
     if dataset.labels is None:
         say("classes: none")
     else:
-        counts = dataset.labels.bincount(minlength=len(dataset.class_names)).tolist()
-        names = dataset.class_names or [str(number) for number in range(len(counts))]
-        say(f"classes: {len(counts)}, of {min(counts)} to {max(counts)} samples")
-        for number, count in list(enumerate(counts))[:_MOST_CLASSES]:
-            say(f"  {names[number] if number < len(names) else number}: {count}")
-        if len(counts) > _MOST_CLASSES:
-            say(f"  and {len(counts) - _MOST_CLASSES} more")
-    if found.bad:
-        say(f"first bad: {found.bad[0]}")
+        _report_classes(dataset.labels, dataset.class_names)
+    if summary.bad:
+        say(f"first bad: {summary.bad[0]}")
+
+
+def _report_classes(labels: "Tensor", class_names: list[str]) -> None:
+    """The number of samples of each class; classes without names are shown by their numbers."""
+    counts = labels.bincount(minlength=len(class_names)).tolist()
+    say(f"classes: {len(counts)}, of {min(counts)} to {max(counts)} samples")
+    for number, count in list(enumerate(counts))[:_MOST_CLASSES]:
+        say(f"  {class_names[number] if number < len(class_names) else number}: {count}")
+    if len(counts) > _MOST_CLASSES:
+        say(f"  and {len(counts) - _MOST_CLASSES} more")
 
 
 def _draw(dataset: "ImageDataset | PairDataset", good: list[int], out: Path) -> None:
@@ -168,12 +172,15 @@ def _draw(dataset: "ImageDataset | PairDataset", good: list[int], out: Path) -> 
 
     if not good:
         raise DataError(f"{out}: nothing to draw, no sample could be read")
-    chosen = np.array(good, dtype=np.int64)[spread(len(good), _COLUMNS * _COLUMNS)]
-    batch = dataset.batch(chosen)
+
+    # Samples that are spread over the set; of pairs, their noise as well.
+    batch = dataset.batch(np.array(good, dtype=np.int64)[spread(len(good), _COLUMNS * _COLUMNS)])
     rows = [_visible(batch.image)]
     noise = getattr(batch, "noise", None)
     if noise is not None:
         rows.append(_visible(noise / 3))  # three standard deviations are black and white
+
+    # A row of images above the row of their noise, then the next images.
     columns = [torch.stack(parts).flatten(0, 1) for parts in zip(*(row.split(_COLUMNS) for row in rows), strict=True)]
     save_png(image_grid(torch.cat(columns), columns=_COLUMNS), out)
 

@@ -73,6 +73,7 @@ def pairs(
     if invert and guidance_scale != 1.0:
         raise ConfigError(f"guidance_scale: {guidance_scale}, expected 1 with --invert")
     teacher, recipe = load_teacher(model).to(choose_device(device)), PairRecipe(steps, solver, seed, guidance_scale)
+    source: DrawnPairs | InvertedPairs
     if invert:
         source = InvertedPairs(teacher, _images(invert, teacher, skip_corrupt), recipe, num_pairs)
     else:

@@ -70,16 +70,17 @@ def sample(
     from visionseq.zoo.loading import load
 
     with SampleFiles(out, png, overwrite) as files:
-        pipe = SamplingPipeline(load(model, weights=weights).to(choose_device(device)))
-        options = {"num_inference_steps": steps, "solver": solver, "rule": rule}
-        options = {name: value for name, value in options.items() if value is not None}
+        network = load(model, weights=weights).to(choose_device(device))
+        pipe = SamplingPipeline(network)
+        choices = {"num_inference_steps": steps, "solver": solver, "rule": rule}
+        options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
         if guidance_scale != 1.0:
             options["guidance_scale"] = guidance_scale
         if class_label is not None:
             options["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
 
         settings = {
-            "model": fingerprint(pipe.model),
+            "model": fingerprint(network),
             "num_samples": num_samples,
             "batch_size": batch_size,
             "seed": seed,
@@ -132,11 +133,16 @@ def _draw(
 
 
 def _batch(pipe: "SamplingPipeline", numbers: range, seed: int, options: dict[str, Any]) -> "Batch":
+    from torch import Tensor
+
     from visionseq.cli.sample_files import Batch
     from visionseq.data.seeding import generator_for
+    from visionseq.flow.pipeline import SamplingOutput
     from visionseq.viz import to_uint8
 
     generators = [generator_for(seed, number) for number in numbers]
     output = pipe(len(numbers), generator=generators, output_type="pt", **options)
+    assert isinstance(output, SamplingOutput)
+    assert isinstance(output.images, Tensor)  # as "pt" asks for
     images = to_uint8(output.images.cpu() * 2 - 1).permute(0, 2, 3, 1).numpy()
     return Batch(images, None if output.class_labels is None else output.class_labels.numpy())

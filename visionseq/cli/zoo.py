@@ -1,13 +1,14 @@
 """`visionseq zoo`: list, describe, fetch, check, enter and publish models."""
 
 import json
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from visionseq.cli.outputs import claim_files
 from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError, ZooError
-from visionseq.zoo.index import FILE_NAMES, INDEX_FILE, Entry, index_files, read_index
+from visionseq.zoo.index import FILE_NAMES, INDEX_FILE, Conversion, Entry, Index, index_files, read_index
 
 
 def list_(pattern: str = "*", *, index: Path | None = None) -> None:
@@ -21,20 +22,20 @@ def list_(pattern: str = "*", *, index: Path | None = None) -> None:
         visionseq zoo list
         visionseq zoo list 'rf-*'
     """
-    found = _read(index)
-    entries = [found[name] for name in found.names(pattern)]
-    others = [own for name, own in sorted(found.conversions.items()) if fnmatchcase(name, pattern)]
-    if not entries and not others and pattern != "*":
-        raise ZooError(f"no model fits {pattern!r} in {', '.join(map(str, [index] if index else index_files()))}")
+    models = _read(index)
+    entries = [models[name] for name in models.names(pattern)]
+    conversions = [conversion for name, conversion in sorted(models.conversions.items()) if fnmatchcase(name, pattern)]
+    if not entries and not conversions and pattern != "*":
+        raise ZooError(f"no model matches {pattern!r} in {', '.join(map(str, [index] if index else index_files()))}")
     rows = [(e.name, e.room, f"{e.parameters:,}", _megabytes(e.size), e.licence) for e in entries]
-    rows += [(own.name, own.room, f"{own.parameters:,}", "convert", own.licence) for own in others]
+    rows += [(c.name, c.room, f"{c.parameters:,}", "convert", c.licence) for c in conversions]
     _print_table([("name", "room", "parameters", "size", "licence"), *rows])
-    if others:
-        say("convert: official weights, which `visionseq zoo info NAME` tells how to get")
+    if conversions:
+        say("convert: official weights; `visionseq zoo info NAME` shows how to get them")
 
 
 def info(name: str, *, index: Path | None = None) -> None:
-    """Show what the index says of a model, and where its files are.
+    """Show a model's entry in the index, and where its files are.
 
     Args:
         name: Name in the zoo.
@@ -45,29 +46,20 @@ def info(name: str, *, index: Path | None = None) -> None:
     """
     from visionseq.zoo.store import local_model_folder
 
-    found = _read(index)
-    if name in found.conversions:
-        own = found.conversions[name]
-        _print_table(
-            [
-                ("name", own.name),
-                ("what", own.description),
-                ("parameters", f"{own.parameters:,}"),
-                ("licence", own.licence),
-                *((f"  {what}", str(number)) for what, number in own.numbers.items()),
-                ("from", own.page),
-                ("then", own.command),
-            ]
-        )
+    models = _read(index)
+    if name in models.conversions:
+        _print_table(_conversion_rows(models.conversions[name]))
         return
-    entry = found[name]
+
+    # The model, its numbers, and each of its files with the places that it comes from.
+    entry = models[name]
     rows = [
         ("name", entry.name),
         ("what", entry.description),
         ("model", f"{entry.room}/{entry.model}"),
         ("parameters", f"{entry.parameters:,}"),
         ("licence", entry.licence),
-        *((f"  {what}", str(number)) for what, number in entry.numbers.items()),
+        *((f"  {label}", str(number)) for label, number in entry.numbers.items()),
         ("here", str(local_model_folder(entry) or f"not yet: visionseq zoo download {entry.name}")),
     ]
     for file in entry.files.values():
@@ -91,7 +83,7 @@ def download(
         name: Name in the zoo, or hf://org/repo@revision.
         out: Folder to put the files in, instead of the cache.
         cache_dir: Cache to use instead of VISIONSEQ_CACHE (for hf://: instead of the Hub's).
-        force: Fetch again what is there.
+        force: Fetch files again that are here already.
         overwrite: Replace other files of the same names in `out`.
         token: Access token of the Hub.
         index: Index file to read instead of the shipped one.
@@ -129,15 +121,11 @@ def verify(name: str | None = None, *, cache_dir: Path | None = None, index: Pat
     """
     from visionseq.zoo.store import verify_entry
 
-    entries = _read(index)
-    found = [
-        (entry, verify_entry(entry, cache_dir))
-        for entry in ([entries[name]] if name else map(entries.__getitem__, entries.names()))
-    ]
-    _print_table([(entry.name, file, state) for entry, states in found for file, state in states.items()])
-    damaged = [
-        f"{entry.name}/{file}" for entry, states in found for file, state in states.items() if state == "damaged"
-    ]
+    models = _read(index)
+    entries = [models[name] for name in ([name] if name else models.names())]
+    rows = [(entry.name, file, state) for entry in entries for file, state in verify_entry(entry, cache_dir).items()]
+    _print_table(rows)
+    damaged = [f"{model}/{file}" for model, file, state in rows if state == "damaged"]
     if damaged:
         raise ZooError(f"damaged: {', '.join(damaged)}; `visionseq zoo download --force` fetches a model again")
 
@@ -158,7 +146,7 @@ def path(name: str, *, cache_dir: Path | None = None, index: Path | None = None)
     entry = _read(index)[name]
     folder = local_model_folder(entry, cache_dir)
     if folder is None:
-        raise ZooError(f"{name} is not here: looked in {cached_model_folder(entry, cache_dir)}")
+        raise ZooError(f"{name} was not fetched yet: {cached_model_folder(entry, cache_dir)} does not hold it")
     say(folder)
 
 
@@ -250,8 +238,21 @@ COMMANDS = {
 }
 
 
-def _read(index: Path | None):
+def _read(index: Path | None) -> Index:
     return read_index(*([index] if index else []))
+
+
+def _conversion_rows(conversion: Conversion) -> list[tuple[str, ...]]:
+    """The table of a model whose official weights the user converts."""
+    return [
+        ("name", conversion.name),
+        ("what", conversion.description),
+        ("parameters", f"{conversion.parameters:,}"),
+        ("licence", conversion.licence),
+        *((f"  {label}", str(number)) for label, number in conversion.numbers.items()),
+        ("from", conversion.page),
+        ("then", conversion.command),
+    ]
 
 
 def _refuse_other_files(entry: Entry, out: Path, overwrite: bool) -> None:
@@ -275,7 +276,7 @@ def _megabytes(size: int) -> str:
     return f"{size / 1e6:.1f} MB"
 
 
-def _print_table(rows: list[tuple[str, ...]]) -> None:
+def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)][:-1]
     for row in rows:
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]

@@ -10,11 +10,11 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from visionseq.data.batch import Batch
 from visionseq.data.sampler import SequentialSampler, StreamSampler
@@ -86,13 +86,13 @@ class StreamLoader:
             if self._running is None:
                 self._sampler = self.sampler_at(self.position)
                 self._running = _batches(_torch_loader(self.source, self._sampler, self.options), self.source)
-            batch = self._next()
+            batch = self._next(self._running)
             self.position += self._sampler.batch_size
             yield batch
 
-    def _next(self) -> Batch:
+    def _next(self, running: Iterator[Batch]) -> Batch:
         try:
-            return next(self._running)
+            return next(running)
         except BaseException:
             self.close()  # workers left to the collector of cycles would hang for seconds
             raise
@@ -148,7 +148,7 @@ class _Failure:
     message: str
 
 
-class _Fetch:
+class _Fetch(Dataset):
     """The map from keys to batches that torch's loader calls, possibly in a worker."""
 
     def __init__(self, source: Source):
@@ -216,5 +216,6 @@ def _torch_loader(
     )
 
 
-def _unchanged(batch: Batch) -> Batch:
+def _unchanged(batch: Any) -> Any:
+    """The batch, which is complete: the loader expects a function of a list of samples."""
     return batch

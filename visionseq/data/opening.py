@@ -1,6 +1,8 @@
 """A data set from its name or its path, for commands that take one word for it."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from visionseq.data.images import ImageDataset
 from visionseq.data.pairs.dataset import PairDataset
@@ -8,6 +10,10 @@ from visionseq.data.pairs.opening import open_pairs
 from visionseq.errors import ConfigError, DataError
 
 BUILT_IN = ("digits", "fashion_mnist")
+
+Part = TypeVar("Part", bound=str)
+DIGITS_PARTS: tuple[Literal["all", "train", "test"], ...] = ("all", "train", "test")
+FASHION_MNIST_PARTS: tuple[Literal["train", "test"], ...] = ("train", "test")
 
 
 def open_data(name: str, size: int = 64, channels: int = 3, split: str | None = None) -> ImageDataset | PairDataset:
@@ -34,7 +40,7 @@ def open_data(name: str, size: int = 64, channels: int = 3, split: str | None = 
     if _any(path, "*-idx3-ubyte*"):
         from visionseq.data.fashion_mnist import FashionMNIST
 
-        return FashionMNIST(split or "train", root=path)
+        return FashionMNIST(_part(split or "train", FASHION_MNIST_PARTS, name), root=path)
     if path.is_dir():
         from visionseq.data.image_folder import ImageFolder
 
@@ -46,13 +52,17 @@ def _built_in(name: str, split: str | None) -> ImageDataset:
     from visionseq.data.digits import Digits
     from visionseq.data.fashion_mnist import FashionMNIST
 
-    if split not in (None, "all", "train", "test"):
-        raise ConfigError(f"split: {split!r}, expected all, train or test")
     if name == "digits":
-        return Digits(split or "all")
-    if split == "all":
-        raise ConfigError("split: fashion_mnist has train and test, not all")
-    return FashionMNIST(split or "train")
+        return Digits(_part(split or "all", DIGITS_PARTS, name))
+    return FashionMNIST(_part(split or "train", FASHION_MNIST_PARTS, name))
+
+
+def _part(split: str, parts: Sequence[Part], name: str) -> Part:
+    """The part of a set that `split` names; `ConfigError` lists the parts that exist."""
+    for part in parts:
+        if part == split:
+            return part
+    raise ConfigError(f"split: {split!r}, {name} has {', '.join(parts)}")
 
 
 def _holds_pairs(path: Path) -> bool:

@@ -138,13 +138,14 @@ class GuidedField:
     def __call__(self, x: Tensor, t: float) -> Tensor:
         # float32, because sigma = t / (1 - t) of rectified flows depends on how t is rounded near its end.
         t_B = torch.full((len(x),), t, dtype=torch.float32, device=x.device)
-        active = self.rule is not None and self.rule.active(t)
-        both = active if self.unconditional_at is None else self.rule is not None and self.unconditional_at(t)
-        if not (active or both):
+        rule = self.rule
+        active = rule is not None and rule.active(t)
+        both = active if self.unconditional_at is None else rule is not None and self.unconditional_at(t)
+        if rule is None or not (active or both):
             self.nfe += 1
             return self.model(x, t_B, self.labels)
         conditional, unconditional = self._both(x, t_B)
-        return self.rule(conditional, unconditional, t) if active else conditional
+        return rule(conditional, unconditional, t) if active else conditional
 
     def _both(self, x: Tensor, t_B: Tensor) -> tuple[Tensor, Tensor]:
         self.nfe += 2

@@ -9,11 +9,11 @@ Legend: B batch, C channels, H, W side.
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from visionseq.errors import ConfigError
+from visionseq.saving.pretrained import PretrainedModel
 from visionseq.viz import to_pil
 
 if TYPE_CHECKING:
@@ -38,13 +39,25 @@ class SamplingModel(Protocol):
     `sample` takes unit noise [B, C, H, W], `class_labels` int64 [B] or None, and options of its own, whose defaults are
     the pipeline's; it returns images [B, C, H, W] in [-1, 1] or latents. Of its options the pipeline knows `steps`,
     `callback(step, time, state)` and `generator` (of the noise that a stochastic sampler adds: one, or one for each
-    image). A model of latents may have a `decoder`.
+    image). A model of latents may have a `decoder`. The rest is what every `PretrainedModel` has.
     """
 
-    sample_shape: tuple[int, int, int]
-    label_dim: int
+    preprocessing: dict[str, Any]
 
-    def sample(self, noise: Tensor, *, class_labels: Tensor | None = None) -> Tensor: ...
+    @property
+    def sample_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def label_dim(self) -> int: ...
+
+    @property
+    def sample(self) -> Callable[..., Tensor]: ...
+
+    def eval(self) -> Self: ...
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+    def save_pretrained(self, save_directory: str | os.PathLike, *, card: str | None = None) -> None: ...
 
 
 @dataclass
@@ -65,8 +78,8 @@ class SamplingPipeline:
     Raises `ConfigError` for a model that has no sampler.
     """
 
-    def __init__(self, model: SamplingModel, decoder: Callable[[Tensor], Tensor] | None = None):
-        if not callable(getattr(model, "sample", None)) or not hasattr(model, "sample_shape"):
+    def __init__(self, model: PretrainedModel | SamplingModel, decoder: Callable[[Tensor], Tensor] | None = None):
+        if not _draws_images(model):
             raise ConfigError(f"{type(model).__name__} draws no images: it has no `sample` and `sample_shape`")
         self.model = model.eval()
         self.decoder = decoder if decoder is not None else getattr(model, "decoder", None)
@@ -224,6 +237,10 @@ class SamplingPipeline:
         return [_numbered(label, names) for label in labels] if isinstance(labels, list | tuple) else labels
 
 
+def _draws_images(model: object) -> TypeGuard[SamplingModel]:
+    return callable(getattr(model, "sample", None)) and hasattr(model, "sample_shape")
+
+
 def _numbered(label: int | str, names: list[str]) -> int:
     if not isinstance(label, str):
         return label
@@ -256,7 +273,7 @@ def pipeline(
     dtype: torch.dtype | None = None,
     decoder: Callable[[Tensor], Tensor] | None = None,
     revision: str | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    cache_dir: str | Path | None = None,
     token: str | bool | None = None,
     force_download: bool = False,
     local_files_only: bool = False,

@@ -4,10 +4,10 @@ Images are drawn in the validation that follows every n-th update, with the aver
 changes: image i is keyed by i alone, so the figure depends neither on the number of processes nor on the batch size.
 """
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from torch import Tensor
 
 from visionseq.data.seeding import generator_for
@@ -16,6 +16,23 @@ from visionseq.viz import to_uint8
 from visionseq.zoo.feature_network import feature_network
 
 SAMPLE_SEED = 1_000_033  # keeps the noise of the metric away from that of training and validation
+
+
+class DrawingTask(Protocol):
+    """What the metric takes from a task in training: its model and noise, and which process this is."""
+
+    model: Any  # a PretrainedModel with a sampler
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def global_rank(self) -> int: ...
+
+    @property
+    def trainer(self) -> Trainer: ...
+
+    def noise(self, n: int, generator: torch.Generator) -> Tensor: ...
 
 
 class SampleFrechet:
@@ -78,7 +95,7 @@ class SampleFrechet:
             self.distance.to(images.device).update(to_uint8(images), real=True)
 
     @torch.no_grad()
-    def measure(self, task: LightningModule) -> dict[str, Tensor]:
+    def measure(self, task: DrawingTask) -> dict[str, Tensor]:
         """The figures by name, the same in every process: `frechet`, or `frechet_5_steps` and the like."""
         self.distance.to(task.device)
         distances = {}
@@ -103,7 +120,7 @@ class SampleFrechet:
         """Go on where a run stopped; a checkpoint without this metric begins anew."""
         self.last_step = state.get("last_step", 0)
 
-    def _draw(self, task: LightningModule, options: dict[str, int]) -> None:
+    def _draw(self, task: DrawingTask, options: dict[str, int]) -> None:
         """Take in this process's share of the drawn images."""
         numbers = range(self.num_samples)[task.global_rank :: task.trainer.world_size]
         model = task.model

@@ -90,7 +90,7 @@ def normal_noise(generator: torch.Generator | Sequence[torch.Generator]) -> Nois
     """
     if isinstance(generator, torch.Generator):
         return lambda x: _normal(x.shape, generator, x)
-    return lambda x: torch.cat([_normal((1, *x.shape[1:]), own, x) for own in generator])
+    return lambda x: torch.cat([_normal((1, *x.shape[1:]), of_row, x) for of_row in generator])
 
 
 _SCALAR = torch.zeros(())

@@ -29,7 +29,7 @@ Predict = Callable[[Tensor, Tensor, float], Tensor]
 class Step(Protocol):
     """One step of a solver: the state at time s from the state x at time t."""
 
-    def __call__(self, field: Field, x: Tensor, t: float, s: float) -> Tensor: ...
+    def __call__(self, field: Field, x: Tensor, t: float, s: float, /) -> Tensor: ...
 
 
 def euler(field: Field, x: Tensor, t: float, s: float) -> Tensor:

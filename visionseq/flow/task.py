@@ -9,7 +9,7 @@ Legend: B batch.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 from lightning import LightningModule
@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 
 from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
-from visionseq.data_check import ImageModel, check_class_names, check_images, class_names_of
+from visionseq.data_check import ImageModel, check_class_names, check_images, class_names_of, data_module_of
 from visionseq.errors import ConfigError
 from visionseq.flow.sample_frechet import SampleFrechet
 from visionseq.optim.factory import OptimizerConfig
@@ -26,7 +26,7 @@ from visionseq.saving.pretrained import PretrainedModel
 
 VALIDATION_SEED = 1_000_003  # keeps the draws of validation away from those of training
 
-GenerativeBatch = ImageBatch | PairBatch
+GenerativeBatch = TypeVar("GenerativeBatch", bound=ImageBatch | PairBatch)
 
 
 class Draw(Protocol):
@@ -51,7 +51,7 @@ class RowDraw:
         return torch.cat([fn(1, generator) for generator in self.generators])
 
 
-class GenerativeTask(LightningModule):
+class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
     """What training a generative model needs besides its loss.
 
     Args:
@@ -92,8 +92,9 @@ class GenerativeTask(LightningModule):
             metric.check_data(model, data)
 
     def setup(self, stage: str) -> None:
-        if self.trainer.datamodule is not None:
-            self.check_data(self.trainer.datamodule)
+        data = data_module_of(self.trainer)
+        if data is not None:
+            self.check_data(data)
 
     def training_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
         keys = self.seed, batches_done(self.trainer)
@@ -113,10 +114,10 @@ class GenerativeTask(LightningModule):
 
     def predict_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
         """One generated image per row of the batch, [B, C, H, W] in [-1, 1], with the classes of the batch."""
-        noise = RowDraw(VALIDATION_SEED, batch.index)(self.noise, len(batch)).to(self.device)
+        noise = _draw_by_row(batch)(self.noise, len(batch)).to(self.device)
         return self.model.sample(noise, class_labels=self.labels(batch))
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
 
     @torch.no_grad()
@@ -145,7 +146,7 @@ class GenerativeTask(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         names = class_names_of(checkpoint.get("visionseq", {}).get("preprocessing", {}))
-        data = self.trainer.datamodule
+        data = data_module_of(self.trainer)
         dataset = None if data is None else getattr(data.train_source(), "dataset", None)
         if dataset is not None and self.model.label_dim:
             check_class_names(dataset.class_names, "training data", names, "the checkpoint")
@@ -153,7 +154,7 @@ class GenerativeTask(LightningModule):
             metric.load_state_dict(checkpoint.get("metric", {}))
 
     def _evaluate(self, batch: GenerativeBatch) -> None:
-        self._mean_loss.update(self.loss(batch, RowDraw(VALIDATION_SEED, batch.index)), len(batch))
+        self._mean_loss.update(self.loss(batch, _draw_by_row(batch)), len(batch))
         for metric in self._metrics:
             if metric.due(self.trainer):
                 metric.add_real(batch.image)
@@ -168,3 +169,10 @@ class GenerativeTask(LightningModule):
             else:  # the trainer would go on to show the figures of an earlier validation
                 for name in metric.names:
                     self.trainer.callback_metrics.pop(f"{stage}/{name}", None)
+
+
+def _draw_by_row(batch: ImageBatch | PairBatch) -> RowDraw:
+    """The draws of an evaluation; `ConfigError` for batches that do not number their samples."""
+    if batch.index is None:
+        raise ConfigError("the batches have no `index`, which keys the random numbers of an evaluation")
+    return RowDraw(VALIDATION_SEED, batch.index)

@@ -56,16 +56,12 @@ class _PreconditionedModel(PretrainedModel):
         self.model = network
         self.sigma_data = sigma_data
         self.use_fp16 = use_fp16
+        self.config = {"network": network.config, "sigma_data": sigma_data, "use_fp16": use_fp16}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "_PreconditionedModel":
         """Model from the plain values of `config`."""
         return cls(**{**config, "network": build_network(config["network"])})
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Plain values that `from_config` rebuilds the model from."""
-        return {"network": self.model.config, "sigma_data": self.sigma_data, "use_fp16": self.use_fp16}
 
     @property
     def img_resolution(self) -> int:
@@ -158,8 +154,17 @@ class EDMDenoiser(_PreconditionedModel):
         callback: Callable[[int, float, Tensor], None] | None = None,
     ) -> Tensor:
         """Images [B, C, H, W] float32 from unit noise by the EDM sampler; Heun makes 2 steps - 1 evaluations."""
-        options = {"solver": solver, "guidance_scale": guidance_scale, "callback": callback, "record": False}
-        return edm_sample(self, noise, steps, class_labels=class_labels, **options).x.float()
+        trajectory = edm_sample(
+            self,
+            noise,
+            steps,
+            solver,
+            class_labels=class_labels,
+            guidance_scale=guidance_scale,
+            callback=callback,
+            record=False,
+        )
+        return trajectory.x.float()
 
 
 class EDMVelocity(_PreconditionedModel):
@@ -191,5 +196,15 @@ class EDMVelocity(_PreconditionedModel):
         callback: Callable[[int, float, Tensor], None] | None = None,
     ) -> Tensor:
         """Images [B, C, H, W] float32 from unit noise, by default with the re-anchoring rule of the paper."""
-        options = {"guidance_scale": guidance_scale, "callback": callback, "record": False}
-        return sample(self, noise, steps, solver, rule, class_labels=class_labels, **options).x.float()
+        trajectory = sample(
+            self,
+            noise,
+            steps,
+            solver,
+            rule,
+            class_labels=class_labels,
+            guidance_scale=guidance_scale,
+            callback=callback,
+            record=False,
+        )
+        return trajectory.x.float()

@@ -51,12 +51,17 @@ class PairRecipe:
     seed: int = 0
     guidance_scale: float = 1.0
 
-    def filled(self, teacher: Teacher) -> "PairRecipe":
-        """The recipe with the number of steps that suits the teacher where none is given."""
+    def steps_of(self, teacher: Teacher) -> int:
+        """The number of steps, or that which suits the teacher where the recipe has none."""
         if self.steps is not None:
-            return self
-        levels = 18 if teacher.img_resolution < 64 else 40
-        return replace(self, steps=levels if isinstance(teacher, EDMDenoiser) else 35)
+            return self.steps
+        if isinstance(teacher, EDMDenoiser):
+            return 18 if teacher.img_resolution < 64 else 40
+        return 35
+
+    def filled(self, teacher: Teacher) -> "PairRecipe":
+        """The recipe with the number of steps for a teacher."""
+        return replace(self, steps=self.steps_of(teacher))
 
 
 @dataclass
@@ -70,8 +75,9 @@ class PairRows:
 
     def cut(self, start: int, stop: int) -> "PairRows":
         """Rows start .. stop - 1."""
-        fields = (self.image, self.noise, self.label, self.records)
-        return PairRows(*(None if field is None else field[start:stop] for field in fields))
+        label = None if self.label is None else self.label[start:stop]
+        records = None if self.records is None else self.records[start:stop]
+        return PairRows(self.image[start:stop], self.noise[start:stop], label, records)
 
 
 class PairMaker(Protocol):
@@ -150,12 +156,12 @@ class InvertedPairs:
         recipe: PairRecipe = PairRecipe(),
         num_pairs: int | None = None,
     ):
-        found, expected = (dataset.channels, dataset.size), (teacher.in_channels, teacher.img_resolution)
-        if found != expected:
-            raise ConfigError(f"dataset: images of {found} (channels, side), the teacher makes {expected}")
+        shape, expected = (dataset.channels, dataset.size), (teacher.in_channels, teacher.img_resolution)
+        if shape != expected:
+            raise ConfigError(f"dataset: images of {shape} (channels, side), the teacher makes {expected}")
         if teacher.label_dim and (dataset.labels is None or dataset.labels.max() >= teacher.label_dim):
-            found = "no labels" if dataset.labels is None else f"classes up to {dataset.labels.max()}"
-            raise ConfigError(f"dataset: {found}, the teacher is conditional on {teacher.label_dim} classes")
+            labels = "no labels" if dataset.labels is None else f"classes up to {dataset.labels.max()}"
+            raise ConfigError(f"dataset: {labels}, the teacher is conditional on {teacher.label_dim} classes")
         if num_pairs is not None and num_pairs > len(dataset):
             raise ConfigError(f"num_pairs: {num_pairs}, the data set has {len(dataset)} images")
         self.teacher, self.dataset, self.options = teacher, dataset, recipe.filled(teacher)
@@ -215,10 +221,10 @@ def load_teacher(name: str) -> Teacher:
 def decode(teacher: Teacher, noise: Tensor, labels: Tensor | None, recipe: PairRecipe) -> Tensor:
     """Images [n, C, H, W] of unit noise, on the teacher's device: by EDM's ODE, or by the plain rule of a velocity."""
     noise, labels = _moved(teacher, noise, labels)
-    options = {"class_labels": labels, "guidance_scale": recipe.guidance_scale, "record": False}
+    steps, solver, scale = recipe.steps_of(teacher), recipe.solver, recipe.guidance_scale
     if isinstance(teacher, EDMDenoiser):
-        return edm_sample(teacher, noise, recipe.steps, recipe.solver, **options).x
-    return sample(teacher, noise, recipe.steps, recipe.solver, "default", **options).x
+        return edm_sample(teacher, noise, steps, solver, class_labels=labels, guidance_scale=scale, record=False).x
+    return sample(teacher, noise, steps, solver, "default", class_labels=labels, guidance_scale=scale, record=False).x
 
 
 def encode(
@@ -226,9 +232,10 @@ def encode(
 ) -> Tensor:
     """Unit noise of images [n, C, H, W], on the teacher's device; a velocity needs a little noise from `generator`."""
     image, labels = _moved(teacher, image, labels)
+    steps = recipe.steps_of(teacher)
     if isinstance(teacher, EDMDenoiser):
-        return edm_invert(teacher, image, recipe.steps, recipe.solver, labels)
-    return invert(teacher, image, recipe.steps, recipe.solver, labels, generator).x
+        return edm_invert(teacher, image, steps, recipe.solver, labels)
+    return invert(teacher, image, steps, recipe.solver, labels, generator).x
 
 
 def _moved(teacher: Teacher, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -237,10 +244,12 @@ def _moved(teacher: Teacher, images: Tensor, labels: Tensor | None) -> tuple[Ten
 
 
 def _joined(batches: list[PairRows]) -> PairRows:
-    first = batches[0]
+    """Batches of one maker as one: either all of them have labels and records, or none."""
+    labels = [rows.label for rows in batches if rows.label is not None]
+    records = [rows.records for rows in batches if rows.records is not None]
     return PairRows(
         torch.cat([rows.image for rows in batches]),
         torch.cat([rows.noise for rows in batches]),
-        None if first.label is None else torch.cat([rows.label for rows in batches]),
-        None if first.records is None else np.concatenate([rows.records for rows in batches]),
+        torch.cat(labels) if labels else None,
+        np.concatenate(records) if records else None,
     )

@@ -32,6 +32,8 @@ class PatchTransformer(Network):
     The output starts at zero. Raises `ConfigError` for sizes that do not divide.
     """
 
+    positions: Tensor
+
     def __init__(
         self,
         img_resolution: int,
@@ -68,7 +70,7 @@ class PatchTransformer(Network):
         c_BD = self._condition(noise_labels, class_labels).to(x.dtype).expand(len(x), -1)
         for block in self.blocks:
             h_BND = block(h_BND, c_BD)
-        return unpatchify(self.output(h_BND, c_BD), self.patch_size, x.shape[-2:])
+        return unpatchify(self.output(h_BND, c_BD), self.patch_size, (x.shape[-2], x.shape[-1]))
 
     def _condition(self, noise_labels: Tensor, class_labels: Tensor | None) -> Tensor:
         """[B or 1, D]: noise level and class; no class adds nothing."""
@@ -84,8 +86,10 @@ class PatchTransformer(Network):
             if isinstance(module, nn.Linear) and module.weight.any():
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for layer in (self.map_noise.mlp[0], self.map_noise.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)
+        for layer in self.map_noise.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
         patches = self.map_patch.proj
         nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
-        nn.init.zeros_(patches.bias)
+        if patches.bias is not None:
+            nn.init.zeros_(patches.bias)

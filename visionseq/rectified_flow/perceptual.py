@@ -33,6 +33,9 @@ class PerceptualDistance(nn.Module):
             becomes as many channels as there are values.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         feature_maps: Callable[[Tensor], Sequence[Tensor]],

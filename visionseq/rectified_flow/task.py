@@ -22,7 +22,7 @@ from visionseq.rectified_flow.perceptual import PerceptualDistance, perceptual_f
 from visionseq.rectified_flow.sampling import PATH
 
 
-class TeacherTask(GenerativeTask):
+class TeacherTask(GenerativeTask[ImageBatch]):
     """Denoising training of an EDM teacher: ln sigma ~ N(-1.2, 1.2^2), weight (sigma^2 + 0.25) / (0.5 sigma)^2.
 
     Args:
@@ -51,7 +51,7 @@ class TeacherTask(GenerativeTask):
         return edm_loss(self.model, batch.image, sigma, noise, class_labels=self.labels(batch)).mean()
 
 
-class RectifiedFlowTask(GenerativeTask):
+class RectifiedFlowTask(GenerativeTask[ImageBatch]):
     """A 1-rectified flow from scratch: independent pairs of data and noise, squared error of the velocity.
 
     Args:
@@ -83,7 +83,7 @@ class RectifiedFlowTask(GenerativeTask):
         return _pair_loss(self.model, batch.image, noise, t, self.labels(batch), "l2-squared")
 
 
-class ReflowTask(GenerativeTask):
+class ReflowTask(GenerativeTask[PairBatch]):
     """Training of the next flow on pairs (image, noise) of a teacher: configurations A to G of the paper.
 
     Args:
@@ -120,12 +120,14 @@ class ReflowTask(GenerativeTask):
         metric: SampleFrechet | None = None,
     ):
         super().__init__(_student(init, network, use_fp16), optimizer, seed, sample_steps, metric)
-        if loss.startswith("lpips") and perceptual is None:
-            raise ConfigError(f"loss {loss!r} needs `perceptual`: a feature network of the zoo, or lpips:FILE")
         self.time, self.a, self.antithetic = time, a, antithetic
         self.loss_name, self.divt = loss, divt
         # Frozen and not part of the model: kept out of the module tree, and so out of checkpoints.
-        self._perceptual: list[PerceptualDistance] = [perceptual_from(perceptual)] if loss.startswith("lpips") else []
+        self._perceptual: list[PerceptualDistance] = []
+        if loss.startswith("lpips"):
+            if perceptual is None:
+                raise ConfigError(f"loss {loss!r} needs `perceptual`: a feature network of the zoo, or lpips:FILE")
+            self._perceptual.append(perceptual_from(perceptual))
 
     def loss(self, batch: PairBatch, draw: Draw) -> Tensor:
         t = draw(self._sample_t, len(batch)).to(self.device)

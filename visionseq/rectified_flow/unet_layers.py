@@ -59,32 +59,37 @@ class Conv2d(nn.Module):
             return self._resample(x)
         w, b = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         w_pad = w.shape[-1] // 2
-        f_pad = 0 if self.resample_filter is None else (self.resample_filter.shape[-1] - 1) // 2
-        if self.fused_resample and self.down and self.in_channels < 8:
-            # Filter after filter is one filter; with few inputs it is faster, and the large map in between is spared.
-            return F.conv2d(x, self._with_filter(w), b, stride=2, padding=w_pad + f_pad)
-        if self.fused_resample and self.down:
-            return _add_bias(_downsample(F.conv2d(x, w, padding=w_pad + f_pad), self.resample_filter, 0), b)
-        if self.fused_resample and self.up:
-            x = _upsample(x, self.resample_filter, max(f_pad - w_pad, 0))
-            return F.conv2d(x, w, b, padding=max(w_pad - f_pad, 0))
+        if self.fused_resample and self.resample_filter is not None:
+            return self._fused(x, w, b, self.resample_filter)
         if w_pad:
             return F.conv2d(self._resample(x), w, b, padding=w_pad)
         if self.up:  # a 1x1 convolution commutes with the filter, and costs a quarter before it
             return _add_bias(self._resample(_pointwise(x, w)), b)
         return _pointwise(self._resample(x), w, b)
 
-    def _with_filter(self, w: Tensor) -> Tensor:
-        """The kernel that convolves with w and then with the resampling filter."""
-        taps = self.resample_filter.to(w.dtype)
-        combined = F.conv2d(w.flatten(0, 1).unsqueeze(1), taps.flip(2, 3), padding=taps.shape[-1] - 1)
-        return combined.unflatten(0, w.shape[:2]).squeeze(2)
+    def _fused(self, x: Tensor, w: Tensor, b: Tensor | None, taps: Tensor) -> Tensor:
+        """Convolution and resampling with one padding for both."""
+        w_pad, f_pad = w.shape[-1] // 2, (taps.shape[-1] - 1) // 2
+        if not self.down:
+            x = _upsample(x, taps, max(f_pad - w_pad, 0))
+            return F.conv2d(x, w, b, padding=max(w_pad - f_pad, 0))
+        if self.in_channels < 8:
+            # Filter after filter is one filter; with few inputs it is faster and needs no large map in between.
+            return F.conv2d(x, _with_filter(w, taps), b, stride=2, padding=w_pad + f_pad)
+        return _add_bias(_downsample(F.conv2d(x, w, padding=w_pad + f_pad), taps, 0), b)
 
     def _resample(self, x: Tensor) -> Tensor:
         if self.resample_filter is None:
             return x
         f_pad = (self.resample_filter.shape[-1] - 1) // 2
         return (_upsample if self.up else _downsample)(x, self.resample_filter, f_pad)
+
+
+def _with_filter(w: Tensor, taps: Tensor) -> Tensor:
+    """The kernel that convolves with w and then with the resampling filter."""
+    taps = taps.to(w.dtype)
+    combined = F.conv2d(w.flatten(0, 1).unsqueeze(1), taps.flip(2, 3), padding=taps.shape[-1] - 1)
+    return combined.unflatten(0, w.shape[:2]).squeeze(2)
 
 
 def _pointwise(x: Tensor, w: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -166,7 +171,8 @@ class GroupNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        w, b = self.weight, self.bias
+        w: Tensor = self.weight
+        b: Tensor = self.bias
         if not torch.is_autocast_enabled(x.device.type):  # under autocast a norm runs in float32
             w, b = w.to(x.dtype), b.to(x.dtype)
         return F.group_norm(x, self.num_groups, w, b, self.eps)

@@ -40,8 +40,8 @@ Model = TypeVar("Model", bound="PretrainedModel")
 class PretrainedModel(nn.Module):
     """Base of every model that the zoo can hold.
 
-    A subclass sets `room`, calls `super().__init__()` and sets `config` (attribute or property): plain JSON values from
-    which `from_config` rebuilds an equal module.
+    A subclass sets `room`, calls `super().__init__()` and sets `config`: plain JSON values from which `from_config`
+    rebuilds an equal module.
     """
 
     room: ClassVar[str]

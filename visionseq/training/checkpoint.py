@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from visionseq.errors import TrainingError, WriteError
 from visionseq.saving.weights import not_finite, shorten
 from visionseq.training.checkpoint_io import CHECKPOINTS, LAST
+from visionseq.training.trainer_parts import find_callback, model_of
 
 # From Ctrl-C, a scheduler, a closed terminal; Windows has no SIGHUP.
 _STOP_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -52,8 +53,8 @@ class Checkpoints(Checkpoint):
             for number in (number for number in _STOP_SIGNALS if signal.getsignal(number) != signal.SIG_IGN):
                 self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
-    def on_before_backward(self, *_: Any) -> None:
-        self._clean = False  # from here on a loss scale, gradients and weights change
+    def on_train_batch_start(self, *_: Any) -> None:
+        self._clean = False  # half a batch cannot be continued
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         stepped = trainer.global_step > self._step
@@ -80,16 +81,14 @@ class Checkpoints(Checkpoint):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore_handlers()
-        batches = trainer.fit_loop.epoch_loop.batch_progress.total
-        between_batches = self._clean and batches.ready == batches.processed
         # With several processes the others may be anywhere, and saving is done by all of them together.
-        if between_batches and self._step > self.saved_step and trainer.world_size == 1:
+        if self._clean and self._step > self.saved_step and trainer.world_size == 1:
             with suppress(TrainingError, WriteError):  # the first error matters more
                 self._save(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         # Room and class names and plain values: enough to rebuild the model, and no Python path.
-        checkpoint["visionseq"] = pl_module.model.description.to_json()
+        checkpoint["visionseq"] = model_of(pl_module).description.to_json()
 
     def state_dict(self) -> dict[str, float]:
         now = time.monotonic()
@@ -116,7 +115,7 @@ class Checkpoints(Checkpoint):
         self.saved_step, self._clean = self._step, True
 
     def _check_weights(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        model = pl_module.model
+        model = model_of(pl_module)
         broken = not_finite(model, {**dict(model.named_parameters()), **dict(model.named_buffers())})
         is_broken = bool(broken)
         if trainer.world_size > 1:  # sharded weights may be broken in another process
@@ -141,10 +140,10 @@ class Checkpoints(Checkpoint):
 
 def way_on(trainer: Trainer) -> str:
     """What can be done after a training stopped because a loss or weights are not finite, for its error."""
-    updates = next((callback.saved_step for callback in trainer.callbacks if isinstance(callback, Checkpoints)), 0)
-    last = (
-        f"the last checkpoint, of update {updates}, is {_folder(trainer) / LAST}" if updates else "no checkpoint exists"
-    )
+    checkpoints = find_callback(trainer, Checkpoints)
+    last = "no checkpoint exists"
+    if checkpoints is not None and checkpoints.saved_step:
+        last = f"the last checkpoint, of update {checkpoints.saved_step}, is {_folder(trainer) / LAST}"
     return (
         f"{last}; a lower learning rate or gradient clipping may help, and check_finite=False (--check_finite false) "
         "trains on regardless"
@@ -158,4 +157,5 @@ def _folder(trainer: Trainer) -> Path:
 def _validates_next(trainer: Trainer) -> bool:
     """Whether a validation follows this batch: saved before it, a run would resume after it, without its results."""
     loop = trainer.fit_loop
+    assert loop._data_fetcher is not None  # the loop makes it before its first batch
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)

@@ -88,7 +88,7 @@ class VisionseqCLI(LightningCLI):
             parser_kwargs={**every, "prog": "visionseq", verb: {**every, "epilog": EXAMPLES}},
         )
 
-    def subcommands(self) -> dict[str, set[str]]:
+    def subcommands(self) -> dict[str, set[str]]:  # type: ignore[override]  # static in Lightning, called on the object
         """The verb that was asked for: a parser takes a second to build, and no call needs all four."""
         hidden = {"model", "datamodule", "ckpt_path", "weights_only", "return_predictions"}
         return {self._verb: hidden | {"train_dataloaders", "val_dataloaders", "dataloaders"}}
@@ -278,6 +278,6 @@ class _Formatter(DefaultHelpFormatter, RawDescriptionHelpFormatter):
 
 
 def _say(text: str) -> None:
-    if rank_zero_only.rank == 0:
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]  # an attribute that Lightning sets on the function
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.nn.precision import at_least_float32
 from visionseq.training import sharding
+from visionseq.training.trainer_parts import model_of
 
 RAMPUP = 0.05  # of EDM
 
@@ -105,12 +106,18 @@ class EMA(Callback):
 
     def __init__(self, decay: float = 0.9999, start_update: int = 3, rampup: float | None = RAMPUP):
         self.decay, self.start_update, self.rampup = decay, start_update, rampup
-        self.average: Average | None = None
+        self._average: Average | None = None
         self._restored: dict[str, Tensor] = {}
         self._updates = 0
 
+    @property
+    def average(self) -> Average:
+        """The average of the model that is trained, from the trainer's `setup` on."""
+        assert self._average is not None, "the trainer has not set this callback up yet"
+        return self._average
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.average = Average(pl_module.model, self.decay, self.start_update, self.rampup)
+        self._average = Average(model_of(pl_module), self.decay, self.start_update, self.rampup)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._restored = checkpoint.get("ema") or {}
@@ -149,8 +156,8 @@ class EMA(Callback):
     on_test_end = on_predict_end = on_validation_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if self.average is not None:
-            self.average.show(False)
+        if self._average is not None:
+            self._average.show(False)
 
     def finish(self, trainer: Trainer) -> dict[str, Tensor]:
         """Leave the average in the model, at the end of a training; returns the raw parameters that it replaces."""

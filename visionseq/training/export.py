@@ -10,10 +10,12 @@ import torch
 from lightning import LightningModule, Trainer
 from torch import Tensor
 
+from visionseq.data_check import data_module_of
 from visionseq.saving.pretrained import PretrainedModel
 from visionseq.training.checkpoint import Checkpoints
 from visionseq.training.metrics_file import METRICS, read_metrics
 from visionseq.training.run_folder import MODEL, commit
+from visionseq.training.trainer_parts import find_callback
 
 
 def export_model(
@@ -67,11 +69,12 @@ def hardware() -> str:
 
 
 def _facts(trainer: Trainer, task: LightningModule) -> dict[str, Any]:
-    data = trainer.datamodule
+    data = data_module_of(trainer)
     dataset = getattr(data, "dataset", None)
     name = f"{type(data).__name__} of {type(dataset).__name__}" if dataset is not None else type(data).__name__
     batch = f"{getattr(data, 'batch_size', '?')} x {trainer.accumulate_grad_batches}"
-    seconds = next((callback.seconds for callback in trainer.callbacks if isinstance(callback, Checkpoints)), 0.0)
+    checkpoints = find_callback(trainer, Checkpoints)
+    seconds = 0.0 if checkpoints is None else checkpoints.seconds
     return {
         "data": name,
         "recipe": f"`{type(task).__name__}`, {trainer.global_step} updates, batch {batch}; config.yaml of the run",

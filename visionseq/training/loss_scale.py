@@ -13,6 +13,8 @@ from lightning import LightningModule
 from lightning.pytorch.plugins.precision import Precision
 from torch import Tensor, nn
 
+from visionseq.training.trainer_parts import model_of
+
 
 class DynamicLossScale:
     """The scale as a function of the overflow flags so far.
@@ -58,15 +60,16 @@ class LossScale(Precision):
         super().__init__()
         self.loss_scale = DynamicLossScale(init_scale, window)
 
-    def pre_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:
+    # Lightning's own `Precision` narrows the modules of these three methods to LightningModule in the same way.
+    def pre_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:  # type: ignore[override]
         return super().pre_backward(tensor * self.loss_scale.scale, module)
 
-    def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:
+    def post_backward(self, tensor: Tensor, module: LightningModule) -> Tensor:  # type: ignore[override]
         if self.loss_scale.enabled:
             self._check(module)
         return super().post_backward(tensor, module)
 
-    def optimizer_step(
+    def optimizer_step(  # type: ignore[override]
         self, optimizer: Any, model: LightningModule, closure: Callable[[], Any], **keywords: Any
     ) -> Any:
         def unscaled() -> Any:
@@ -83,7 +86,7 @@ class LossScale(Precision):
         self.loss_scale.load_state_dict(state_dict)
 
     def _check(self, module: LightningModule) -> None:
-        overflow = has_overflow(module.model.parameters())
+        overflow = has_overflow(model_of(module).parameters())
         if module.trainer.world_size > 1:  # between two synchronisations the gradients of the processes differ
             overflow = module.trainer.strategy.reduce_boolean_decision(overflow, all=False)
         before = self.loss_scale.scale

@@ -13,6 +13,7 @@ from torch import Tensor
 from visionseq import viz
 from visionseq.training.ema import EMA
 from visionseq.training.sharding import is_sharded
+from visionseq.training.trainer_parts import find_callback
 
 SAMPLES = "samples"
 
@@ -43,13 +44,14 @@ class Pictures(Callback):
             self._draw(trainer, pl_module)
 
     def _draw(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not hasattr(pl_module, "sample_images") or not (trainer.is_global_zero or is_sharded(trainer)):
+        sample_images = getattr(pl_module, "sample_images", None)
+        if sample_images is None or not (trainer.is_global_zero or is_sharded(trainer)):
             return
-        ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+        ema = find_callback(trainer, EMA)
         training = [module for module in pl_module.modules() if module.training]
         pl_module.eval()
         with torch.random.fork_rng(), ema.average.shown() if ema else nullcontext():
-            images = pl_module.sample_images()
+            images = sample_images()
         for module in training:
             module.training = True
         if trainer.is_global_zero:

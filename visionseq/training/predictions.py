@@ -31,8 +31,9 @@ class Predictions(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        if hasattr(pl_module, "write_predictions"):
-            pl_module.write_predictions(Path(trainer.default_root_dir) / PREDICTIONS, prediction, batch)
+        write_predictions = getattr(pl_module, "write_predictions", None)
+        if write_predictions is not None:
+            write_predictions(Path(trainer.default_root_dir) / PREDICTIONS, prediction, batch)
             return
         arrays = {"prediction": prediction.float().cpu().numpy()}
         if getattr(batch, "index", None) is not None:

@@ -9,17 +9,18 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 from torch import Tensor
 
+from visionseq.data.module import DataModule
 from visionseq.files import named_write_errors
 from visionseq.saving.pretrained import PretrainedModel
 from visionseq.training.check_finite import CheckFinite
@@ -40,6 +41,7 @@ from visionseq.training.run_folder import TENSORBOARD, check_run_folder, prepare
 from visionseq.training.run_lock import run_lock
 from visionseq.training.seeding import StepSeed
 from visionseq.training.sharding import is_sharded
+from visionseq.training.trainer_parts import find_callback, model_of
 from visionseq.training.whole_updates import WholeUpdates
 from visionseq.zoo.loading import load_run
 
@@ -62,7 +64,7 @@ _CHATTER = (
 
 def fit(
     task: LightningModule,
-    data: LightningDataModule,
+    data: DataModule,
     *,
     max_steps: int,
     run_dir: str | os.PathLike | None = None,
@@ -140,36 +142,40 @@ def fit(
 
 
 def train(
-    trainer: Trainer, task: LightningModule, data: LightningDataModule, checkpoint: Path | None, run_dir: Path | None
+    trainer: Trainer, task: LightningModule, data: DataModule, checkpoint: Path | None, run_dir: Path | None
 ) -> PretrainedModel:
     """Run `trainer.fit` with the callbacks of this package, leave the average in the model and export it."""
-    task.model.preprocessing = dict(data.preprocessing)
+    task_model = model_of(task)
+    task_model.preprocessing = dict(data.preprocessing)
     with named_write_errors(run_dir or Path()):
         interruptible(trainer.fit)(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
 
     # A model that FSDP has spread over the processes is whole only in the checkpoint.
+    raw_weights: Mapping[str, Tensor] | None
     if is_sharded(trainer) and run_dir is not None:
         last = last_checkpoint(run_dir)
+        assert last is not None  # the end of the training writes one at the latest
         model, raw_weights = load_run(last), load_run(last, "raw").state_dict()
     else:
-        model, raw_weights = task.model, _show_average(trainer, task.model)
+        model, raw_weights = task_model, _show_average(trainer, task_model)
     if run_dir is not None and trainer.is_global_zero:
         export_model(trainer, task, model, run_dir, raw_weights)
     return model.eval()
 
 
-def check_data(task: LightningModule, data: LightningDataModule) -> None:
+def check_data(task: LightningModule, data: DataModule) -> None:
     """Ask the task whether the data match its model, before an earlier run is replaced or a step is made.
 
     The tasks of this package have a method `check_data(data)` that raises `ConfigError`; a task may do without.
     """
-    if hasattr(task, "check_data"):
-        task.check_data(data)
+    check = getattr(task, "check_data", None)
+    if check is not None:
+        check(data)
 
 
 def _show_average(trainer: Trainer, model: PretrainedModel) -> dict[str, Tensor] | None:
     """Leave the average in the model; returns the raw state, or None where the run has no average."""
-    ema = next((callback for callback in trainer.callbacks if isinstance(callback, EMA)), None)
+    ema = find_callback(trainer, EMA)
     if ema is None or is_sharded(trainer):
         return None
     raw = ema.finish(trainer)

@@ -27,10 +27,12 @@ def scatter(trainer: Trainer, parameters: Mapping[str, nn.Parameter], whole: Map
     """This rank's part of each whole tensor; the parameters keep their values."""
     before = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     state = {_TASK_PREFIX + name: tensor for name, tensor in whole.items()}
+    sharded = trainer.strategy.model
+    assert sharded is not None  # the strategy has wrapped it before the first parameter was restored
     with FullyShardedDataParallel.state_dict_type(
-        trainer.strategy.model, StateDictType.FULL_STATE_DICT, FullStateDictConfig(rank0_only=False)
+        sharded, StateDictType.FULL_STATE_DICT, FullStateDictConfig(rank0_only=False)
     ):
-        trainer.strategy.model.load_state_dict(state, strict=False)
+        sharded.load_state_dict(state, strict=False)
     parts = {name: parameter.detach().clone() for name, parameter in parameters.items()}
     for name, parameter in parameters.items():
         parameter.copy_(before[name])

@@ -71,7 +71,8 @@ def _boxes(drawn: tuple[DrawnBoxes, ...]) -> tuple[list[dict[str, Any]], list[di
                 continue
 
             # A group for each class, apart for true boxes.
-            truth = boxes.scores is None
+            score = None if boxes.scores is None else round(float(boxes.scores[row]), 4)
+            truth = score is None
             name = boxes.names[int(boxes.labels[row])]
             if (name, truth) not in groups:
                 groups[name, truth] = len(groups)
@@ -79,7 +80,7 @@ def _boxes(drawn: tuple[DrawnBoxes, ...]) -> tuple[list[dict[str, Any]], list[di
 
             rows.append({
                 "group": groups[name, truth],
-                "score": None if truth else round(float(boxes.scores[row]), 4),
+                "score": score,
                 "text": boxes.text(row),
                 "centre": _short(corners[row].mean(0)),
                 "corners": [_short(corner) for corner in corners[row]],

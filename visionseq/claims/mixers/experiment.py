@@ -9,7 +9,7 @@ It does not rank the operators: it shows which of them carry information from la
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -80,10 +80,11 @@ def run_seed(recipe: Recipe, seed: int, progress: Callable[[str], None]) -> dict
 def _digits(seed: int) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Images in [-1, 1] as [N, 64] and their classes, split by a permutation of the seed."""
     data = Digits()
-    pixels = to_float(data.images).flatten(1)
+    pixels, labels = to_float(data.images).flatten(1), data.labels
+    assert labels is not None  # every digit has a class
     order = torch.randperm(len(pixels), generator=generator_for(seed, 0))
     parts = order[:TRAINING_IMAGES], order[TRAINING_IMAGES:]
-    train, test = ((pixels[part], data.labels[part]) for part in parts)
+    train, test = ((pixels[part], labels[part]) for part in parts)
     return train, test
 
 
@@ -120,13 +121,18 @@ def time_per_token(lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)) -> d
     for length in lengths:
         for name, row in ((name, row) for name, row in growing(length).items() if name in operators):
             inputs = row.draw("cpu")
-            calls: dict[str, Callable[[], Any]] = {
-                f"{name}: scan": lambda row=row, x=inputs: row.ours(x).sum().backward(),
-                f"{name}: naive loop": lambda row=row, x=inputs: row.ours(x, "reference").sum().backward(),
+            passes = {
+                f"{name}: scan": partial(row.ours, inputs),
+                f"{name}: naive loop": partial(row.ours, inputs, "reference"),
             }
-            for peer, call in row.peers.items():
-                if "parallel" in peer:
-                    calls[f"{name}: {peer}"] = lambda call=call, x=inputs: call(**x).sum().backward()
-            for which, values in compare(calls, rounds=3, warmup=1).seconds.items():
-                seconds.setdefault(which, {})[length] = min(values) / length
+            passes |= {
+                f"{name}: {peer}": partial(call, **inputs) for peer, call in row.peers.items() if "parallel" in peer
+            }
+            calls = {method: partial(_forward_and_backward, forward) for method, forward in passes.items()}
+            for method, values in compare(calls, rounds=3, warmup=1).seconds.items():
+                seconds.setdefault(method, {})[length] = min(values) / length
     return seconds
+
+
+def _forward_and_backward(forward: Callable[[], Tensor]) -> None:
+    forward().sum().backward()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visionseq.data.lidar.frame import UNKNOWN, LidarFrame, LidarFrames
+from visionseq.data.lidar.frame import UNKNOWN, LidarFrames
 from visionseq.data.lidar.infos import Column, read_infos, write_infos
 from visionseq.data.point_files.arrays import open_array
 from visionseq.errors import DataError
@@ -111,15 +111,16 @@ def build_database(
     for index in range(len(frames)):
         frame = frames.frame(index)
         progress(1)
-        if frame.boxes is None or not len(frame.boxes):
+        objects = frame.objects
+        if objects is None or not len(objects.boxes):
             continue
-        inside = _points_of_boxes(frame, test)
-        for row, name in enumerate(frame.names.tolist()):
+        inside = _points_of_boxes(frame.points, objects.boxes, test)
+        for row, name in enumerate(objects.names.tolist()):
             skipped = index % (every or {}).get(name, 1)
             if skipped or (classes is not None and name not in classes):
                 continue
-            points.append(_relative(frame.points[inside[row]], frame.boxes[row]))
-            boxes.append(frame.boxes[row])
+            points.append(_relative(frame.points[inside[row]], objects.boxes[row]))
+            boxes.append(objects.boxes[row])
             names.append(name)
             difficulty.append(UNKNOWN if frame.difficulty is None else int(frame.difficulty[row]))
 
@@ -146,8 +147,8 @@ def _relative(points: np.ndarray, box: np.ndarray) -> np.ndarray:
     return points
 
 
-def _points_of_boxes(frame: LidarFrame, test: PointTest) -> np.ndarray:
+def _points_of_boxes(points: np.ndarray, boxes: np.ndarray, test: PointTest) -> np.ndarray:
     """Mask [M, N]: the points of each box, whatever its class."""
     if test == NEAREST:
-        return np.arange(len(frame.boxes))[:, None] == first_box(frame.points, frame.boxes, test)
-    return points_in_boxes(frame.points, frame.boxes, test)
+        return np.arange(len(boxes))[:, None] == first_box(points, boxes, test)
+    return points_in_boxes(points, boxes, test)

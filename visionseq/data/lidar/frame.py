@@ -2,13 +2,20 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from visionseq.geometry.kitti_calibration import Calibration
 
 UNKNOWN = -1  # in `num_points` and `difficulty`
+
+
+class Objects(NamedTuple):
+    """The objects of a frame: `boxes` float32 [M, 7 or 9] and `names` str [M] of their classes."""
+
+    boxes: np.ndarray
+    names: np.ndarray
 
 
 @dataclass
@@ -36,6 +43,11 @@ class LidarFrame:
     origin: dict[str, Any] = field(default_factory=dict)
     missing_labels: Path | None = None
 
+    @property
+    def objects(self) -> Objects | None:
+        """Boxes and names, which a frame has together; None for a frame without labels."""
+        return None if self.boxes is None or self.names is None else Objects(self.boxes, self.names)
+
 
 class LidarFrames(Protocol):
     """A map-style data set of frames; it opens files when asked, so it travels to workers by pickle.
@@ -46,9 +58,13 @@ class LidarFrames(Protocol):
         frame_ids: the names of all frames, in order.
     """
 
-    class_names: tuple[str, ...]
-    features: tuple[str, ...]
     frame_ids: list[str]
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def features(self) -> tuple[str, ...]: ...
 
     def __len__(self) -> int: ...
 

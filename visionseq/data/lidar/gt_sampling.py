@@ -56,7 +56,7 @@ class GroundTruthSampling:
     """Pasting of database objects.
 
     Args:
-        database: folder that `build_database` wrote.
+        database: folder that `build_database` wrote, or such a database.
         sample_groups: class -> objects to sample for a scene, in this order.
         min_points: an object must have as many, for all classes or by class.
         limit_whole_scene: count the scene's own objects towards the number.
@@ -65,7 +65,7 @@ class GroundTruthSampling:
         removed_difficulty: objects of these difficulties are not used (-1: unknown, or beyond hard).
     """
 
-    database: str
+    database: str | GroundTruthDatabase
     sample_groups: Mapping[str, int]
     min_points: int | Mapping[str, int] = 5
     limit_whole_scene: bool = False
@@ -81,8 +81,8 @@ class GroundTruthSampling:
     @property
     def objects(self) -> GroundTruthDatabase:
         if self._opened is None:
-            is_open = isinstance(self.database, GroundTruthDatabase)
-            self._opened = self.database if is_open else GroundTruthDatabase(self.database)
+            database = self.database
+            self._opened = database if isinstance(database, GroundTruthDatabase) else GroundTruthDatabase(database)
         return self._opened
 
     @cached_property
@@ -108,8 +108,10 @@ class GroundTruthSampling:
         """Raise `ConfigError` where the database lacks a class of the groups, or columns of the frames."""
         columns = self.objects.features
         if columns not in (tuple(features), (*features, TIME)):
-            columns = f"has the columns {', '.join(columns)}, the frames have {', '.join(features)}"
-            raise ConfigError(f"gt_sampling: {self.objects.folder} {columns}")
+            raise ConfigError(
+                f"gt_sampling: {self.objects.folder} has the columns {', '.join(columns)}, the frames have "
+                f"{', '.join(features)}"
+            )
         self.draws()  # which complains about classes
 
     def draws(self) -> dict[str, ObjectDraw]:
@@ -157,13 +159,15 @@ class GroundTruthSampling:
         # Their boxes come down to the road, if it is known.
         added = existing[len(boxes) :].copy()
         heights = np.zeros(len(added), np.float32)
-        if self.use_road_plane and (road_plane is None or calibration is None):
-            _say_no_plane()
-        elif self.use_road_plane:
-            added, heights = on_road_plane(added, road_plane, calibration)
+        if self.use_road_plane:
+            if road_plane is None or calibration is None:
+                _say_no_plane()
+            else:
+                added, heights = on_road_plane(added, road_plane, calibration)
 
         # Their points come first and replace those of the scene at the same place.
-        objects = [self._placed(*one, points.shape[1]) for one in zip(pasted, heights, strict=True)]
+        columns = points.shape[1]
+        objects = [self._placed(number, down, columns) for number, down in zip(pasted, heights.tolist(), strict=True)]
         covered = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
         everything = np.concatenate([*objects, points[~covered]])
         return PastedScene(everything, np.concatenate([boxes, added]), np.concatenate([names, np.array(labels)]))

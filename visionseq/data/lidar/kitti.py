@@ -8,7 +8,7 @@ import numpy as np
 
 from visionseq.data.lidar.bin_rows import read_bin_rows
 from visionseq.data.lidar.folders import listed_frames, require
-from visionseq.data.lidar.frame import LidarFrame
+from visionseq.data.lidar.frame import UNKNOWN, LidarFrame
 from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes, read_labels
 from visionseq.data.lidar.missing_labels import MissingLabels, check_labels
 from visionseq.data.lidar.preparation import points_in_view
@@ -71,7 +71,7 @@ class Kitti:
             seen = self._in_view(frame, points)
             if self.min_points and frame.boxes is not None:
                 frame.num_points = count_points(seen, frame.boxes.astype(np.float64), HULL)
-                frame = _with_points(frame, self.min_points)
+                _keep_objects(frame, frame.num_points >= self.min_points)
             points = seen if self.fov_points_only else points
         frame.points = points
         return frame
@@ -79,17 +79,25 @@ class Kitti:
     def labels(self, index: int) -> LidarFrame:
         name = self.frame_ids[index]
         calibration = Calibration.from_file(self.folder / "calib" / f"{name}.txt")
-        facts = {"calibration": calibration, "image_shape": _image_shape(self.folder / "image_2", name)}
-        facts["road_plane"] = self._road_plane(name)
-        nothing = np.zeros((0, 4), np.float32)
+        frame = LidarFrame(
+            name,
+            np.zeros((0, 4), np.float32),
+            calibration=calibration,
+            image_shape=_image_shape(self.folder / "image_2", name),
+            road_plane=self._road_plane(name),
+        )
         path = self._labels_of(name)
         if not path.is_file():
-            return LidarFrame(name, nothing, **facts, missing_labels=path)
+            frame.missing_labels = path
+            return frame
+
+        # Regions that KITTI excludes from its evaluation stay among the annotations alone.
         labels = read_labels(path)
         known = labels["name"] != DONT_CARE
-        boxes = lidar_boxes(labels, calibration)[known]
-        objects = {"difficulty": labels["difficulty"][known], "num_points": np.full(known.sum(), -1)}
-        return LidarFrame(name, nothing, boxes, labels["name"][known], **objects, annotations=labels, **facts)
+        frame.boxes, frame.names = lidar_boxes(labels, calibration)[known], labels["name"][known]
+        frame.difficulty, frame.num_points = labels["difficulty"][known], np.full(known.sum(), UNKNOWN)
+        frame.annotations = labels
+        return frame
 
     def _labels_of(self, name: str) -> Path:
         return self.folder / "label_2" / f"{name}.txt"
@@ -98,6 +106,7 @@ class Kitti:
         if frame.image_shape is None:
             _say_no_picture(self.folder / "image_2")
             return points
+        assert frame.calibration is not None  # `labels` reads one for every frame
         return points_in_view(points, frame.calibration, frame.image_shape)
 
     def _road_plane(self, name: str) -> np.ndarray | None:
@@ -119,11 +128,10 @@ def _say_no_picture(folder: Path) -> None:
     _log.warning("%s: no pictures, so that points out of the camera's view are kept", folder)
 
 
-def _with_points(frame: LidarFrame, least: int) -> LidarFrame:
-    kept = frame.num_points >= least
+def _keep_objects(frame: LidarFrame, kept: np.ndarray) -> None:
+    """Leave the other objects of a labelled frame out; `kept` is a mask [M]."""
     for name in ("boxes", "names", "num_points", "difficulty"):
         setattr(frame, name, getattr(frame, name)[kept])
-    return frame
 
 
 def _image_shape(folder: Path, name: str) -> tuple[int, int] | None:

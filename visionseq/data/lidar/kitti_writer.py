@@ -45,9 +45,9 @@ def write_kitti(
             file.write(_four_columns(frame.points, frames.features).astype("<f4").tobytes())
         with atomic_write(folder / "calib" / f"{frame.frame_id}.txt", "w") as file:
             file.write(_calibration_text(camera))
-        if frame.boxes is not None:
+        if frame.objects is not None:
             with atomic_write(folder / "label_2" / f"{frame.frame_id}.txt", "w") as file:
-                file.write(_label_text(frame.boxes, frame.names, camera, frame.image_shape or (HEIGHT, WIDTH)))
+                file.write(_label_text(*frame.objects, camera, frame.image_shape or (HEIGHT, WIDTH)))
         progress(1)
     with atomic_write(Path(root) / "ImageSets" / f"{split}.txt", "w") as file:
         file.write("".join(f"{frame_id}\n" for frame_id in frames.frame_ids))

@@ -65,7 +65,8 @@ class _Annotations:
     def __init__(
         self, folder: Path, samples: Mapping[str, int], instances: Mapping[str, int], attributes: Mapping[str, int]
     ):
-        links, counts, places, around = [], [], [], []
+        links: list[tuple[int, int, int]] = []
+        counts, places, around = [], [], []
         numbers: dict[str, int] = {}
         path = folder / f"{ANNOTATIONS}.json"
         for row in table_rows(path):

@@ -42,10 +42,11 @@ class Once:
             raise ConfigError(f"once: split {split!r}, expected one of {', '.join(SPLITS)}")
         require(self.folder, "once")
         existing = sorted(path.name for path in self.folder.glob("*") if path.is_dir())
-        missing = [name for name in SPLITS.get(split, ()) if name not in existing]
+        expected = existing if split is None else SPLITS[split]
+        missing = [name for name in expected if name not in existing]
         if missing:
             _log.warning("%s: no sequence %s of the split %s", self.folder, ", ".join(missing), split)
-        sequences = [name for name in SPLITS.get(split, existing) if name in existing]
+        sequences = [name for name in expected if name in existing]
         self.entries = [(name, entry) for name in sequences for entry in self._frames(name)]
         self.frame_ids = [f"{name}_{entry['frame_id']}" for name, entry in self.entries]
         if not self.entries:

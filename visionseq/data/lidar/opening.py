@@ -1,6 +1,6 @@
 """Which lidar data set a folder is, by its layout."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from visionseq.data import lidar
@@ -35,7 +35,8 @@ def open_frames(name: str, split: str | None = None) -> LidarFrames | None:
         _check_split(name, split, [])
         return LidarWorld(20)
     root = Path(name)
-    layouts = (_kitti, _nuscenes, _once, _in_parts, _own)
+    layouts: tuple[Callable[[Path, str | None], LidarFrames | None], ...]
+    layouts = (_kitti, _nuscenes, _once, _in_parts, _custom)
     return next((frames for layout in layouts if (frames := layout(root, split)) is not None), None)
 
 
@@ -97,7 +98,7 @@ def _part_of(root: Path, split: str | None, existing: list[str]) -> str:
     return ""
 
 
-def _own(root: Path, split: str | None) -> LidarFrames | None:
+def _custom(root: Path, split: str | None) -> LidarFrames | None:
     if not (root / "points").is_dir():
         return None
     _check_split(root, split, _lists(root / "ImageSets"))

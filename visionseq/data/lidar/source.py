@@ -9,7 +9,7 @@ import torch
 
 from visionseq.data.lidar.augment import Augmentation, wrap_headings
 from visionseq.data.lidar.batch import PointCloudBatch
-from visionseq.data.lidar.frame import LidarFrame, LidarFrames
+from visionseq.data.lidar.frame import LidarFrame, LidarFrames, Objects
 from visionseq.data.lidar.gt_sampling import GroundTruthSampling
 from visionseq.data.lidar.preparation import (
     PointPreparation,
@@ -22,6 +22,8 @@ from visionseq.data.seeding import seed_of
 from visionseq.errors import DataError
 
 _log = logging.getLogger("visionseq.data")
+
+Sample = tuple[LidarFrame, np.ndarray, np.ndarray, int]  # frame, points, boxes, points that are not finite
 
 _AUGMENT, _SHUFFLE, _ANOTHER = 5, 6, 7  # keys that keep the draws of a sample apart
 ATTEMPTS = 10  # at a sample with boxes, before one without is taken
@@ -81,8 +83,11 @@ class PointCloudSource:
         return len(self.frames)
 
     def fetch(self, keys: np.ndarray) -> PointCloudBatch:
-        make = self._evaluation_sample if self.training is None else self._training_sample
-        samples = [make(int(epoch), int(index)) for epoch, index in keys]
+        training = self.training
+        samples = [
+            self._evaluation_sample(index) if training is None else self._training_sample(training, epoch, index)
+            for epoch, index in keys.tolist()
+        ]
         points = [
             np.column_stack([np.full(len(cloud), number, np.float32), cloud])
             for number, (_, cloud, _, _) in enumerate(samples)
@@ -92,42 +97,45 @@ class PointCloudSource:
             gt_boxes=padded_boxes([boxes for _, _, boxes, _ in samples]),
             index=torch.from_numpy(keys[:, 1].copy()),
             frame_ids=[frame.frame_id for frame, *_ in samples],
-            frames=[replace(frame, points=frame.points[:0]) for frame, *_ in samples] if self.training is None else [],
+            frames=[replace(frame, points=frame.points[:0]) for frame, *_ in samples] if training is None else [],
             dropped=sum(dropped for *_, dropped in samples),
         )
 
-    def _evaluation_sample(self, _: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray | None, int]:
+    def _evaluation_sample(self, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray | None, int]:
         frame = self.frames.frame(index)
         prepared = self._prepared(frame, frame.points)
-        boxes = None if frame.boxes is None else self._encoded(frame, frame.boxes, frame.names, in_range=False)
+        boxes = None if frame.objects is None else self._encoded(frame, *frame.objects, in_range=False)
         return frame, prepared.points, boxes, prepared.dropped
 
-    def _training_sample(self, epoch: int, index: int) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
-        sample = unlabelled = None
+    def _training_sample(self, training: Training, epoch: int, index: int) -> Sample:
+        """The sample of a frame, or of another one that is drawn in its place: one with boxes, if possible."""
+        sample: Sample | None = None
+        frame = self.frames.frame(index)
         for attempt in range(ATTEMPTS):
-            chosen = index if attempt == 0 else seed_of(self.seed, _ANOTHER, epoch, index, attempt) % len(self.frames)
-            frame = self.frames.frame(chosen)
-            if frame.boxes is None:
-                unlabelled = frame
+            if attempt:
+                frame = self.frames.frame(seed_of(self.seed, _ANOTHER, epoch, index, attempt) % len(self.frames))
+            if frame.objects is None:
                 continue
-            sample = self._drawn(epoch, index, frame)
+            sample = self._labelled_sample(frame, frame.objects, training.in_epoch(epoch), epoch, index)
             if len(sample[2]):
                 break
         if sample is None:
-            looked = f" ({unlabelled.missing_labels} is missing)" if unlabelled.missing_labels else ""
+            reason = f" ({frame.missing_labels} is missing)" if frame.missing_labels else ""
             raise DataError(
-                f"frame {unlabelled.frame_id}: no labels{looked}, nor in {ATTEMPTS - 1} others; nothing to learn"
+                f"frame {frame.frame_id}: no labels{reason}, nor in {ATTEMPTS - 1} others; nothing to learn"
             )
         return sample
 
-    def _drawn(self, epoch: int, index: int, frame: LidarFrame) -> tuple[LidarFrame, np.ndarray, np.ndarray, int]:
+    def _labelled_sample(
+        self, frame: LidarFrame, objects: Objects, training: Training, epoch: int, index: int
+    ) -> Sample:
         """A labelled frame with the pasting, augmentation and order of points that a sample of an epoch draws."""
-        training = self.training.in_epoch(epoch)
         random = np.random.default_rng(seed_of(self.seed, _AUGMENT, epoch, index))
-        points, boxes, names = frame.points, frame.boxes, frame.names
+        points, (boxes, names) = frame.points, objects
         if training.gt_sampling is not None:
-            place = {"road_plane": frame.road_plane, "calibration": frame.calibration}
-            points, boxes, names = training.gt_sampling.apply(points, boxes, names, random, **place)
+            points, boxes, names = training.gt_sampling.apply(
+                points, boxes, names, random, road_plane=frame.road_plane, calibration=frame.calibration
+            )
         for augmentation in training.augmentations:
             points, boxes = augmentation.apply(points, boxes, random)
 
@@ -162,11 +170,12 @@ class PointCloudSource:
 
 def padded_boxes(boxes: list[np.ndarray | None]) -> torch.Tensor | None:
     """[B, M, 8 or 10] of the samples' boxes, zeros beyond them; None where a sample has no labels."""
-    if any(rows is None for rows in boxes):
+    labelled = [rows for rows in boxes if rows is not None]
+    if len(labelled) < len(boxes):
         return None
-    width = max(rows.shape[1] for rows in boxes)
-    padded = np.zeros((len(boxes), max(len(rows) for rows in boxes), width), np.float32)
-    for sample, rows in enumerate(boxes):
+    width = max(rows.shape[1] for rows in labelled)
+    padded = np.zeros((len(labelled), max(len(rows) for rows in labelled), width), np.float32)
+    for sample, rows in enumerate(labelled):
         padded[sample, : len(rows), : rows.shape[1] - 1] = rows[:, :-1]
         padded[sample, : len(rows), -1] = rows[:, -1]  # the class, also where samples with and without velocity meet
     return torch.from_numpy(padded)

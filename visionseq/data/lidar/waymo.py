@@ -119,10 +119,12 @@ def read_origins(path: Path) -> dict[str, np.ndarray]:
 def _origin(segment: Path, number: int) -> dict[str, Any]:
     """Context, time and pose of a frame, where they are known, as a submission names frames."""
     path = segment / FRAMES_FILE
-    facts = read_origins(path) if path.is_file() else None
-    rows = [] if facts is None else (facts["frame"] == number).nonzero()[0]
-    if not len(rows) or not len(facts["context"]):
+    if not path.is_file():
+        return {"context_name": segment.name}
+    origins = read_origins(path)
+    rows = (origins["frame"] == number).nonzero()[0]
+    if not len(rows) or not len(origins["context"]):
         return {"context_name": segment.name}
     row = rows[0]
-    context, time = str(facts["context"][0]), int(facts["timestamp"][row])
-    return {"context_name": context, "timestamp_micros": time, "pose": facts["pose"][row].tolist()}
+    context, time = str(origins["context"][0]), int(origins["timestamp"][row])
+    return {"context_name": context, "timestamp_micros": time, "pose": origins["pose"][row].tolist()}

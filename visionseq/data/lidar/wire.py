@@ -59,6 +59,7 @@ class Message:
                 raise DataError(f"{where}: more than {MOST_FIELDS} fields, expected a message of Waymo")
             tag, place = _varint(data, place, where)
             kind, field = tag & 7, tag >> 3
+            value: int | bytes
             if kind == _VARINT:
                 value, place = _varint(data, place, where)
             elif kind in (_BYTES, _FIXED32, _FIXED64):

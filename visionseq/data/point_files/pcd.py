@@ -28,6 +28,10 @@ class _Header:
     data: str
     offset: int
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.dtype.names or ()
+
 
 def read_pcd(path: Path) -> PointCloud:
     """All columns of one value, for instance x, y, z, intensity, ring."""
@@ -39,7 +43,7 @@ def read_pcd(path: Path) -> PointCloud:
         columns = _binary(content, header, path)
     else:
         columns = _compressed(content, header, path)
-    single = [name for name in header.dtype.names if header.dtype[name].shape == () and not name.startswith("_")]
+    single = [name for name in header.names if header.dtype[name].shape == () and not name.startswith("_")]
     return cloud_of({name: columns[name] for name in single}, str(path))
 
 
@@ -95,20 +99,21 @@ def _number(text: str, what: str, path: Path) -> int:
 
 
 def _ascii(content: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
-    widths = [prod(header.dtype[name].shape) for name in header.dtype.names]
+    widths = [prod(header.dtype[name].shape) for name in header.names]
     table, rest = read_rows(content, header.offset, header.points, sum(widths), path)
     if rest:
         raise DataError(f"{path}, {rest}: a row beyond the {header.points} POINTS of the header")
     starts = np.cumsum([0, *widths[:-1]]).tolist()
-    return {name: table[:, start] for name, start in zip(header.dtype.names, starts, strict=True)}
+    return {name: table[:, start] for name, start in zip(header.names, starts, strict=True)}
 
 
-def _binary(content: bytes, header: _Header, path: Path) -> np.ndarray:
+def _binary(content: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
     size = len(content) - header.offset
     if size < header.points * header.dtype.itemsize:
         expected = f"{header.points} points of {header.dtype.itemsize}"
         raise DataError(f"{path}, offset {header.offset}: {size} bytes, too few for {expected}")
-    return np.frombuffer(content, header.dtype, header.points, header.offset)
+    rows = np.frombuffer(content, header.dtype, header.points, header.offset)
+    return {name: rows[name] for name in header.names}
 
 
 def _compressed(content: bytes, header: _Header, path: Path) -> dict[str, np.ndarray]:
@@ -121,14 +126,14 @@ def _compressed(content: bytes, header: _Header, path: Path) -> dict[str, np.nda
     if packed > len(data) or unpacked != needed or unpacked > packed * LONGEST_REFERENCE:
         claim = f"{packed} bytes unpack to {unpacked}, the file has {len(data)} for {needed}"
         raise DataError(f"{path}, offset {header.offset}: {claim}")
-    check_unpacked(path, header.points * max(header.dtype.itemsize, 4 * len(header.dtype.names)), packed)
+    check_unpacked(path, header.points * max(header.dtype.itemsize, 4 * len(header.names)), packed)
     columns = np.zeros(unpacked, np.uint8)
     if unpack(data[:packed], columns) != unpacked:
         raise DataError(f"{path}, offset {header.offset + 8}: the compressed data are damaged")
 
     # Unpacked data are one column after the other.
     arrays, start = {}, 0
-    for name in header.dtype.names:
+    for name in header.names:
         kind = header.dtype[name]
         stop = start + kind.itemsize * header.points
         arrays[name] = columns[start:stop].view(kind.base).reshape(header.points, *kind.shape)
