@@ -1,4 +1,4 @@
-"""`visionseq doctor`: what this installation has and lacks."""
+"""`visionseq doctor`: the parts that this installation has, and those that are missing."""
 
 import os
 import platform
@@ -63,7 +63,7 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _kernels() -> list[tuple[str, str]]:
-    """For each kernel, and for any that has all backends, the one that serves on each kind of device here."""
+    """The backend of each kernel on each kind of device; then, for each backend, the devices that it serves."""
     from visionseq.kernels.backends import BACKENDS, implemented_backends, obstacle
 
     kinds = dict.fromkeys(name.partition(":")[0] for name, _ in _devices())
@@ -82,7 +82,7 @@ def _serving(kind: str, implemented: tuple[str, ...]) -> str:
 
     try:
         return choose_backend(kind, implemented=implemented)
-    except KernelError as error:  # VISIONSEQ_BACKEND asks for what cannot serve
+    except KernelError as error:  # VISIONSEQ_BACKEND names a backend that does not serve the device
         return f"none ({error})"
 
 
@@ -91,7 +91,8 @@ def _extras() -> list[tuple[str, str]]:
     for extra, missing in missing_requirements().items():
         purpose = _EXTRAS.get(extra, "")
         if missing:
-            lines.append((extra, f"lacks {', '.join(missing)}: {purpose}; pip install 'visionseq[{extra}]'"))
+            command = f"pip install 'visionseq[{extra}]'"
+            lines.append((extra, f"{', '.join(missing)} missing: {purpose}; {command}"))
         else:
             lines.append((extra, f"complete: {purpose}"))
     return lines

@@ -9,7 +9,7 @@ from visionseq.errors import import_extra
 
 HELP = """usage: visionseq {verb} --config FILE [options]
 
-{what}.
+{summary}.
 
 options:
   --config FILE ...         YAML file; several merge from left to right, and options win over all of them.
@@ -35,8 +35,8 @@ def main(verb: str, argv: list[str]) -> None:
     `--help` is a page of this file: LightningCLI's own, `--help-all`, imports torch and the trainer.
     """
     if {"-h", "--help"} & set(argv):
-        what = COMMANDS[verb]
-        say(*HELP.format(verb=verb, what=what[0].upper() + what[1:]).splitlines())
+        summary = COMMANDS[verb]
+        say(*HELP.format(verb=verb, summary=summary[0].upper() + summary[1:]).splitlines())
         return
     if "--help-all" in argv:
         argv = ["--help"]

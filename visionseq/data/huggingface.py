@@ -44,11 +44,14 @@ class HuggingFaceImages(EncodedImages):
         token: str | None = None,
         skip_corrupt: bool = False,
     ):
+        # The rows: opened by name or path, or loaded already.
         datasets = import_extra("datasets", "huggingface")
         if isinstance(path, str | os.PathLike):
             rows = _load(datasets, str(path), split, name, revision, cache_dir, token)
         else:
             rows = path
+
+        # The columns of images and classes.
         image_column = _column(rows, image_column, "image_column", datasets.Image)
         if image_column is None:
             raise ConfigError(f"image_column: {path} has no image column, its columns are {sorted(rows.features)}")
@@ -57,6 +60,8 @@ class HuggingFaceImages(EncodedImages):
         if label_column is not None:
             labels = torch.tensor(rows[label_column], dtype=torch.int64)
             class_names = list(getattr(rows.features[label_column], "names", None) or [])
+
+        # Images stay encoded until they are taken.
         self._rows = rows.select_columns([image_column]).cast_column(image_column, datasets.Image(decode=False))
         self._column, self._name = image_column, str(path) if isinstance(path, str | os.PathLike) else "data set"
         super().__init__(size, channels, labels, class_names, skip_corrupt)
@@ -85,19 +90,20 @@ def _load(datasets: Any, path: str, split: str, name: str | None, revision: str 
         raise ConfigError("`import datasets` finds another package than Hugging Face's; `pip install datasets`")
     try:
         if (Path(path) / "dataset_info.json").is_file() or (Path(path) / "dataset_dict.json").is_file():
-            found = datasets.load_from_disk(path)
-            return found[split] if isinstance(found, datasets.DatasetDict) else found
+            rows = datasets.load_from_disk(path)
+            return rows[split] if isinstance(rows, datasets.DatasetDict) else rows
         return datasets.load_dataset(path, name, split=split, revision=revision, cache_dir=cache, token=token)
     except (OSError, ValueError, KeyError) as error:
         raise DataError(f"{path}, split {split!r}: {error}") from error
 
 
-def _column(rows: Any, given: str | None, argument: str, kind: type) -> str | None:
-    if given is not None:
-        if given not in rows.features:
-            raise ConfigError(f"{argument}: no column {given!r}, the columns are {sorted(rows.features)}")
-        return given
-    fitting = [column for column, feature in rows.features.items() if isinstance(feature, kind)]
-    if len(fitting) > 1:
-        raise ConfigError(f"{argument}: name one of the columns {fitting}")
-    return fitting[0] if fitting else None
+def _column(rows: Any, name: str | None, argument: str, kind: type) -> str | None:
+    """The column `name`, or the only column of a kind where there is no name; None where no column is of that kind."""
+    if name is not None:
+        if name not in rows.features:
+            raise ConfigError(f"{argument}: no column {name!r}, the columns are {sorted(rows.features)}")
+        return name
+    columns = [column for column, feature in rows.features.items() if isinstance(feature, kind)]
+    if len(columns) > 1:
+        raise ConfigError(f"{argument}: name one of the columns {columns}")
+    return columns[0] if columns else None

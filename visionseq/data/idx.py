@@ -61,6 +61,6 @@ def _values(file: IO[bytes] | gzip.GzipFile, path: Path, shape: tuple[int, ...],
     while len(values) < count and (block := file.read(min(1 << 20, count - len(values)))):
         values += block
     if len(values) < count or file.read(1):
-        found = f"only {len(values)}" if len(values) < count else f"more than {count}"
-        raise DataError(f"{path}, offset {offset}: {found} values, expected {count} for shape {shape}")
+        amount = f"only {len(values)}" if len(values) < count else f"more than {count}"
+        raise DataError(f"{path}, offset {offset}: {amount} values, expected {count} for shape {shape}")
     return np.frombuffer(values, dtype=np.uint8).reshape(shape)

@@ -41,6 +41,7 @@ class ImageFolder(EncodedImages):
         skip_corrupt: bool = False,
         exif_orientation: bool = True,
     ):
+        # The images, and whether their folders are classes.
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"{root}: not a folder")
@@ -52,11 +53,15 @@ class ImageFolder(EncodedImages):
         if classes:
             left_out = sorted([*left_out, *(name for name in names if os.sep not in name)])
             names = in_folders
+
+        # Refuse a folder without images, and report files that are left out.
         if not names:
             raise DataError(_no_image(root, classes, left_out))
         if left_out:
             place = ", in class folders" if classes else ""
             _log.warning("%s: left out %s (read: %s%s)", root, describe_left_out(left_out), _READ, place)
+
+        # Classes are numbered in the order of their names.
         self._names = np.array(names)  # one block of memory: a list of strings would be copied page by page in workers
         class_names: list[str] = []
         labels = None
@@ -80,5 +85,5 @@ class ImageFolder(EncodedImages):
 
 
 def _no_image(root: str | Path, classes: bool, left_out: list[str]) -> str:
-    others = f"; found {describe_left_out(left_out)}" if left_out else ""
-    return f"{root}: no image ({_READ}) in {'its class folders' if classes else 'it'}{others}"
+    other_files = f"; it holds {describe_left_out(left_out)}" if left_out else ""
+    return f"{root}: no image ({_READ}) in {'its class folders' if classes else 'it'}{other_files}"

@@ -1,4 +1,4 @@
-"""Which files below a folder are images, and what else lies there.
+"""Which files below a folder are images, and which are not.
 
 Links are followed, also those to folders; a link that leads back to a folder above it is left out, so a walk ends.
 """
@@ -47,7 +47,7 @@ def describe_left_out(names: list[str]) -> str:
 
 
 def _walk(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """Relative path, and whether a regular file is there, of all that is neither hidden nor a folder."""
+    """Relative path, and whether it is a regular file, of every entry that is neither hidden nor a folder."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith(_HIDDEN):

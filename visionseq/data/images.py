@@ -63,17 +63,17 @@ def numbered_like(dataset: ImageDataset, class_names: list[str]) -> ImageDataset
     A folder that lacks a class would otherwise give the classes after it other numbers. Raises `ConfigError` for a
     class that is not among the names.
     """
-    own = list(dataset.class_names)
-    if dataset.labels is None or not own or not class_names or own == list(class_names):
+    names = list(dataset.class_names)
+    if dataset.labels is None or not names or not class_names or names == list(class_names):
         return dataset
-    unknown = [name for name in own if name not in class_names]
+    unknown = [name for name in names if name not in class_names]
     if unknown:
         raise ConfigError(
             f"evaluation data: classes {', '.join(unknown)}, which the training data lacks; it has "
             f"{', '.join(class_names)}"
         )
     numbered = copy(dataset)
-    numbered.labels = torch.tensor([class_names.index(name) for name in own])[dataset.labels]
+    numbered.labels = torch.tensor([class_names.index(name) for name in names])[dataset.labels]
     numbered.class_names = list(class_names)
     return numbered
 

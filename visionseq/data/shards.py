@@ -33,7 +33,8 @@ class TensorShards:
         optional: names that may be missing, in all shards alike.
         in_memory: read everything now; None: where it is less than 1 GB.
 
-    Raises `DataError` naming the file where a header lies, tensors are missing, or shapes differ between shards.
+    Raises `DataError` naming the file whose header is wrong, whose tensors are missing, or whose shapes differ from
+    those of the first shard.
     """
 
     def __init__(
@@ -69,9 +70,9 @@ class TensorShards:
         entry = self._shards[0][name]
         out = np.empty((len(indices), *entry.shape[1:]), dtype=entry.dtype)
         for shard in np.unique(shards):
-            here = shards == shard
+            in_shard = shards == shard
             start = self._ends[shard] - self._shards[shard][name].shape[0]
-            out[here] = self._map(int(shard), name)[indices[here] - start]
+            out[in_shard] = self._map(int(shard), name)[indices[in_shard] - start]
         return _as_torch(out, entry.code)
 
     def column(self, name: str) -> Tensor:
@@ -110,10 +111,10 @@ def shard_paths(path: str | Path) -> list[Path]:
     path = Path(path)
     if path.is_file():
         return [path]
-    found = sorted(path.glob("*.safetensors")) if path.is_dir() else []
-    if not found:
+    shards = sorted(path.glob("*.safetensors")) if path.is_dir() else []
+    if not shards:
         raise DataError(f"{path}: {'no .safetensors shards in this folder' if path.is_dir() else 'no such folder'}")
-    return found
+    return shards
 
 
 def shard_metadata(path: Path) -> dict[str, str]:
@@ -161,7 +162,7 @@ def _read_header(path: Path, expected: Mapping[str, tuple[str, ...]], optional: 
             raise DataError(f"{path}: {name!r} is {code} of shape {shape}, expected {' or '.join(codes)} with rows")
         entries[name] = _Entry(code, shape, 8 + length + header[name]["data_offsets"][0])
         if entries[name].offset + entries[name].size > file_size(path):
-            raise DataError(f"{path}, offset {entries[name].offset}: {name!r} {shape} does not fit the file")
+            raise DataError(f"{path}, offset {entries[name].offset}: {name!r} {shape} ends beyond the file")
     rows = {entry.shape[0] for entry in entries.values()}
     if len(rows) != 1 or rows == {0}:
         raise DataError(f"{path}: {_kinds(entries)} with {sorted(rows)} rows, expected one positive number of rows")

@@ -18,7 +18,7 @@ _FILES, _FOLDER, _LONG_NAME, _PAX, _PAX_GLOBAL = (b"0", b"\0", b"7"), b"5", b"L"
 
 
 class TarMember(NamedTuple):
-    """A regular file of the archive: its name, where its bytes begin, how many they are."""
+    """A regular file of the archive: its name, where its bytes begin, and their number."""
 
     name: str
     offset: int
@@ -37,16 +37,19 @@ def tar_members(path: str | Path, start: int = 0, size: int | None = None) -> It
         position = start
         extended: dict[str, Any] = {}
         while True:
+            # The header of the next member, or the block of zeros that ends an archive.
             where = f"{path}, offset {position}"
             file.seek(position)
             header = file.read(min(_BLOCK, max(total - position, 0)))
             if not header.strip(b"\0") and len(header) == _BLOCK:
-                return  # the block of zeros that ends an archive
+                return
             kind, name, length = _header(header, where, first=position == start)
             length = extended.pop("size", length)
             data = position + _BLOCK
             if data + length > total:
                 raise DataError(f"{where}: {name!r} needs {length} bytes, the archive ends after {total - data}")
+
+            # A long name or size applies to the member after it, which may be a file or a folder.
             if kind in (_LONG_NAME, _PAX, _PAX_GLOBAL):
                 extended |= _extension(file, kind, length, where)
             elif kind in _FILES:
@@ -78,7 +81,7 @@ def _header(header: bytes, where: str, first: bool) -> tuple[bytes, str, int]:
     except ValueError:
         size = -1
     if size < 0:
-        raise DataError(f"{where}: size of {name!r}: found {header[124:136]!r}, expected an octal number")
+        raise DataError(f"{where}: size of {name!r}: {header[124:136]!r}, expected an octal number")
     return header[156:157], name, size
 
 
@@ -102,19 +105,20 @@ def _extension(file, kind: bytes, size: int, where: str) -> dict[str, Any]:
 
 
 def _pax(data: bytes, where: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    """Path and size from a pax header, whose records are `LENGTH KEY=VALUE` and the end of the line."""
+    attributes: dict[str, Any] = {}
     while data:
         length, _, rest = data.partition(b" ")
         try:
             count = int(length)
             key, _, value = rest[: count - len(length) - 1].partition(b"=")
             if key == b"path":
-                found["path"] = _text(value.removesuffix(b"\n"))
+                attributes["path"] = _text(value.removesuffix(b"\n"))
             elif key == b"size":
-                found["size"] = int(value)
+                attributes["size"] = int(value)
         except ValueError as error:
-            raise DataError(f"{where}: a pax header that is none: {data[:40]!r}") from error
-        if count <= len(length) or found.get("size", 0) < 0:
-            raise DataError(f"{where}: a pax header that is none: {data[:40]!r}")
+            raise DataError(f"{where}: {data[:40]!r}, expected a pax header") from error
+        if count <= len(length) or attributes.get("size", 0) < 0:
+            raise DataError(f"{where}: {data[:40]!r}, expected a pax header")
         data = data[count:]
-    return found
+    return attributes

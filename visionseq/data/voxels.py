@@ -48,8 +48,8 @@ def voxel_indices(points: np.ndarray, voxel_size: Sequence[float], point_range: 
     """The voxel of each of the points [N, >= 3] in a range (x, y, z minima, then maxima), without any limit."""
     size, low, grid = _grid(voxel_size, point_range)
     coords, valid = np.empty((len(points), 3), np.int64), np.empty(len(points), np.bool_)
-    found = _locate(_checked(points), low, size, grid, coords, valid)
-    return PointVoxels(valid, coords[:found])
+    count = _locate(_checked(points), low, size, grid, coords, valid)
+    return PointVoxels(valid, coords[:count])
 
 
 def hard_voxels(
@@ -107,16 +107,16 @@ def _cell(points, n, axis, low, size, grid):
 
 @exact
 def _locate(points, low, size, grid, coords, valid):
-    found = 0
+    count = 0
     for n in range(len(points)):
         x = _cell(points, n, 0, low, size, grid)
         y = _cell(points, n, 1, low, size, grid)
         z = _cell(points, n, 2, low, size, grid)
         valid[n] = x >= 0 and y >= 0 and z >= 0
         if valid[n]:
-            coords[found, 0], coords[found, 1], coords[found, 2] = x, y, z
-            found += 1
-    return found
+            coords[count, 0], coords[count, 1], coords[count, 2] = x, y, z
+            count += 1
+    return count
 
 
 @exact
@@ -124,11 +124,14 @@ def _fill(points, low, size, grid, table, voxels, coords, num_points):
     """Returns how many voxels were opened; `table` maps a hash to a voxel, with linear probing."""
     opened = 0
     for n in range(len(points)):
+        # The voxel of the point, if it lies in the range.
         x = _cell(points, n, 0, low, size, grid)
         y = _cell(points, n, 1, low, size, grid)
         z = _cell(points, n, 2, low, size, grid)
         if x < 0 or y < 0 or z < 0:
             continue
+
+        # Open the voxel, if it is new and the limit allows one more.
         slot = _slot(x, y, z, grid, table, coords)
         voxel = table[slot]
         if voxel == EMPTY:
@@ -138,6 +141,8 @@ def _fill(points, low, size, grid, table, voxels, coords, num_points):
             opened += 1
             table[slot] = voxel
             coords[voxel, 0], coords[voxel, 1], coords[voxel, 2] = z, y, x
+
+        # Put the point into it, if it has room.
         count = num_points[voxel]
         if count < voxels.shape[1]:
             voxels[voxel, count] = points[n]

@@ -55,16 +55,19 @@ class WebDatasetImages(EncodedImages):
         index_dir: str | Path | None = None,
         skip_corrupt: bool = False,
     ):
+        # Where each image lies: the indices of all shards, one after the other.
         self.shards = _shard_paths(shards)
         folder = Path(index_dir) if index_dir is not None else writable_cache("webdataset")
         indices = [_cached_index(path, label_key, folder) for path in self.shards]
         self._shard = np.repeat(np.arange(len(indices)), [len(index["offset"]) for index in indices])
         self._offset, self._size, classes = (np.concatenate([index[name] for index in indices]) for name in _COLUMNS)
         self._files = RandomAccess()
+
+        # Classes: either every image has one, or none.
         labelled = classes != _NO_LABEL
         if labelled.any() and not labelled.all():
             path, offset = self.shards[self._shard[labelled.argmin()]], self._offset[labelled.argmin()]
-            raise DataError(f"{path}, offset {offset}: an image without .{label_key}, others have one")
+            raise DataError(f"{path}, offset {offset}: an image without .{label_key}, which other images have")
         labels = torch.from_numpy(classes) if labelled.any() else None
         if class_names is None:
             names_file = self.shards[0].parent / CLASS_NAMES_FILE
@@ -80,31 +83,31 @@ class WebDatasetImages(EncodedImages):
 
 
 def _shard_paths(shards: str | Path | list[str | Path]) -> list[Path]:
-    found: list[Path] = []
+    paths: list[Path] = []
     for shard in shards if isinstance(shards, list) else [shards]:
         path = Path(shard)
         if path.is_dir():
-            here = sorted(path.glob("*.tar"))
+            matches = sorted(path.glob("*.tar"))
         elif glob.has_magic(str(shard)) and not path.exists():
-            here = sorted(map(Path, glob.glob(str(shard))))
+            matches = sorted(map(Path, glob.glob(str(shard))))
         else:
-            here = [path]
-        if not here:
+            matches = [path]
+        if not matches:
             raise DataError(f"{shard}: no .tar shards")
-        found += here
-    return found
+        paths += matches
+    return paths
 
 
 def _cached_index(path: Path, label_key: str, folder: Path) -> dict[str, np.ndarray]:
-    """The index of a shard, from the cache where it fits the file as it is now."""
-    size = file_size(path)  # complains where there is no such file
+    """The index of a shard, from the cache where it was made of the file as it is now."""
+    size = file_size(path)  # raises its error where the file is missing
     identity = [_INDEX_VERSION, str(path.resolve()), size, path.stat().st_mtime_ns, label_key]
     cached = folder / f"{path.stem}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]}.safetensors"
     try:
         index = load_file(cached)
         if set(index) == set(_COLUMNS):
             return index
-    except (OSError, SafetensorError):  # not there, or not whole
+    except (OSError, SafetensorError):  # missing or damaged
         pass
     index = build_index(path, label_key)
     try:
@@ -121,6 +124,7 @@ def build_index(path: Path, label_key: str = "cls") -> dict[str, np.ndarray]:
     key, image, label = None, None, _NO_LABEL
     files = RandomAccess()
     for member in tar_members(path):
+        # A member of another stem begins a new sample.
         stem, _, extension = _split(member.name)
         if stem != key:
             rows += [(image.offset, image.size, label)] if image else []

@@ -45,6 +45,7 @@ class ZipArchive:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        # The directory as compact columns.
         self._files = RandomAccess()
         names: list[bytes] = []
         fields = [array("q") for _ in range(5)]
@@ -54,6 +55,8 @@ class ZipArchive:
                 column.append(value)
         self._offset, self._stored, self._size, self._crc, self._method = (np.array(column) for column in fields)
         self.names = np.array(names, dtype=bytes)
+
+        # No name may occur twice.
         ordered = np.sort(self.names)
         if (ordered[1:] == ordered[:-1]).any():
             twice = ordered[1:][ordered[1:] == ordered[:-1]][0].decode()
@@ -67,12 +70,12 @@ class ZipArchive:
         return f"{self.path}, {self.names[number].decode()}"
 
     def read(self, number: int) -> bytes:
-        """Bytes of a member; raises `DataError` where they are not those that the checksum belongs to."""
+        """Bytes of a member; raises `DataError` where their checksum is wrong."""
         offset, stored, size = (int(column[number]) for column in (self._offset, self._stored, self._size))
         where = f"{self.where(number)}, offset {offset}"
         header = _LOCAL.unpack(self._files.read(self.path, offset, _LOCAL.size))
         if header[0] != b"PK\x03\x04":
-            raise DataError(f"{where}: found {header[0]!r}, expected the header of a member")
+            raise DataError(f"{where}: {header[0]!r}, expected the header of a member")
         data = self._files.read(self.path, offset + _LOCAL.size + header[9] + header[10], stored)
         if self._method[number] == _DEFLATED:
             data = _inflate(data, size, where)
@@ -127,7 +130,7 @@ def _directory(path: Path):
             where = f"{path}, offset {file.tell()}"
             head = file.read(_CENTRAL.size)
             if len(head) < _CENTRAL.size or head[:4] != b"PK\x01\x02" or file.tell() > end:
-                raise DataError(f"{where}: found {head[:4]!r}, expected an entry of the archive's directory")
+                raise DataError(f"{where}: {head[:4]!r}, expected an entry of the archive's directory")
             values = _CENTRAL.unpack(head)
             name, extra = file.read(values[10]), file.read(values[11])
             file.seek(values[12], 1)
@@ -155,14 +158,14 @@ def _entry(values: tuple, name: bytes, extra: bytes, most: int, where: str) -> t
 
 
 def _wide(extra: bytes, values: list[int], where: str) -> list[int]:
-    """The 64-bit forms of those values that do not fit 32 bits."""
+    """The values, with the 64-bit forms of those that exceed 32 bits."""
     if _MOST32 not in values:
         return values
     while len(extra) >= 4:
         kind, length = struct.unpack_from("<HH", extra)
-        wanted = [i for i, value in enumerate(values) if value == _MOST32]
-        if kind == 1 and len(extra) >= 4 + 8 * len(wanted) and length >= 8 * len(wanted):
-            for i, value in zip(wanted, struct.unpack_from(f"<{len(wanted)}Q", extra, 4), strict=True):
+        overflowing = [i for i, value in enumerate(values) if value == _MOST32]
+        if kind == 1 and len(extra) >= 4 + 8 * len(overflowing) and length >= 8 * len(overflowing):
+            for i, value in zip(overflowing, struct.unpack_from(f"<{len(overflowing)}Q", extra, 4), strict=True):
                 values[i] = value
             return values
         extra = extra[4 + length :]
@@ -174,11 +177,11 @@ def _find_directory(file: IO[bytes], path: Path, total: int) -> tuple[int, int, 
     tail_start = max(0, total - _END.size - _MOST16)
     file.seek(tail_start)
     tail = file.read()
-    for found in reversed([match.start() for match in re.finditer(b"PK\x05\x06", tail)]):
-        if len(tail) - found >= _END.size:
-            end = _END.unpack_from(tail, found)
-            if end[7] == len(tail) - found - _END.size:  # the comment reaches the end of the file
-                return _checked_directory(file, path, end, tail_start + found)
+    for start in reversed([match.start() for match in re.finditer(b"PK\x05\x06", tail)]):
+        if len(tail) - start >= _END.size:
+            end = _END.unpack_from(tail, start)
+            if end[7] == len(tail) - start - _END.size:  # the comment reaches the end of the file
+                return _checked_directory(file, path, end, tail_start + start)
     raise DataError(f"{path}, offset {total}: not a zip archive, or cut short: its directory is missing")
 
 
@@ -203,7 +206,7 @@ def _directory64(file: IO[bytes], path: Path, position: int) -> tuple[int, int, 
     file.seek(start)
     end = _END64.unpack(file.read(_END64.size))
     if end[0] != b"PK\x06\x06":
-        raise DataError(f"{path}, offset {start}: found {end[0]!r}, expected the 64-bit directory")
+        raise DataError(f"{path}, offset {start}: {end[0]!r}, expected the 64-bit directory")
     return end[7], end[8], end[9], start
 
 

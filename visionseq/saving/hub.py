@@ -76,13 +76,13 @@ def _failure(repo_id: str, filename: str, revision: str | None, options: HubOpti
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    what = f"{filename} of hf://{repo_id}{f'@{revision}' if revision else ''}"
-    where = f"the cache {options.cache_dir or HF_HUB_CACHE} does not hold it"
+    file = f"{filename} of hf://{repo_id}{f'@{revision}' if revision else ''}"
+    not_cached = f"the cache {options.cache_dir or HF_HUB_CACHE} does not hold it"
     if options.local_files_only or is_offline() or isinstance(error, OfflineModeIsEnabled):
-        return f"{what}: the network is switched off and {where}"
+        return f"{file}: the network is switched off and {not_cached}"
     if isinstance(error, LocalEntryNotFoundError):
-        return f"{what}: the Hub cannot be reached and {where}"
-    return f"{what} cannot be fetched: {' '.join(str(error).split())[:400]}"
+        return f"{file}: the Hub cannot be reached and {not_cached}"
+    return f"{file} cannot be fetched: {' '.join(str(error).split())[:400]}"
 
 
 def push_folder(

@@ -1,8 +1,8 @@
 """One verified file: fetched from the first source that gives the right bytes, complete or absent.
 
-A transfer goes to a private part file in the target's folder; its size and SHA-256 are checked, then it is renamed. A
-part that an interruption leaves is taken over by the next attempt, in this process or another. The lock only spares
-transfers: without it two processes would fetch twice, into two part files.
+A transfer goes to a part file in the target's folder that no other process writes to; its size and SHA-256 are checked,
+then it is renamed. The next attempt, in this process or another, takes over a part that an interruption left. The lock
+only saves transfers: without it two processes would fetch the file twice, into two part files.
 """
 
 import os
@@ -58,13 +58,13 @@ def fetch(
 def _fetch_from_any(file: FileEntry, target: Path, sources: list[str], token: str | bool | None) -> None:
     reasons = []
     with _part_file(target, file) as part:
-        have = part.stat().st_size
-        free, needed = shutil.disk_usage(target.parent).free, file.size - have
+        received = part.stat().st_size
+        free, needed = shutil.disk_usage(target.parent).free, file.size - received
         if free < needed:
             raise ZooError(
                 f"{file.name} needs {needed / 1e6:.1f} MB more, {target.parent} has {free / 1e6:.1f} MB free"
             )
-        with progress(file.name, file.size, MEGABYTES, done=have) as meter:
+        with progress(file.name, file.size, MEGABYTES, done=received) as meter:
             for source in sources:
                 try:
                     _fetch_verified(file, source, part, meter.reach, token)
@@ -91,9 +91,9 @@ def _fetch_verified(file: FileEntry, source: str, part: Path, report: Report, to
 
 
 def _problem(file: FileEntry, path: Path) -> str | None:
-    found = sha256_of(path)
-    if found != file.sha256:
-        return f"its sha256 is {found}, the index says {file.sha256}"
+    sha256 = sha256_of(path)
+    if sha256 != file.sha256:
+        return f"its sha256 is {sha256}, the index says {file.sha256}"
     with open(path, "rb") as opened:
         head = opened.read(9)
     if file.name.endswith(".safetensors") and not is_safetensors_head(head):
@@ -103,34 +103,40 @@ def _problem(file: FileEntry, path: Path) -> str | None:
 
 @contextmanager
 def _part_file(target: Path, file: FileEntry) -> Iterator[Path]:
-    """A part file of our own, holding what an interrupted attempt left; what we leave is free for the next."""
+    """A part file that no other process writes to, with the bytes of an interrupted attempt, if there are any.
+
+    Afterwards an incomplete part has a name under which the next attempt takes it over.
+    """
+    # Take over a part that was left, or that belongs to a process that has ended.
     stem = f".{target.name}.{file.sha256[:16]}"
-    left = target.with_name(f"{stem}.part")
-    own = target.with_name(f"{stem}.{socket.gethostname()}@{os.getpid()}@{secrets.token_hex(4)}.part")
-    for abandoned in (left, *filter(_owner_is_dead, target.parent.glob(f"{stem}.*@*@*.part"))):
+    unowned = target.with_name(f"{stem}.part")
+    part = target.with_name(f"{stem}.{socket.gethostname()}@{os.getpid()}@{secrets.token_hex(4)}.part")
+    for abandoned in (unowned, *filter(_owner_is_dead, target.parent.glob(f"{stem}.*@*@*.part"))):
         with suppress(FileNotFoundError):
-            os.replace(abandoned, own)
+            os.replace(abandoned, part)
             break
     else:
-        own.touch()
+        part.touch()
+
+    # Leave an incomplete part for the next attempt, but none on a full disk.
     try:
-        yield own
+        yield part
     except OSError as error:
         if is_full_disk(error):
-            own.unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
         raise
     finally:
         with suppress(FileNotFoundError):
-            if 0 < own.stat().st_size < file.size:
-                os.replace(own, left)
+            if 0 < part.stat().st_size < file.size:
+                os.replace(part, unowned)
             else:
-                own.unlink()
+                part.unlink()
 
 
 def _owner_is_dead(part: Path) -> bool:
     host, process, _ = part.name.rsplit("@", 2)
     if os.name != "posix" or not host.endswith(f".{socket.gethostname()}") or not process.isdecimal():
-        return False  # cannot be known
+        return False  # it may be alive on another machine
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:

@@ -11,7 +11,7 @@
         files:
           model.safetensors: {sha256, size, sources: [a path beside the index, https://..., file://..., hf://org/repo@rev/file]}
           config.json, README.md: likewise
-    conversions:           official weights that nobody else may or does hand out: the user fetches and converts them
+    conversions:           official weights that the zoo does not distribute: the user fetches and converts them
       <name>:
         room, preset       arguments of `visionseq convert`
         page               where the authors offer the file, https://...
@@ -46,7 +46,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a model: its hash and size in bytes, and the places it can be had from, in order."""
+    """One file of a model: its hash, its size in bytes, and its sources in the order in which they are tried."""
 
     name: str
     sha256: str
@@ -89,7 +89,7 @@ class Conversion:
 
     @property
     def command(self) -> str:
-        """What makes a model folder of the file."""
+        """The command that makes a model folder of the file."""
         return f"visionseq convert {self.room} FILE.pth {self.name} --preset {self.preset}"
 
 
@@ -103,8 +103,10 @@ class Index:
 
     def __getitem__(self, name: str) -> Entry:
         if name in self.conversions:
-            own = self.conversions[name]
-            raise ZooError(f"{name} is not handed out here: download it from {own.page}, then `{own.command}`")
+            conversion = self.conversions[name]
+            raise ZooError(
+                f"the zoo does not distribute {name}: download it from {conversion.page}, then `{conversion.command}`"
+            )
         if name not in self.entries:
             close = get_close_matches(name, self.entries, n=3, cutoff=0.4) or sorted(self.entries)[:8]
             hint = f"; nearest: {', '.join(close)}" if close else "; the index is empty"
@@ -112,22 +114,22 @@ class Index:
         return self.entries[name]
 
     def names(self, pattern: str = "*") -> list[str]:
-        """Names that fit a shell pattern, sorted."""
+        """Names that match a shell pattern, sorted."""
         return sorted(name for name in self.entries if fnmatchcase(name, pattern))
 
 
 def list_models(pattern: str = "*") -> list[str]:
-    """Names in the zoo that fit a shell pattern such as `rf-*`."""
+    """Names in the zoo that match a shell pattern such as `rf-*`."""
     return read_index().names(pattern)
 
 
 def info(name: str) -> Entry:
-    """What the index says of a model; an unknown name raises `ZooError` with the nearest ones."""
+    """A model's entry in the index; an unknown name raises `ZooError` with the nearest ones."""
     return read_index()[name]
 
 
 def index_files() -> list[Path]:
-    """The index files that are read, the earlier ones winning."""
+    """The index files that are read; where two have a model of one name, the earlier file counts."""
     extra = os.environ.get("VISIONSEQ_ZOO_INDEX", "")
     return [
         *(Path(path).expanduser() for path in extra.split(os.pathsep) if path),
@@ -143,8 +145,8 @@ def read_index(*paths: str | os.PathLike) -> Index:
     for path in files:
         content = _parse(path)
         entries = {**{name: _entry(path, name, value) for name, value in content["models"].items()}, **entries}
-        found = {name: _conversion(path, name, value) for name, value in content["conversions"].items()}
-        conversions = {**found, **conversions}
+        in_file = {name: _conversion(path, name, value) for name, value in content["conversions"].items()}
+        conversions = {**in_file, **conversions}
     return Index(entries, files, conversions)
 
 
@@ -235,7 +237,7 @@ def _numbers(where: str, value: Any) -> dict[str, float | int | str]:
 
 
 def _field(where: str, value: Mapping[str, Any], key: str, kind: type) -> Any:
-    found = value.get(key)
-    if not isinstance(found, kind) or isinstance(found, bool):
-        raise ZooError(f"{where}: {key} is {found!r:.80}, expected {kind.__name__}")
-    return found
+    content = value.get(key)
+    if not isinstance(content, kind) or isinstance(content, bool):
+        raise ZooError(f"{where}: {key} is {content!r:.80}, expected {kind.__name__}")
+    return content

@@ -36,7 +36,7 @@ def load(
         revision: Branch, tag or commit of a Hub repository.
         cache_dir: Folder for downloads; default: visionseq's cache for zoo entries, the Hub's for `hf://`.
         token: Access token of the Hub.
-        force_download: Fetch again what the cache holds.
+        force_download: Fetch files again that the cache holds.
         local_files_only: Use no network.
         weights: `ema`, the averaged weights where a run kept an average, or `raw`, those that the optimiser worked on.
 

@@ -39,23 +39,28 @@ def add(
     """Enter a model folder or a run's model into an index file, or renew its entry; hashes and sizes are measured.
 
     Without `base_urls` the files are copied beside the index and ship with it; otherwise each address, with the file's
-    name appended, is a source. `card` replaces the README's text. Description, licence and numbers that are not given
-    stay as they were. Raises `ZooError`.
+    name appended, is a source. `card` replaces the README's text. An argument that is None leaves the description,
+    licence or numbers of an earlier entry as they were. Raises `ZooError`.
     """
+    # The index, and what an earlier entry of this name keeps.
     index = Path(index)
     content: dict[str, Any] = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT}
     models = content.get("models") or {}
     old = models.get(name, {})
-    about = {key: _given(key, value, old) for key, value in (("description", description), ("licence", licence))}
+    texts = {key: _new_or_old(key, value, old) for key, value in (("description", description), ("licence", licence))}
+
+    # The files, with their hashes.
     with _as_model_folder(source, card) as (folder, model):
         names = [file for file in FILE_NAMES if (folder / file).is_file()]
         files = {file: _file(folder / file, name, base_urls) for file in names}
         if not base_urls:
             _ship(folder, index.parent / name, names)
+
+    # The new entry among the others, sorted by name.
     entry = {
         "room": model.room,
         "model": type(model).__name__,
-        **about,
+        **texts,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "numbers": old.get("numbers", {}) if numbers is None else numbers,
         "files": files,
@@ -112,7 +117,7 @@ def _file(path: Path, name: str, base_urls: tuple[str, ...]) -> dict[str, Any]:
     return {"sha256": sha256_of(path), "size": path.stat().st_size, "sources": sources}
 
 
-def _given(key: str, value: str | None, old: dict[str, Any]) -> str:
+def _new_or_old(key: str, value: str | None, old: dict[str, Any]) -> str:
     if value is None and key not in old:
         raise ZooError(f"a new entry needs a {key}")
     return old[key] if value is None else value

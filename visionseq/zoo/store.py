@@ -18,9 +18,9 @@ def model_folder(
     force_download: bool = False,
     local_files_only: bool = False,
 ) -> Path:
-    """The folder of a zoo model, every file with its hash of the index; fetched unless it is there.
+    """The folder of a zoo model, whose files have the hashes of the index; a missing file is fetched.
 
-    Raises `ZooError` where the name is unknown or a file cannot be had.
+    Raises `ZooError` where the name is unknown or a file cannot be fetched.
     """
     entry = read_index()[name]
     if local_files_only or is_offline():
@@ -77,7 +77,7 @@ def local_model_folder(entry: Entry, cache_dir: str | Path | None = None) -> Pat
 
 
 def _holds(folder: Path, entry: Entry) -> bool:
-    return all(os.path.isfile(folder / name) for name in entry.files)  # also False where it may not be looked at
+    return all(os.path.isfile(folder / name) for name in entry.files)  # also False where reading is not permitted
 
 
 def verify(name: str, cache_dir: str | Path | None = None) -> dict[str, str]:

@@ -37,7 +37,7 @@ class SourceError(Exception):
 def transfer(source: str, target: Path, size: int, report: Report, token: str | bool | None = None) -> None:
     """Bring `target` to the `size` bytes of `source`, going on from the bytes that it has; raises `SourceError`.
 
-    `report` is called with the number of bytes there are. A full disk raises `OSError`.
+    `report` is called with the number of bytes that `target` has. A full disk raises `OSError`.
     """
     if source.startswith(("http://", "https://")):
         _transfer_http(source, target, size, report)
@@ -45,15 +45,16 @@ def transfer(source: str, target: Path, size: int, report: Report, token: str | 
         _transfer_hub(source, target, token)
     else:
         _transfer_file(source, target, report)
-    found = target.stat().st_size
-    if found != size:
+    received = target.stat().st_size
+    if received != size:
         os.truncate(target, 0)
-        raise SourceError(f"gives {found} bytes, the index says {size}")
+        raise SourceError(f"gives {received} bytes, the index says {size}")
 
 
 def _transfer_http(url: str, target: Path, size: int, report: Report) -> None:
     furthest, failures = target.stat().st_size, 0
     while True:
+        # One request. An error that may pass has a reason and a weight; any other ends the attempts.
         try:
             with open(target, "r+b") as file:
                 _receive(url, file, size, report)
@@ -61,13 +62,15 @@ def _transfer_http(url: str, target: Path, size: int, report: Report) -> None:
         except urllib.error.HTTPError as error:
             if error.code in _PERMANENT:
                 raise SourceError(f"HTTP {error.code} {error.reason}") from error
-            if error.code == 416:  # the part we have is not a part of this file
+            if error.code == 416:  # the bytes that the target has are not a part of this file
                 os.truncate(target, 0)
             reason, weight = f"HTTP {error.code} {error.reason}", 1
         except (HTTPException, OSError) as error:
             if is_full_disk(error):
                 raise
             reason, weight = _network_reason(error)
+
+        # Attempts that brought nothing are counted, and the pauses after them grow.
         failures = 0 if target.stat().st_size > furthest else failures + weight
         furthest = max(furthest, target.stat().st_size)
         if failures >= _FAILURES:
@@ -77,33 +80,36 @@ def _transfer_http(url: str, target: Path, size: int, report: Report) -> None:
 
 def _receive(url: str, file: IO[bytes], size: int, report: Report) -> None:
     """One request; raises `ConnectionError` where the body ends early."""
-    have = file.seek(0, os.SEEK_END)
-    if have >= size:
-        if have == size:
-            return
-        have = file.seek(0)
+    # Ask for the bytes that the file lacks; a file that is too long is begun anew.
+    position = file.seek(0, os.SEEK_END)
+    if position == size:
+        return
+    if position > size:
+        position = file.seek(0)
         file.truncate()
-    headers = {"User-Agent": f"visionseq/{__version__}", **({"Range": f"bytes={have}-"} if have else {})}
+    headers = {"User-Agent": f"visionseq/{__version__}", **({"Range": f"bytes={position}-"} if position else {})}
+
+    # A server without ranges sends the whole file.
     with _opener().open(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT) as response:
-        if have and not _continues_at(response, have):
-            have = file.seek(0)
+        if position and not _continues_at(response, position):
+            position = file.seek(0)
             file.truncate()
-        _check_length(response, have, size, file)
+        _check_length(response, position, size, file)
         while chunk := response.read(CHUNK):
-            have += file.write(chunk)
-            report(have)
-            if have > size:
+            position += file.write(chunk)
+            report(position)
+            if position > size:
                 break
-    if have < size:
-        raise ConnectionResetError(f"the connection ended after {have} of {size} bytes")
+    if position < size:
+        raise ConnectionResetError(f"the connection ended after {position} of {size} bytes")
 
 
-def _check_length(response: HTTPResponse, have: int, size: int, file: IO[bytes]) -> None:
+def _check_length(response: HTTPResponse, position: int, size: int, file: IO[bytes]) -> None:
     """Refuse another file than the index describes before its bytes arrive."""
     announced = response.headers.get("Content-Length")
-    if announced is not None and announced.isdecimal() and have + int(announced) != size:
+    if announced is not None and announced.isdecimal() and position + int(announced) != size:
         file.truncate(0)
-        raise SourceError(f"gives {have + int(announced)} bytes, the index says {size}")
+        raise SourceError(f"gives {position + int(announced)} bytes, the index says {size}")
 
 
 def _continues_at(response: HTTPResponse, position: int) -> bool:
@@ -130,7 +136,7 @@ def _opener() -> urllib.request.OpenerDirector:
 def _transfer_file(source: str, target: Path, report: Report) -> None:
     path = unquote(urlsplit(source).path) if source.startswith("file://") else source
     if not os.path.isfile(path):
-        raise SourceError("there is no such file")
+        raise SourceError("no such file")
     with open(path, "rb") as reader, open(target, "wb") as writer:
         while chunk := reader.read(CHUNK):
             writer.write(chunk)
@@ -162,7 +168,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def _network_reason(error: Exception) -> tuple[str, int]:
-    """What went wrong, and how much it counts towards giving up."""
+    """What went wrong, and how many failures it counts as."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, socket.gaierror):
         return "the host's name cannot be resolved; is there a network?", 2

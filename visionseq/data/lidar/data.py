@@ -75,7 +75,7 @@ class PointCloudData(DataModule):
 def _check_classes(names: Sequence[str], argument: str, frames: LidarFrames | None) -> None:
     """Refuse classes that a data set does not have; a data set that states no classes may hold any."""
     existing = () if frames is None else frames.class_names
-    lacking = [name for name in names if name not in existing]
-    if existing and lacking:
-        known = f"{argument} has {', '.join(existing)}, not {', '.join(lacking)}"
-        raise ConfigError(f"preparation: class_names {', '.join(names)}; {known}")
+    unknown = [name for name in names if name not in existing]
+    if existing and unknown:
+        classes = f"{argument} has {', '.join(existing)}, not {', '.join(unknown)}"
+        raise ConfigError(f"preparation: class_names {', '.join(names)}; {classes}")

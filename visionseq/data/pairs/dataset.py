@@ -49,7 +49,7 @@ class PairDataset(ABC):
 
 
 class PairWriter(ABC):
-    """Base of the writers: which pairs are there, which are missing, and that none is written twice.
+    """Base of the writers: which pairs exist, which are missing, and that none is written twice.
 
     Args:
         folder: where the pairs go; it is created.
@@ -73,13 +73,13 @@ class PairWriter(ABC):
         """int64, the sorted indices of the pairs that are safely on the disk, written by any process."""
 
     def missing(self, total: int, chunk: int) -> list[range]:
-        """The pairs 0 .. total - 1 that are not there, in ranges of at most `chunk` that cross no multiple of it."""
-        there = np.zeros(total, dtype=bool)
+        """The pairs 0 .. total - 1 that do not exist, in ranges of at most `chunk` that cross no multiple of it."""
+        exists = np.zeros(total, dtype=bool)
         done = self.done()
-        there[done[done < total]] = True
-        lacking = np.flatnonzero(~there)
-        borders = np.flatnonzero((np.diff(lacking) > 1) | (lacking[1:] % chunk == 0)) + 1
-        return [range(int(part[0]), int(part[-1]) + 1) for part in np.split(lacking, borders) if len(part)]
+        exists[done[done < total]] = True
+        missing = np.flatnonzero(~exists)
+        borders = np.flatnonzero((np.diff(missing) > 1) | (missing[1:] % chunk == 0)) + 1
+        return [range(int(part[0]), int(part[-1]) + 1) for part in np.split(missing, borders) if len(part)]
 
     @abstractmethod
     def write(
@@ -93,7 +93,7 @@ class PairWriter(ABC):
         """Write pairs start .. start + n - 1: all of them reach the disk, or none.
 
         `image` uint8 [n, C, H, W], `label` int64 [n], `noise` float32 [n, C, H, W] (for shards), `records` uint8
-        [n, 32] (for the zip layout). Raises `ConfigError` where one of them is already there.
+        [n, 32] (for the zip layout). Raises `ConfigError` where one of them exists already.
         """
 
     def close(self) -> None:
@@ -110,10 +110,10 @@ class PairWriter(ABC):
 
 
 def read_notes(folder: Path) -> dict[str, Any]:
-    """What `pairs.json` says, or an empty dictionary where there is none."""
+    """The content of `pairs.json`, or an empty dictionary where the file is missing."""
     notes = read_json(folder / _NOTES, {})
     if not isinstance(notes, dict):
-        raise DataError(f"{folder / _NOTES}: found {type(notes).__name__}, expected an object")
+        raise DataError(f"{folder / _NOTES}: holds a {type(notes).__name__}, expected an object")
     return notes
 
 
@@ -125,7 +125,7 @@ def read_class_names(folder: Path) -> list[str]:
 
 
 def refuse_twice(start: int, stop: int, done: Iterable[tuple[int, int]]) -> None:
-    """Raise `ConfigError` where the pairs start .. stop - 1 meet one of the ranges that are done."""
+    """Raise `ConfigError` where one of the pairs start .. stop - 1 lies in a range that is done."""
     for first, end in done:
         if start < end and first < stop:
             raise ConfigError(f"pair {max(start, first)} is already written; ask `missing` which ones are not")

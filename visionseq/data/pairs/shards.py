@@ -1,7 +1,7 @@
 """Pairs as safetensors shards: `image` uint8 and `noise` float32 [n, C, S, S], `label` int64 [n] where there is one.
 
 The fastest layout to train from; five bytes per value. A shard is named after the pairs in it and appears complete or
-not at all, so the names of the files say what is done.
+not at all, so the names of the files show which pairs are done.
 """
 
 import re
@@ -28,7 +28,7 @@ class PairShards(PairDataset):
         path: folder of shards, or one shard.
         in_memory: read everything now; None: where it is less than 1 GB.
 
-    Raises `DataError` naming the shard that is damaged or does not fit the others.
+    Raises `DataError` naming the shard that is damaged or differs from the others in its tensors.
     """
 
     def __init__(self, path: str | Path, in_memory: bool | None = None):
@@ -74,5 +74,5 @@ class PairShardWriter(PairWriter):
         write_shard(path, {name: tensor.cpu() for name, tensor in tensors.items()}, {"format": "visionseq pairs 1"})
 
     def _ranges(self) -> list[tuple[int, int]]:
-        found = [_PATTERN.fullmatch(path.name) for path in self.folder.glob("pairs-*.safetensors")]
-        return [(int(match[1]), int(match[2])) for match in found if match]
+        matches = [_PATTERN.fullmatch(path.name) for path in self.folder.glob("pairs-*.safetensors")]
+        return [(int(match[1]), int(match[2])) for match in matches if match]

@@ -83,10 +83,10 @@ class _NamedPairs(PairDataset):
         column = torch.empty(len(self), dtype=torch.int64)
         for index in range(len(self)):
             name = self.name(index)
-            found = labels.get(name, labels.get(name.rpartition("/")[2]))
-            if found is None:
+            label = labels.get(name, labels.get(name.rpartition("/")[2]))
+            if label is None:
                 raise DataError(f"{folder / LABELS_FILE}: no row for {name}")
-            column[index] = found
+            column[index] = label
         return column
 
 
@@ -125,7 +125,7 @@ class PairFolder(_NamedPairs):
 
 
 class _Folder:
-    """Files below a folder, addressed as members of an archive are."""
+    """The files below a folder by number, like the members of an archive."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -145,7 +145,7 @@ class _Folder:
 
 
 def read_labels(folder: Path) -> dict[str, int] | None:
-    """Label by image name from images_labels.csv, or None where there is no such file."""
+    """Label by image name from images_labels.csv, or None where the file is missing."""
     path = folder / LABELS_FILE
     try:
         if path.stat().st_size > _MAX_CSV:
@@ -159,17 +159,17 @@ def read_labels(folder: Path) -> dict[str, int] | None:
 
 def parse_labels(data: bytes, where: str) -> dict[str, int]:
     """Label by image name from the csv; `where` names it in errors."""
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     try:
         for line, row in enumerate(csv.reader(io.StringIO(data.decode("utf-8-sig"), newline="")), 1):
             if not row or (line == 1 and len(row) == 2 and not row[0].endswith(".png")):  # a heading
                 continue
             if len(row) != 2 or not row[1].strip().isdecimal() or len(row[1]) > 9:
-                raise DataError(f"{where}, line {line}: found {','.join(row)[:60]!r}, expected name.png,label")
-            found[row[0]] = int(row[1])
+                raise DataError(f"{where}, line {line}: {','.join(row)[:60]!r}, expected name.png,label")
+            labels[row[0]] = int(row[1])
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{where}: not a csv file of names and labels: {error}") from error
-    return found
+    return labels
 
 
 def _sorted_numbers(archive: Archive, suffix: bytes) -> np.ndarray:
@@ -181,13 +181,13 @@ def _sorted_numbers(archive: Archive, suffix: bytes) -> np.ndarray:
 def _matching(images: Archive, records: Archive, record_number: np.ndarray) -> np.ndarray:
     """For each record the member of `images` with the same stem."""
     numbers = _sorted_numbers(images, b".png")
-    wanted = np.array([name.removesuffix(b".bin") + b".png" for name in records.names[record_number].tolist()])
+    expected = np.array([name.removesuffix(b".bin") + b".png" for name in records.names[record_number].tolist()])
     if not len(numbers):
         raise DataError(f"{records.where(record_number[0])}: no image (.png) for any record")
     names = images.names[numbers]
-    places = np.searchsorted(names, wanted).clip(max=len(names) - 1)
-    if (lacking := names[places] != wanted).any():
-        raise DataError(
-            f"{records.where(record_number[lacking.argmax()])}: no image {wanted[lacking.argmax()].decode()}"
-        )
+    places = np.searchsorted(names, expected).clip(max=len(names) - 1)
+    is_missing = names[places] != expected
+    if is_missing.any():
+        first = is_missing.argmax()
+        raise DataError(f"{records.where(record_number[first])}: no image {expected[first].decode()}")
     return numbers[places]

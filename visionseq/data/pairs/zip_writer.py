@@ -1,8 +1,8 @@
 """Writing the official zip layout so that a kill at any moment leaves whole archives and no name twice.
 
 Appending to a zip overwrites its directory, so a call writes a part, a small zip of its own that appears complete or
-not at all. `close` joins the parts with what is there into new archives and puts them in place by renaming: first the
-labels, then the images, last the records, whose names are what a reader goes by.
+not at all. `close` joins the parts with the archives that exist into new ones and puts them in place by renaming: first
+the labels, then the images, last the records, because a reader lists the pairs by the names of the records.
 """
 
 import re
@@ -71,10 +71,10 @@ class PairZipWriter(PairWriter):
 
     def _join(self, suffix: str, parts: list[Path], in_folders: bool) -> None:
         path = self.folder / _ARCHIVES[suffix]
-        there = [path] if path.exists() else []
+        earlier = [path] if path.exists() else []
         with atomic_write(path) as file:
             out, written = ZipWriter(file), set()
-            for index, data in _members([*there, *parts], suffix):
+            for index, data in _members([*earlier, *parts], suffix):
                 if index not in written:  # else it was joined by a process that was killed before it removed the part
                     out.write(_name(index, suffix, in_folders), data)
                     written.add(index)
@@ -93,16 +93,16 @@ class PairZipWriter(PairWriter):
 
     def _joined(self) -> np.ndarray:
         """Pairs that are in both archives."""
-        found = []
+        indices = []
         for suffix, name in _ARCHIVES.items():
             path = self.folder / name
             names = ZipArchive(path).names.tolist() if path.exists() else []
-            found.append({_index(member.decode(), path) for member in names if member.endswith(suffix.encode())})
-        return np.fromiter(set.intersection(*found), dtype=np.int64)
+            indices.append({_index(member.decode(), path) for member in names if member.endswith(suffix.encode())})
+        return np.fromiter(set.intersection(*indices), dtype=np.int64)
 
     def _parts(self) -> list[tuple[int, int, Path]]:
-        found = [(_PATTERN.fullmatch(path.name), path) for path in (self.folder / "parts").glob("part-*.zip")]
-        return sorted((int(match[1]), int(match[2]), path) for match, path in found if match)
+        matches = [(_PATTERN.fullmatch(path.name), path) for path in (self.folder / "parts").glob("part-*.zip")]
+        return sorted((int(match[1]), int(match[2]), path) for match, path in matches if match)
 
 
 def _members(archives: list[Path], suffix: str) -> Iterator[tuple[int, bytes]]:

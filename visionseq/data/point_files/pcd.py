@@ -92,9 +92,9 @@ def _field(index: int, name: str, size: str, kind: str, count: str, path: Path) 
     return (unique, scalar) if repeated == 1 else (unique, scalar, (repeated,))
 
 
-def _number(text: str, what: str, path: Path) -> int:
+def _number(text: str, entry: str, path: Path) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 12):
-        raise DataError(f"{path}: {what} {text!r}, expected a whole number")
+        raise DataError(f"{path}: {entry} {text!r}, expected a whole number")
     return int(text)
 
 
