@@ -54,6 +54,19 @@ def check_images(model: ImageModel, data: Any) -> None:
         check_class_names(evaluation.class_names, "evaluation data", train.class_names, "the training data")
 
 
+def check_resumed_classes(data: Any, checkpoint: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` where a run would go on with classes of other names than those of its checkpoint.
+
+    Args:
+        data: the data module, or None, which has no names to compare.
+        checkpoint: of visionseq's trainer.
+    """
+    if data is None:
+        return
+    trained = class_names_of(checkpoint.get("visionseq", {}).get("preprocessing", {}))
+    check_class_names(class_names_of(data.preprocessing), "training data", trained, "the checkpoint")
+
+
 def data_module_of(trainer: "Trainer") -> Any:
     """The data module that a trainer works on; None before it has one, and where it has loaders alone."""
     return getattr(trainer, "datamodule", None)  # which Lightning sets without declaring it

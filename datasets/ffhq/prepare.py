@@ -7,7 +7,11 @@ from visionseq.cli import run_script
 
 
 def prepare(
-    source: Path, out: Path = Path("datasets/ffhq/shards64"), size: int = 64, skip_corrupt: bool = False
+    source: Path,
+    out: Path = Path("datasets/ffhq/shards64"),
+    size: int = 64,
+    skip_corrupt: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Write shards without classes, in the order of the images' names; an interrupted call goes on.
 
@@ -16,11 +20,12 @@ def prepare(
         out: Folder to write to.
         size: Height and width.
         skip_corrupt: Leave out damaged images instead of stopping.
+        overwrite: Replace shards of other settings.
     """
     from visionseq.data.prepare import images_of, items_of, write_shards
 
     images = sorted(images_of(items_of(source)), key=lambda item: Path(item.name).name)
-    count = write_shards([(None, item) for item in images], out, size, skip_corrupt=skip_corrupt)
+    count = write_shards([(None, item) for item in images], out, size, skip_corrupt=skip_corrupt, overwrite=overwrite)
     return f"{count} shards in {out}"
 
 

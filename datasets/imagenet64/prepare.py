@@ -7,7 +7,11 @@ from visionseq.cli import run_script
 
 
 def prepare(
-    source: Path, out: Path = Path("datasets/imagenet64/train"), size: int = 64, skip_corrupt: bool = False
+    source: Path,
+    out: Path = Path("datasets/imagenet64/train"),
+    size: int = 64,
+    skip_corrupt: bool = False,
+    overwrite: bool = False,
 ) -> str:
     """Write shards; classes are the sorted WordNet numbers (n01440764 is 0). An interrupted call goes on.
 
@@ -16,13 +20,15 @@ def prepare(
         out: Folder to write to.
         size: Height and width after the centre crop.
         skip_corrupt: Leave out damaged images instead of stopping.
+        overwrite: Replace shards of other settings.
     """
     from visionseq.data.prepare import images_of, items_of, write_shards
 
     classes = sorted({item.folders[-1] for item in images_of(items_of(source)) if item.folders})
     number = {name: index for index, name in enumerate(classes)}
     labelled = ((number[item.folders[-1]], item) for item in images_of(items_of(source)) if item.folders)
-    return f"{write_shards(labelled, out, size, classes, skip_corrupt=skip_corrupt)} shards in {out}"
+    count = write_shards(labelled, out, size, classes, skip_corrupt=skip_corrupt, overwrite=overwrite)
+    return f"{count} shards in {out}"
 
 
 if __name__ == "__main__":

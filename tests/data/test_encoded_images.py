@@ -278,7 +278,7 @@ def test_files_of_other_kinds_are_counted_and_named(tmp_path, caplog):
         (tmp_path / name).write_bytes(b"x")
     assert len(ImageFolder(tmp_path, 8)) == 1
     assert "left out 5 files: 2 .gif, 1 .tiff" in caplog.text
-    with pytest.raises(DataError, match=r"no image .* found 1 file: 1 \.bmp; the first is 4\.bmp"):
+    with pytest.raises(DataError, match=r"no image .* it holds 1 file: 1 \.bmp; the first is 4\.bmp"):
         ImageFolder(tmp_path / "b", 8)
 
 

@@ -17,7 +17,7 @@ from visionseq.data.decode import decode_image
 from visionseq.data.image_folder import ImageFolder
 from visionseq.data.prepare import images_of, items_of, write_folder, write_shards
 from visionseq.data.webdataset import WebDatasetImages
-from visionseq.errors import DataError
+from visionseq.errors import ConfigError, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -89,7 +89,7 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     found = ImageFolder(tmp_path / "out", 8)
     assert found.class_names == ["k"]
     assert found.pixels(1).equal(decode_image(encoded(2), "", 8))
-    with pytest.raises(DataError, match="already there"):
+    with pytest.raises(DataError, match="exists already"):
         write_folder(named, tmp_path / "out", 8)
     with pytest.raises(DataError, match="no images"):
         write_folder([], tmp_path / "empty", 8)
@@ -103,7 +103,7 @@ def test_shards_go_on_where_they_stopped(tmp_path):
     (tmp_path / "src" / "5.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"5\.png"):
         write_shards(items, tmp_path / "out", 8, ["x", "y"], per_shard=3)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["000000.tar"]
+    assert [path.name for path in (tmp_path / "out").glob("*.tar")] == ["000000.tar"]
     (tmp_path / "src" / "5.png").write_bytes(encoded(5))
     (tmp_path / "src" / "0.png").write_bytes(b"")  # not read again
     assert write_shards(items, tmp_path / "out", 8, ["x", "y"], per_shard=3) == 3
@@ -111,6 +111,47 @@ def test_shards_go_on_where_they_stopped(tmp_path):
     assert found.class_names == ["x", "y"]
     assert found.labels.tolist() == [0, 1, 0, 1, 0, 1, 0]
     assert found.pixels(6).equal(decode_image(encoded(6), "", 8))
+
+
+def test_shards_of_other_settings_are_refused_or_replaced(tmp_path):
+    (tmp_path / "src").mkdir()
+    for number in range(5):
+        (tmp_path / "src" / f"{number}.png").write_bytes(encoded(number))
+    items = [(number % 2, item) for number, item in enumerate(items_of(tmp_path / "src"))]
+    out = tmp_path / "out"
+
+    def write(items=items, size=8, class_names=("x", "y"), per_shard=2, **options) -> int:
+        return write_shards(items, out, size, list(class_names), per_shard=per_shard, **options)
+
+    assert write() == 3
+    assert write() == 3  # the same call keeps them
+    others = {
+        "size: 16, .* with 8": {"size": 16},
+        "class_names": {"class_names": ["y", "x"]},
+        "per_shard: 3, .* with 2": {"per_shard": 3},
+        "skip_corrupt": {"skip_corrupt": True},
+        r"000000\.tar: .* other images": {"items": items[::-1]},
+        r"000001\.tar: .* other images": {"items": [*items[:2], (1, items[2][1]), *items[3:]]},
+        r"000002\.tar: not one of the 2 shards": {"items": items[:4]},
+    }
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    for message, options in others.items():
+        with pytest.raises(ConfigError, match=message):
+            write(**options)
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert write(size=16, items=items[:2], overwrite=True) == 1
+    assert sorted(path.name for path in out.glob("*.tar")) == ["000000.tar"]
+    assert WebDatasetImages(out, 16, index_dir=tmp_path / "index").labels.tolist() == [0, 1]
+
+
+def test_shards_of_unknown_origin_are_refused(tmp_path):
+    (tmp_path / "src.png").write_bytes(encoded(0))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "000000.tar").write_bytes(tar_bytes({"a.png": encoded(1)}))
+    items = [(None, item) for item in images_of(items_of(tmp_path)) if item.name == "src.png"]
+    with pytest.raises(ConfigError, match=r"000000\.tar .* overwrite"):
+        write_shards(items, tmp_path / "out", 8)
+    assert write_shards(items, tmp_path / "out", 8, overwrite=True) == 1
 
 
 def test_cifar10(tmp_path):

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from visionseq.data.sampler import ClassBalancedOrder, SequentialSampler, ShuffledOrder, StreamSampler, spread
@@ -69,6 +69,7 @@ def test_ranks_take_turns_in_the_global_batch(world, position):
 
 @given(st.integers(1, 30), st.sampled_from([4, 8, 12]), st.sampled_from([1, 2, 4]))
 def test_evaluation_meets_every_sample_once(length, batch_size, world):
+    assume(length >= world)
     samplers = [SequentialSampler(np.arange(length), batch_size, rank, world) for rank in range(world)]
     batches = [list(sampler) for sampler in samplers]
     assert [len(sampler) for sampler in samplers] == [len(found) for found in batches]
@@ -105,3 +106,5 @@ def test_what_cannot_be_sampled_is_refused():
         StreamSampler(ShuffledOrder(np.arange(0), 0), 6)
     with pytest.raises(ConfigError, match="eval_batch_size"):
         SequentialSampler(np.arange(9), 5, world=2)
+    with pytest.raises(ConfigError, match="1 sample for 2 processes, expected at least one for each"):
+        SequentialSampler(np.arange(1), 4, rank=1, world=2)

@@ -53,6 +53,17 @@ def test_weights_come_from_the_generator_of_torch_which_is_left_unseeded():
     assert not weights(1).equal(weights(2))
 
 
+def test_a_run_is_not_resumed_on_other_classes(tmp_path):
+    def start(names: list[str], **options) -> None:
+        config = {**tiny_config(), "class_names": names}
+        data = PointCloudData(WORLD, PointPreparation(["x", "y", "z", "intensity"], RANGE, names), 2)
+        fit(LionTask(config, AdamOneCycle(lr=0.01)), data, run_dir=tmp_path, progress=False, **options)
+
+    start(NAMES, max_steps=1)
+    with pytest.raises(ConfigError, match=r"classes Pedestrian, Car.*, those of the checkpoint are Car, "):
+        start(["Pedestrian", "Car", *NAMES[2:]], max_steps=2, ckpt_path="last")
+
+
 def test_a_resumed_run_ends_at_the_same_bits(database, tmp_path):
     options = {"max_steps": 6, "ema": 0.9, "log_every": 1, "checkpoint_every": 2, "picture_every": 3, "progress": False}
     task, data = parts(database)

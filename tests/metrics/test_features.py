@@ -1,5 +1,11 @@
 """The feature classifier: shapes, input formats, saving, and that it learns."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from lightning import Trainer
@@ -7,10 +13,12 @@ from lightning import Trainer
 import visionseq
 from visionseq.cli import main
 from visionseq.data import Digits, ImageData
+from visionseq.data.images import MemoryImages
 from visionseq.errors import ConfigError
 from visionseq.metrics import FeatureCNN, FeatureTask
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.places import shipped_folder
+from visionseq.training import fit
 
 
 @pytest.mark.parametrize(
@@ -68,6 +76,30 @@ def test_task_learns_the_digits(tmp_path):
     assert set(result) == {"test/accuracy", "test/loss"}
     probabilities = trainer.predict(task, data)[0]
     torch.testing.assert_close(probabilities.sum(1), torch.ones(len(probabilities)))
+
+
+def two_classes(names: list[str]) -> ImageData:
+    labels = torch.tensor([0, 1, 0, 1])
+    return ImageData(MemoryImages(torch.zeros(4, 1, 8, 8), labels, names), batch_size=4)
+
+
+def test_a_run_is_not_resumed_on_other_classes(tmp_path):
+    options = {"run_dir": tmp_path, "progress": False}
+    fit(FeatureTask(OptimizerConfig(lr=1e-3), num_classes=2), two_classes(["cat", "dog"]), max_steps=1, **options)
+    task = FeatureTask(OptimizerConfig(lr=1e-3), num_classes=2)
+    with pytest.raises(ConfigError, match="classes dog, cat, those of the checkpoint are cat, dog"):
+        fit(task, two_classes(["dog", "cat"]), max_steps=2, ckpt_path="last", **options)
+
+
+@pytest.mark.slow
+def test_processes_with_unequal_numbers_of_batches_measure_like_one(tmp_path):
+    script = Path(__file__).with_name("feature_process.py")
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launcher, str(script), str(tmp_path / "two"), "2", "5"], check=True, env=environment)
+    subprocess.run([sys.executable, str(script), str(tmp_path / "one"), "1", "5"], check=True, env=environment)
+    two, one = (json.loads((tmp_path / name).read_text()) for name in ("two", "one"))
+    assert two == pytest.approx(one, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion"])

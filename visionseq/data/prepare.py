@@ -22,6 +22,7 @@ from typing import IO
 
 from visionseq.data.decode import EXTENSIONS, decode_image, encode_png
 from visionseq.data.random_access import RandomAccess
+from visionseq.data.shard_recipe import ShardRecipe, digest_of
 from visionseq.data.tar_index import tar_members
 from visionseq.data.webdataset import CLASS_NAMES_FILE
 from visionseq.data.zip_file import ZipArchive
@@ -34,12 +35,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass
 class Item:
-    """A file of a source: its name with folders, a way to read it, and how to name it in errors."""
+    """A file of a source: its name with folders, a function that reads it, and its name in errors."""
 
     name: str
     read: Callable[[], bytes]
     where: str
-    keep: object = None  # what must live as long as the item can be read
+    keep: object = None  # an object that must live as long as the item can be read
 
     @property
     def folders(self) -> list[str]:
@@ -74,13 +75,13 @@ def images_of(items: Iterable[Item]) -> Iterator[Item]:
 def write_folder(
     items: Iterable[tuple[str, Item]], out: str | os.PathLike, size: int, skip_corrupt: bool = False
 ) -> int:
-    """Write items as `out/<name>.png` of `size` pixels; returns how many. The folder appears when it is complete.
+    """Write items as `out/<name>.png` of `size` pixels; returns their number. The folder appears when it is complete.
 
     Each item comes with its name in the folder: `class/stem`, or a stem alone.
     """
     out = Path(out)
     if out.exists():
-        raise DataError(f"{out}: already there; remove it to prepare the data again")
+        raise DataError(f"{out}: exists already; remove it to prepare the data again")
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -107,23 +108,39 @@ def write_shards(
     class_names: list[str] | None = None,
     per_shard: int = 10_000,
     skip_corrupt: bool = False,
+    overwrite: bool = False,
 ) -> int:
-    """Write items with their classes as WebDataset shards of PNG images; returns how many shards there are.
+    """Write items with their classes as WebDataset shards of PNG images; returns the number of shards.
 
-    Shards that exist are kept, so that an interrupted call goes on where it stopped.
+    Finished shards of the same settings, names and classes are kept, so that an interrupted call goes on where it
+    stopped. Raises `ConfigError` where the folder holds other shards, unless they may be overwritten.
     """
     out = Path(out)
-    shards = 0
-    for block in _blocks(items, per_shard):
-        path = out / f"{shards:06d}.tar"
-        if not path.exists():
-            with atomic_write(path) as file:
-                _write_shard(file, shards * per_shard, block, size, skip_corrupt)
-        shards += 1
-    _refuse_nothing(shards, out)
+    settings = {
+        "size": size,
+        "per_shard": per_shard,
+        "skip_corrupt": skip_corrupt,
+        "class_names": class_names or [],
+    }
+    recipe = ShardRecipe(out, settings, overwrite)
+
+    # A shard for each block of items.
+    names: list[str] = []
+    for number, block in enumerate(_blocks(items, per_shard)):
+        names.append(f"{number:06d}.tar")
+        digest = digest_of((label, item.name) for label, item in block)
+        if not recipe.holds(names[-1], digest):
+            with atomic_write(out / names[-1]) as file:
+                _write_shard(file, number * per_shard, block, size, skip_corrupt)
+            recipe.add(names[-1], digest)
+    _refuse_nothing(len(names), out)
+    recipe.check_complete(names)
+
+    # The names of the classes, where there are any.
+    (out / CLASS_NAMES_FILE).unlink(missing_ok=True)
     if class_names:
         write_json(out / CLASS_NAMES_FILE, class_names)
-    return shards
+    return len(names)
 
 
 def _write_shard(file, start: int, block: list[tuple[int | None, Item]], size: int, skip_corrupt: bool) -> None:

@@ -118,11 +118,17 @@ class SequentialSampler:
         batch_size: samples of the global batch.
         rank: this process.
         world: number of processes.
+
+    Raises `ConfigError` where the ranks cannot share the batch evenly, or a rank would have no batch: it would skip the
+    evaluation, and the others would wait for it at the end, where figures are gathered.
     """
 
     def __init__(self, indices: np.ndarray, batch_size: int, rank: int = 0, world: int = 1):
         if batch_size < 1 or batch_size % world:
             raise ConfigError(f"eval_batch_size: {batch_size}, expected a positive multiple of the {world} processes")
+        if world > 1 and len(indices) < world:
+            samples = f"{len(indices)} sample{'s' if len(indices) != 1 else ''}"
+            raise ConfigError(f"evaluation data: {samples} for {world} processes, expected at least one for each")
         self.indices, self.batch_size = indices, batch_size
         self.rank, self.world = rank, world
 

@@ -18,7 +18,7 @@ from torchmetrics import MeanMetric
 
 from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
-from visionseq.data_check import ImageModel, check_class_names, check_images, class_names_of, data_module_of
+from visionseq.data_check import ImageModel, check_images, check_resumed_classes, class_names_of, data_module_of
 from visionseq.errors import ConfigError
 from visionseq.flow.sample_frechet import SampleFrechet
 from visionseq.optim.factory import OptimizerConfig
@@ -145,11 +145,8 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
             checkpoint["metric"] = metric.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        names = class_names_of(checkpoint.get("visionseq", {}).get("preprocessing", {}))
-        data = data_module_of(self.trainer)
-        dataset = None if data is None else getattr(data.train_source(), "dataset", None)
-        if dataset is not None and self.model.label_dim:
-            check_class_names(dataset.class_names, "training data", names, "the checkpoint")
+        if self.model.label_dim:
+            check_resumed_classes(data_module_of(self.trainer), checkpoint)
         for metric in self._metrics:
             metric.load_state_dict(checkpoint.get("metric", {}))
 
@@ -160,7 +157,7 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
                 metric.add_real(batch.image)
 
     def _report(self, stage: str) -> None:
-        """Log the mean loss and the metric. Every process comes here, also one that had no batch."""
+        """Log the mean loss and the metric; every process comes here, because each has at least one batch."""
         self.log(f"{stage}/loss", self._mean_loss.compute(), prog_bar=True)
         self._mean_loss.reset()
         for metric in self._metrics:

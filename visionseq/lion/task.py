@@ -17,6 +17,7 @@ from lightning import LightningModule
 from torch import Tensor
 
 from visionseq.data.lidar.batch import PointCloudBatch
+from visionseq.data_check import check_resumed_classes, data_module_of
 from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import DetectionMetric
 from visionseq.lion.model import LionDetector, points_of
@@ -66,8 +67,12 @@ class LionTask(LightningModule):
         self.model.check_preprocessing(data.preprocessing, type(data).__name__)
 
     def setup(self, stage: str) -> None:
-        if self.trainer.datamodule is not None:
-            self.check_data(self.trainer.datamodule)
+        data = data_module_of(self.trainer)
+        if data is not None:
+            self.check_data(data)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_resumed_classes(data_module_of(self.trainer), checkpoint)
 
     def training_step(self, batch: PointCloudBatch, batch_idx: int) -> dict[str, Tensor]:
         return self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
@@ -118,7 +123,8 @@ class LionTask(LightningModule):
     @torch.no_grad()
     def sample_images(self) -> Tensor:
         """The first evaluation frames from above with detections in colours and ground truth in white: [N, 3, S, S]."""
-        source = self.trainer.datamodule.eval_source() or self.trainer.datamodule.train_source()
+        data = data_module_of(self.trainer)
+        source = data.eval_source() or data.train_source()
         count = min(PICTURE_FRAMES, len(source))
         batch = source.fetch(np.stack([np.zeros(count, np.int64), np.arange(count)], 1))
         return torch.stack([self._picture(batch, row) for row in range(count)])

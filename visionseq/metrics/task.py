@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import Tensor
 
-from visionseq.data_check import ImageModel, check_images, class_names_of
+from visionseq.data_check import ImageModel, check_images, check_resumed_classes, class_names_of, data_module_of
 from visionseq.metrics.features import FeatureCNN
 from visionseq.optim.factory import OptimizerConfig
 
@@ -55,8 +55,12 @@ class FeatureTask(LightningModule):
         check_images(ImageModel(type(self.model).__name__, shape, config["num_classes"], names), data)
 
     def setup(self, stage: str) -> None:
-        if self.trainer.datamodule is not None:  # type: ignore[attr-defined]
-            self.check_data(self.trainer.datamodule)  # type: ignore[attr-defined]
+        data = data_module_of(self.trainer)
+        if data is not None:
+            self.check_data(data)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_resumed_classes(data_module_of(self.trainer), checkpoint)
 
     def training_step(self, batch: LabelledImages, batch_idx: int) -> Tensor:
         return self._step(batch, "train", self.label_smoothing)
