@@ -16,6 +16,8 @@ from typing import Any
 import numba
 from numba.core import event
 
+from visionseq.kernels.kept_code import KeptCode
+
 log = logging.getLogger("visionseq.kernels")
 
 # without `nnan` and `ninf`: NaN and infinity behave as IEEE 754 says
@@ -39,14 +41,14 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    options |= {"nogil": True, "error_model": "numpy"}
+    dispatcher = numba.njit(function, nogil=True, error_model="numpy", **options)
     if _may_cache(function.__code__.co_filename):
         try:
-            return numba.njit(function, cache=True, **options)
+            dispatcher._cache = KeptCode(function)
         except RuntimeError as error:  # numba tries the folders one by one and finds none that it can write
             if "cannot cache" not in str(error):
                 raise
-    return numba.njit(function, **options)
+    return dispatcher
 
 
 def _may_cache(source: str) -> bool:

@@ -44,11 +44,14 @@ def _is_transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-@torch.compiler.assume_constant_result
 def _serving_backend(name: str, device: str, double: bool, transformed: bool, backend: str) -> str:
     chosen = choose_backend(device, backend, implemented_backends()[name], double, transformed)
     _say_once(name, device, chosen)
     return chosen
+
+
+# What torch.compiler.assume_constant_result sets; the function itself imports torch._dynamo, which takes a second.
+_serving_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @lru_cache

@@ -8,6 +8,7 @@ import pytest
 
 HEAVY = (
     "torch",
+    "torch._dynamo",
     "lightning",
     "timm",
     "diffusers",

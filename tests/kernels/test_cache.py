@@ -32,6 +32,22 @@ if "two" in sys.argv:
     delta_rule(*[torch.ones(1, 2, 1, 3)] * 5, backend="cpu")
 """
 
+HELPED = """
+from visionseq.kernels.compiled import compiled
+from visionseq.kernels.helper import inner
+
+@compiled
+def outer():
+    return inner()
+"""
+HELPER = """
+from visionseq.kernels.compiled import inlined
+
+@inlined
+def inner():
+    return {}
+"""
+
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
@@ -87,3 +103,35 @@ def test_a_user_without_a_home(package: Path):
 def test_a_user_without_a_home_who_may_write_the_package(package: Path):
     assert "the result is kept" in use(package, "nobody", HOME=None, XDG_CACHE_HOME=None)
     assert list(package.rglob("*.nbi"))
+
+
+def test_a_change_in_a_helper_is_seen(helped: Path):
+    """numba itself looks at the file of the function that is called, and not at those that were compiled into it."""
+    assert call_helped(helped) == ("1\n", "")
+    (helped / "kernels" / "helper.py").write_text(HELPER.format(22))
+    assert call_helped(helped) == ("22\n", "")
+
+
+def test_a_disk_that_is_full(helped: Path):
+    result, said = call_helped(helped, "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))")
+    assert result == "1\n"
+    assert said.count("compiled code cannot be kept") == 1
+    assert str(helped) in said
+
+
+@pytest.fixture
+def helped(package: Path) -> Path:
+    """The package with a compiled function that calls one of another file."""
+    (package / "kernels" / "helped.py").write_text(HELPED)
+    (package / "kernels" / "helper.py").write_text(HELPER.format(1))
+    return package
+
+
+def call_helped(package: Path, before: str = "pass") -> tuple[str, str]:
+    """What a process prints that calls the function of `helped`, and its standard error."""
+    code = f"{before}\nfrom visionseq.kernels.helped import outer\nprint(outer())"
+    variables = os.environ | {"PYTHONPATH": str(package.parent), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables.pop("NUMBA_CACHE_DIR", None)
+    done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, done.stderr
