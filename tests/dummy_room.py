@@ -1,4 +1,4 @@
-"""A room of about twenty lines, for tests: it learns one number and draws its noise times that number.
+"""A room of few lines, for tests: it learns one number and draws its noise times that number.
 
 `FILES` are the room's own, `PLACES` the lines that it adds to files of the house: the four that CONTRIBUTING names.
 """
@@ -14,65 +14,36 @@ FILES = {
         class Dummy(PretrainedModel):
             room, sample_shape, label_dim = "dummy", (1, 8, 8), 0
 
-            def __init__(self, start: float = 1.0):
+            def __init__(self, start=1.0):
                 super().__init__()
                 self.config, self.factor = {"start": start}, torch.nn.Parameter(torch.tensor([start]))
 
-            def sample(self, noise, *, class_labels=None):
+            def sample(self, noise, num_steps=1, *, class_labels=None):
                 return (noise * self.factor).clamp(-1, 1)
         """,
     "visionseq/dummy/task.py": """
-        import torch
-        from lightning import LightningModule
         from visionseq.dummy.model import Dummy
+        from visionseq.flow.task import GenerativeTask
+        from visionseq.optim.factory import OptimizerConfig
 
-        class DummyTask(LightningModule):
-            def __init__(self, start: float = 1.0):
-                super().__init__()
-                self.model = Dummy(start)
+        class DummyTask(GenerativeTask):
+            def __init__(self, optimizer: OptimizerConfig):
+                super().__init__(Dummy(), optimizer)
 
-            def training_step(self, batch, number):
+            def loss(self, batch, draw):
                 return (self.model.factor - batch.image.std()).square().sum()
-
-            def validation_step(self, batch, number):
-                self.log("val/loss", self.training_step(batch, number), batch_size=len(batch))
-
-            test_step = validation_step
-
-            def predict_step(self, batch, number):
-                return self.model.sample(torch.ones_like(batch.image))
-
-            def configure_optimizers(self):
-                return torch.optim.SGD(self.model.parameters(), 0.1)
         """,
     "visionseq/dummy/convert.py": """
         from visionseq.dummy.model import Dummy
-        from visionseq.saving.weights import load_state
 
         LICENCE = ("mit", "A dummy.")
-
-        def build(config):
-            return Dummy(**config)
-
-        def from_official(state, config):
-            model = build(config)
-            load_state(model, {"factor": unwrap(state)["official_factor"]}, "the official state")
-            return model
-
-        def to_official(model):
-            return {"official_factor": model.factor.detach().cpu().clone()}
-
-        def official_config(model):
-            return dict(model.config)
-
-        def presets():
-            return {"one": {"start": 1.0}}
-
-        def preprocessing_of(model):
-            return {"kind": "image", "size": 8, "channels": 1, "class_names": []}
-
-        def unwrap(content):
-            return content.get("network", content)
+        presets = lambda: {"one": {"start": 1.0}}
+        build = lambda config: Dummy(**config)
+        unwrap = lambda content: content.get("network", content)
+        from_official = lambda state, config: Dummy(state["official_factor"].item())
+        to_official = lambda model: {"official_factor": model.factor.detach().clone()}
+        official_config = lambda model: dict(model.config)
+        preprocessing_of = lambda model: {"kind": "image", "size": 8, "channels": 1, "class_names": []}
         """,
     "visionseq/dummy/__init__.py": """
         from visionseq.dummy.model import Dummy
@@ -85,7 +56,7 @@ FILES = {
         visionseq sample runs/tiny --out out/
         """,
     "configs/dummy/tiny.yaml": """
-        model: {class_path: visionseq.dummy.DummyTask}
+        model: {class_path: visionseq.dummy.DummyTask, init_args: {optimizer: {lr: 0.1}}}
         data:
           class_path: visionseq.data.ImageData
           init_args:
