@@ -140,6 +140,14 @@ def test_intensities_beyond_one_are_said(model, tmp_path, caplog, top, scale, hi
     assert hint is None or f"--intensity-scale {hint}" in caplog.text
 
 
+def test_warnings_of_a_kind_are_shown_three_times_and_counted(model, tmp_path, caplog):
+    for name in "abcde":
+        (cloud(50) * np.float32([1, 1, 1, 200])).tofile(tmp_path / f"{name}.bin")
+    assert run(["detect", str(model), *json_of(tmp_path, tmp_path / "out")]) == 0
+    assert caplog.text.count("intensity up to") == 4
+    assert f"2 more warnings like: {tmp_path / 'a.bin'}: intensity up to" in caplog.text
+
+
 def test_a_model_that_squashes_intensities_takes_any(detector, caplog):
     detector.preprocessing["squashed"] = ["intensity"]
     points = cloud(50)
@@ -168,8 +176,8 @@ def test_boxes_on_a_map_come_with_their_origin(model, tmp_path, caplog):
     [
         (["--input", "none.bin"], 1, "no point files"),
         (["--input", "*.md"], 1, "no point files"),
-        (["--input", "good.bin", "--calib", "none.txt"], 1, "none.txt is not there"),
-        (["--input", "good.bin", "--calib", "calib"], 1, "good.txt is not there"),
+        (["--input", "good.bin", "--calib", "none.txt"], 1, "none.txt is missing"),
+        (["--input", "good.bin", "--calib", "calib"], 1, "good.txt is missing"),
         (["--input", "good.bin", "--image-size", "1242", "375"], 1, "image_size: 1242 375, expected --calib with it"),
         (["--input", "good.bin", "--out", "short.bin"], 1, "short.bin cannot be written: it is a file"),
         (["--input", "twin.*"], 1, "twin.bin and twin.npy would both be written to detections/twin.*"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from visionseq.cli.device import DeviceName, choose_device
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
-from visionseq.cli.terminal import say
+from visionseq.cli.terminal import few_of_a_kind, say
 from visionseq.errors import ConfigError, DataError
 from visionseq.progress import progress
 
@@ -50,7 +50,7 @@ def detect(
     for each file. The points go the way that `visionseq test` takes with the model's own preprocessing, one frame at a
     time, so the boxes are the same to the bit. Boxes are in the frame of the file (most: x forward, y left, z up;
     nuScenes: x right, y forward), metres; a model for another sensor or another height above the ground finds what it
-    finds. A file that cannot be read is told and left out; the exit code is then 1.
+    finds. A file that cannot be read is reported and left out; the exit code is then 1.
 
     Args:
         model: Name in the zoo, model folder, run folder, or hf://org/repo@revision.
@@ -90,7 +90,7 @@ def detect(
     claim_files(*(Path(f"{scan.target}{_ENDINGS[kind]}") for scan in scans for kind in save), overwrite=overwrite)
     detector = load_detector(model).to(choose_device(device))
     tally = _Tally(detector.class_names, draw_threshold, len(scans))
-    with progress("detecting", len(scans), "clouds") as meter:
+    with few_of_a_kind(_log), progress("detecting", len(scans), "clouds") as meter:
         for scan in scans:
             try:
                 cloud, calibration = scan.read(columns)
@@ -100,10 +100,10 @@ def detect(
                 name, camera = str(scan.path), (calibration, image_shape)
                 frame = FrameInput.of(cloud, detector, shift, intensity_scale, name, *camera)
                 start = time.monotonic()
-                found = detect_frame(detector, frame).above(score_threshold)
-                tally.add(found, time.monotonic() - start)
+                detections = detect_frame(detector, frame).above(score_threshold)
+                tally.add(detections, time.monotonic() - start)
                 facts = {"frame": scan.path.name, "model": model, **tally.origin_of(cloud, name)}
-                _write(scan.target, frame.points, found, detector, save, draw_threshold, facts, camera)
+                _write(scan.target, frame.points, detections, detector, save, draw_threshold, facts, camera)
             meter.advance()
     tally.report(out)
 
@@ -134,14 +134,14 @@ def _scans(files: list[Path], out: Path, calib: Path | None) -> list[_Scan]:
             raise DataError(f"{other} and {path} would both be written to {out / stem}.*; expected names that differ")
         calibration = calib / f"{stem}.txt" if calib and calib.is_dir() else calib
         if calibration and not calibration.is_file():
-            raise ConfigError(f"calib: {calibration} is not there")
+            raise ConfigError(f"calib: {calibration} is missing")
         scans.append(_Scan(path, out / stem, calibration))
     return scans
 
 
 @dataclass
 class _Tally:
-    """What a run has found, in how long, and which files it could not read."""
+    """What a run detected, in how long, and which files it could not read."""
 
     class_names: list[str]
     draw_threshold: float
@@ -150,17 +150,17 @@ class _Tally:
     unread: int = 0
     drawn: int = 0
     seconds: float = 0.0
-    origin_was_told: bool = False
+    origin_reported: bool = False
     counts: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: "Detections", seconds: float) -> None:
+    def add(self, detections: "Detections", seconds: float) -> None:
         self.frames += 1
         self.seconds += seconds
-        self.drawn += len(found.above(self.draw_threshold))
-        self.counts.update(self.class_names[label - 1] for label in found.labels.tolist())
+        self.drawn += len(detections.above(self.draw_threshold))
+        self.counts.update(self.class_names[label - 1] for label in detections.labels.tolist())
 
     def miss(self, error: DataError) -> None:
-        """Tell of a file that cannot be read and go on, unless it is the only one."""
+        """Report a file that cannot be read and go on, unless it is the only one."""
         if self.total == 1:
             raise error
         self.unread += 1
@@ -170,18 +170,18 @@ class _Tally:
         """What JSON says of coordinates of a map, which boxes leave out; the log says so once."""
         if not any(cloud.origin):
             return {}
-        if not self.origin_was_told:
+        if not self.origin_reported:
             origin = " ".join(f"{value:.12g}" for value in cloud.origin)
             _log.warning("%s is on a map: boxes are relative to the origin %s, which its JSON gives", name, origin)
-        self.origin_was_told = True
+        self.origin_reported = True
         return {"origin": list(cloud.origin)}
 
     def report(self, out: Path) -> None:
         """Print the summary; `DataError` where files could not be read."""
-        found = ", ".join(f"{count} {name}" for name, count in self.counts.most_common())
-        found = f"{found} ({self.drawn} above {self.draw_threshold:g})" if found else "nothing"
+        counts = ", ".join(f"{count} {name}" for name, count in self.counts.most_common())
+        summary = f"{counts} ({self.drawn} above {self.draw_threshold:g})" if counts else "nothing"
         frames = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
-        say(f"{frames} in {self.seconds:.1f} s ({self.frames / max(self.seconds, 1e-9):.2f} frames/s): {found}")
+        say(f"{frames} in {self.seconds:.1f} s ({self.frames / max(self.seconds, 1e-9):.2f} frames/s): {summary}")
         say(out)
         if self.unread:
             raise DataError(f"{self.unread} of {self.total} files not read")
@@ -190,7 +190,7 @@ class _Tally:
 def _write(
     target: Path,
     points: "np.ndarray",
-    found: "Detections",
+    detections: "Detections",
     detector: "LionDetector",
     save: list[Kind],
     draw_threshold: float,
@@ -202,15 +202,15 @@ def _write(
 
     names = detector.class_names
     if "json" in save:
-        write_detections(f"{target}.json", found, names, facts)
+        write_detections(f"{target}.json", detections, names, facts)
     if "kitti" in save:
-        write_kitti(f"{target}.txt", found, names, *camera)
+        write_kitti(f"{target}.txt", detections, names, *camera)
     if "bev" in save:
-        picture = bev_picture(points, detector.point_cloud_range, drawn_boxes(found.above(draw_threshold), names))
+        picture = bev_picture(points, detector.point_cloud_range, drawn_boxes(detections.above(draw_threshold), names))
         save_png(picture, f"{target}.png")
     if "html" in save:
-        save_scene(f"{target}.html", points, drawn_boxes(found, names), title=facts["frame"])
+        save_scene(f"{target}.html", points, drawn_boxes(detections, names), title=facts["frame"])
     if "rrd" in save:
         from visionseq.viz.rerun import save_rerun
 
-        save_rerun(f"{target}.rrd", points, drawn_boxes(found, names))
+        save_rerun(f"{target}.rrd", points, drawn_boxes(detections, names))

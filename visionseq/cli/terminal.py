@@ -3,6 +3,9 @@
 import logging
 import os
 import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from visionseq.errors import printable
 
@@ -28,3 +31,26 @@ class EscapedLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
+
+
+@contextmanager
+def few_of_a_kind(log: logging.Logger, most: int = 3) -> Iterator[None]:
+    """Let `most` warnings of a kind through, and say at the end how many more there were; files are often alike."""
+    counts: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        if record.levelno != logging.WARNING:
+            return True
+        counts[record.msg] += 1
+        examples.setdefault(record.msg, record.getMessage())
+        return counts[record.msg] <= most
+
+    log.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_shown)
+        for kind, count in counts.items():
+            if count > most:
+                log.warning("%d more warnings like: %s", count - most, examples[kind])
