@@ -63,13 +63,32 @@ def test_the_mirror_of_a_latent_is_a_latent_of_its_own(tmp_path):
 
 def test_writing_goes_on_after_the_last_shard(tmp_path):
     write(tmp_path)
-    writer = LatentWriter(tmp_path)
+    writer = LatentWriter(tmp_path, ["a", "b"], "some-vae, 0.18215")
     assert writer.done == 3
     writer.write(latents(0, 1), torch.zeros(1, dtype=torch.int64), latents(0, 1))
     assert len(LatentShards(tmp_path)) == 14
     (tmp_path / "latents-000001.safetensors").unlink()
     with pytest.raises(DataError, match="without a gap"):
-        LatentWriter(tmp_path)
+        LatentWriter(tmp_path, ["a", "b"], "some-vae, 0.18215")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ((["a", "b"], "other-vae"), "encoder other-vae, the shard was made with some-vae, 0.18215"),
+        ((["b", "a"], "some-vae, 0.18215"), r'class_names \["b", "a"\], the shard was made with \["a", "b"\]'),
+    ],
+)
+def test_latents_of_other_settings_are_refused_or_replaced(tmp_path, settings, message):
+    write(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ConfigError, match=rf"latents-000000\.safetensors: {message}.* overwrite"):
+        LatentWriter(tmp_path, *settings)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    LatentWriter(tmp_path, *settings, overwrite=True).write(latents(0, 1))
+    found = LatentShards(tmp_path)
+    assert len(found) == 1
+    assert (found.class_names, found.encoder) == settings
 
 
 Z = torch.zeros

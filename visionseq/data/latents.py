@@ -16,8 +16,8 @@ from torch import Tensor
 from visionseq.data.batch import ImageBatch
 from visionseq.data.images import ImageDataset
 from visionseq.data.names import check_class_names
-from visionseq.data.shards import TensorShards, shard_metadata, shard_paths, write_shard
-from visionseq.errors import DataError
+from visionseq.data.shards import TensorShards, shard_metadata, write_shard
+from visionseq.errors import ConfigError, DataError
 from visionseq.text_files import parse_json
 
 _FLOATS = ("F32", "F16", "BF16")
@@ -31,7 +31,7 @@ class LatentShards(ImageDataset):
         path: folder of shards, or one shard.
         in_memory: read everything now; None: where it is less than 1 GB.
 
-    Raises `DataError` naming the shard that is damaged or does not fit the others.
+    Raises `DataError` naming the shard that is damaged or differs from the others in its tensors.
     """
 
     def __init__(self, path: str | Path, in_memory: bool | None = None):
@@ -68,22 +68,35 @@ class LatentShards(ImageDataset):
 
 
 class LatentWriter:
-    """Writes shards of latents one after another; shards that are there already are kept, so an encoding can resume.
+    """Writes shards of latents one after another; existing shards are kept, so an encoding can resume.
 
     Args:
         folder: where the shards go.
         class_names: a name per class.
         encoder: which autoencoder and scale made the latents.
+        overwrite: remove the shards of the folder first.
+
+    Raises `DataError` where a shard is missing between others, `ConfigError` where one has other class names or comes
+    from another encoder.
     """
 
-    def __init__(self, folder: str | Path, class_names: list[str] | None = None, encoder: str = ""):
+    def __init__(
+        self,
+        folder: str | Path,
+        class_names: list[str] | None = None,
+        encoder: str = "",
+        overwrite: bool = False,
+    ):
         self.folder = Path(folder)
         self.metadata = {"class_names": json.dumps(class_names or []), "encoder": encoder}
         self.done = 0
-        names = [path.name for path in shard_paths(folder)] if any(self.folder.glob("*.safetensors")) else []
-        for name in names:
-            if name != _NAME.format(self.done):
-                raise DataError(f"{self.folder / name}: expected {_NAME.format(self.done)} (shards without a gap)")
+        for path in sorted(self.folder.glob("*.safetensors")):
+            if overwrite:
+                path.unlink()
+                continue
+            if path.name != _NAME.format(self.done):
+                raise DataError(f"{path}: expected {_NAME.format(self.done)} (shards without a gap)")
+            self._check_metadata(path)
             self.done += 1
 
     def write(self, latent: Tensor, label: Tensor | None = None, mirrored: Tensor | None = None) -> None:
@@ -92,3 +105,12 @@ class LatentWriter:
         path = self.folder / _NAME.format(self.done)
         write_shard(path, {name: tensor for name, tensor in tensors.items() if tensor is not None}, self.metadata)
         self.done += 1
+
+    def _check_metadata(self, path: Path) -> None:
+        earlier = shard_metadata(path)
+        for name, value in self.metadata.items():
+            if earlier.get(name) != value:
+                raise ConfigError(
+                    f"{path}: {name} {value[:80]}, the shard was made with {earlier.get(name, 'none')[:80]}; overwrite "
+                    "replaces all shards of the folder"
+                )
