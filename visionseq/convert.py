@@ -32,7 +32,7 @@ def from_official(
 
     Raises:
         ConfigError: an unknown room, or a config that cannot be used.
-        CheckpointError: the state does not fit; with a table of missing, unexpected and misshapen entries.
+        CheckpointError: the state does not match; with a table of missing, unexpected and misshapen entries.
     """
     part = converter(room)
     options = {} if model is None else {"model": model_class(room, model, "the argument `model`")}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageModel:
-    """What a model of images expects of its data.
+    """The expectations of a model of images about its data.
 
     Args:
         name: of the model, for messages.
@@ -31,7 +31,7 @@ def check_images(model: ImageModel, data: Any) -> None:
     """Compare the training and the evaluation data of a data module with a model.
 
     Args:
-        model: what the model expects.
+        model: the expectations of the model.
         data: a data module of `visionseq.data`, whose sources may have a `dataset`.
 
     Raises `ConfigError` that names both sides: data other than images, images of another size or number of channels,

@@ -1,4 +1,4 @@
-"""The errors that visionseq raises: each message names the file or argument, what was found and what was expected."""
+"""The errors that visionseq raises: each message names the file or argument, its content and what was expected."""
 
 import importlib
 import re
@@ -25,7 +25,7 @@ class ConfigError(VisionseqError):
 
 
 class CheckpointError(VisionseqError):
-    """A checkpoint that is damaged, of another kind, or does not fit the model."""
+    """A checkpoint that is damaged, of another kind, or does not match the model."""
 
 
 class TrainingError(VisionseqError):

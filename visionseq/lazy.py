@@ -1,4 +1,4 @@
-"""Names of a package that load what they need when they are first used (PEP 562).
+"""Names of a package that are imported when they are first used (PEP 562).
 
 A package lists its public names once, as imports in its `__init__.pyi`. Type checkers and editors read that file, so a
 name has its real type; `lazy_names` reads where each name lives. `__init__.py` then says

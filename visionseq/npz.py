@@ -1,7 +1,7 @@
 """Arrays from `.npz` files of unknown origin: no pickle, and no allocation before the header is checked.
 
 An npz is a zip of `.npy` members. Each member's header is read first; its dtype, its number of axes and its size must
-be what the caller expects and what the archive really holds.
+be those that the caller expects, and those of the data in the archive.
 """
 
 import os
@@ -43,7 +43,7 @@ def read_npz(path: str | os.PathLike, expected: Mapping[str, Expected]) -> dict[
     """The expected members of an npz; other members are not read.
 
     Raises:
-        DataError: no such file, a damaged archive, a member that is missing or is not what is expected.
+        DataError: no such file, a damaged archive, a member that is missing or differs from the expected one.
     """
     path = Path(path)
     try:

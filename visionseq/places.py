@@ -1,8 +1,8 @@
 """Folders that visionseq reads and writes beside the user's own: caches, and the data that ship with the package.
 
 VISIONSEQ_CACHE names the cache (default ~/.cache/visionseq). Where nothing can be written there, or the account has no
-home, a temporary folder serves until the process ends. VISIONSEQ_OFFLINE=1, or Hugging Face's HF_HUB_OFFLINE=1, forbids
-every download.
+home, a temporary folder takes its place until the process ends. VISIONSEQ_OFFLINE=1, or Hugging Face's
+HF_HUB_OFFLINE=1, forbids every download.
 """
 
 import atexit

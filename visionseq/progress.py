@@ -15,10 +15,10 @@ MEGABYTES = "MB"  # the unit of work that is counted in bytes
 
 
 class Meter:
-    """Counts what is done; a subclass displays it, at most once in `interval` seconds.
+    """Counts finished units of work; a subclass displays them, at most once in `interval` seconds.
 
     Args:
-        label: what is counted.
+        label: the name of the work.
         total: the count when all is done; None: unknown.
         unit: of the count; `MEGABYTES`: the count is in bytes; empty: the display shows no rate.
         done: the count that an earlier run left; rate and remaining time leave it out.
@@ -40,7 +40,7 @@ class Meter:
         self.close()
 
     def advance(self, count: int = 1) -> None:
-        """Count what was done since the last call."""
+        """Count the units since the last call."""
         self.reach(self.done + count)
 
     def reach(self, done: int) -> None:

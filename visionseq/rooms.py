@@ -1,7 +1,7 @@
 """Rooms, claims and benchmarks, found by the names of their folders.
 
-A room is a folder of the package that holds `model.py` and `task.py`. What shared code wants to know of it stands in
-its `convert.py`, in `visionseq.claims.<room>` and in `visionseq.benchmarks.<room>`. Listing imports nothing.
+A room is a folder of the package that holds `model.py` and `task.py`. Shared code finds the functions of a room in its
+`convert.py`, in `visionseq.claims.<room>` and in `visionseq.benchmarks.<room>`. Listing imports nothing.
 """
 
 import importlib

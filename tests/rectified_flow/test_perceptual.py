@@ -74,7 +74,7 @@ def test_list_of_linear_weights(tmp_path, vgg_state, linear):
 
 
 def test_files_that_are_not_lpips_are_refused(tmp_path, vgg_state, linear):
-    with pytest.raises(CheckpointError, match=r"nowhere\.pth: there is no such file"):
+    with pytest.raises(CheckpointError, match=r"nowhere\.pth: no such file"):
         perceptual_from("lpips:nowhere.pth")
     save_file(vgg_state, tmp_path / "vgg.safetensors")
     with pytest.raises(CheckpointError, match="linear weight of layer 0 is missing"):

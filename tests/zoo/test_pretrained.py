@@ -153,14 +153,14 @@ def test_nothing_is_copied_where_something_does_not_fit(tiny_model):
 def test_a_config_larger_than_its_weights_costs_no_memory(folder):
     network = {"type": "ResidualMLP", "img_resolution": 4, "in_channels": 1, "hidden": 2_000_000, "num_blocks": 1}
     change_config(folder, config={"network": network})  # 16 TB of weights
-    with pytest.raises(CheckpointError, match=r"it asks for far more than the [\d,]+ values"):
+    with pytest.raises(CheckpointError, match=r"it needs far more than the [\d,]+ values"):
         visionseq.load(folder)
 
 
 def test_a_config_of_a_million_layers_is_refused_at_once(folder):
     network = {"type": "ResidualMLP", "img_resolution": 1, "in_channels": 1, "hidden": 1, "num_blocks": 1_000_000}
     change_config(folder, config={"network": network})
-    with pytest.raises(CheckpointError, match=r"it asks for far more than the [\d,]+ tensors"):
+    with pytest.raises(CheckpointError, match=r"it needs far more than the [\d,]+ tensors"):
         visionseq.load(folder)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 def main(argv: list[str] | None = None) -> int:
     """Run `visionseq <command> ...` and return its exit code."""
-    # Read when torch loads its OpenMP, whose threads else spin for a millisecond on the cores that the kernels want.
+    # Read when torch loads its OpenMP, whose threads otherwise spin for a millisecond on the cores of the kernels.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     from visionseq.cli.console import run
     from visionseq.places import adopt_home

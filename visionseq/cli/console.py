@@ -25,7 +25,7 @@ COMMANDS = {
     "pairs": "generate the (noise, image) pairs of a teacher",
     "convert": "turn official checkpoints into model folders, and back",
     "zoo": "list, download, verify and publish models",
-    "inspect": "show what a data set holds: counts, ranges, a picture",
+    "inspect": "show the contents of a data set: counts, ranges, a picture",
     "demo": "train a flow on digits and draw its images, in four minutes",
     "claims": "test a paper's headline claim on this machine",
     "benchmark": "measure speed against named peers",
@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
 
 
 def run_function(function: Callable[..., object], prog: str, argv: list[str]) -> int:
-    """Run one function on a command line, print what it returns, and return the exit code."""
+    """Run one function on a command line, print its result, and return the exit code."""
     return exit_code(lambda words: _call(function, prog, words), argv)
 
 
@@ -56,7 +56,7 @@ def exit_code(action: Callable[[list[str]], int], argv: list[str]) -> int:
         return _fail(str(error), 2)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+    except BrokenPipeError:  # the reader of our output has ended, as with `| head`
         return 141
     except (VisionseqError, OSError) as error:
         if debug:

@@ -142,7 +142,7 @@ def _official_values(
         raise ConfigError(f"preset {preset!r}, expected one of {', '.join(presets)}")
     names = [preset] if preset else fitting_presets(room, state)
     if not names:
-        raise CheckpointError(f"the state fits none of {', '.join(presets)}; give its configuration with --config")
+        raise CheckpointError(f"the state matches none of {', '.join(presets)}; give its configuration with --config")
     alike = f" (the same network as {', '.join(names[1:])})" if names[1:] else ""
     return presets[names[0]], f"configuration {names[0]}{alike}"
 

@@ -29,7 +29,7 @@ _EXTRAS = {
 
 
 def doctor() -> None:
-    """Show versions, devices, the backend of each kernel, missing extras and what they would add, and the caches.
+    """Show versions, devices, the backend of each kernel, missing extras and their purposes, and the caches.
 
     Examples:
         visionseq doctor

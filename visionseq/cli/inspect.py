@@ -1,4 +1,4 @@
-"""`visionseq inspect`: what a data set holds, whether all of it can be read, and a picture of it."""
+"""`visionseq inspect`: the contents of a data set, whether all of it can be read, and a picture of it."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,11 +32,11 @@ def inspect(
     frame: int | None = None,
     overwrite: bool = False,
 ) -> None:
-    """Read a data set through and say what it holds: counts, shapes, ranges, classes, the first bad file.
+    """Read a data set through and report its contents: counts, shapes, ranges, classes, the first bad file.
 
     Understands the built-in sets, folders of images (with a folder per class, or flat), WebDataset shards, latents,
-    reflow pairs in all layouts, and lidar data: KITTI, nuScenes, Waymo (prepared), Argoverse 2, ONCE, and folders of
-    one's own with points/ and labels/. Exit code 1 where something cannot be read.
+    reflow pairs in all layouts, and lidar data: KITTI, nuScenes, Waymo (prepared), Argoverse 2, ONCE, and your own
+    folders with points/ and labels/. Exit code 1 where something cannot be read.
 
     Args:
         data: digits, fashion_mnist, lidar_world, a folder, a .zip of pairs, .tar or .safetensors shards.
@@ -48,7 +48,7 @@ def inspect(
             nuScenes (train.txt), or a folder.
         limit: Read only so many samples, spread evenly.
         skip_corrupt: Count and report samples that cannot be read, instead of failing.
-        frame: Of lidar data, the place in the set of the frame to draw, from 0; default: the first that was read.
+        frame: Of lidar data, the number of the frame to draw, from 0; default: the first frame that was read.
         overwrite: Replace an earlier picture.
 
     Examples:

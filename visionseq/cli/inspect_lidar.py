@@ -1,4 +1,4 @@
-"""`visionseq inspect` on lidar data: what the frames hold, whether all can be read, and a picture of one."""
+"""`visionseq inspect` on lidar data: the contents of the frames, whether all can be read, and a picture of one."""
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ _REACH = 60.0  # metres around the sensor in the picture, at most
 
 @dataclass
 class _Summary:
-    """The frames that were read, the errors of the others, and what the frames hold."""
+    """The frames that were read, the errors of the others, and the contents of the frames."""
 
     good: list[int] = field(default_factory=list)
     bad: list[str] = field(default_factory=list)

@@ -26,7 +26,7 @@ def claim_files(*paths: Path, overwrite: bool) -> None:
 def claim_folder_of_results(folder: Path, overwrite: bool) -> None:
     """As `claim_folder`, for a folder whose files belong together: one that holds any needs `overwrite`."""
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise ConfigError(f"{folder} exists; --overwrite replaces what it holds")
+        raise ConfigError(f"{folder} exists; --overwrite replaces its contents")
     claim_folder(folder)
 
 

@@ -16,7 +16,7 @@ def say(*lines: object) -> None:
         for line in lines:
             print(printable(str(line)))
         sys.stdout.flush()
-    except OSError as error:  # a full disk, or a reader that has gone: the interpreter must not try again at its exit
+    except OSError as error:  # a full disk, or a reader that has ended: the interpreter must not try again at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise OSError(error.errno, error.strerror, "standard output") from error
 

@@ -15,15 +15,15 @@ class ImageData(DataModule):
     """Images or latents with their labels, as `ImageBatch`.
 
     Args:
-        dataset: what training reads.
+        dataset: the training samples.
         batch_size: samples of the global batch, summed over processes.
-        eval_dataset: what validation, test and prediction read; its classes get the numbers that classes of the same
-            name have in `dataset`.
+        eval_dataset: the samples of validation, test and prediction; its classes get the numbers that classes of the
+            same name have in `dataset`.
         flip: mirror half of the training samples.
         eval_batch_size: the same for validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
         limit: use only so many samples, spread evenly over the data set.
-        samples_per_epoch: what training calls an epoch; None: the data set's length.
+        samples_per_epoch: samples of an epoch of the training; None: the data set's length.
         class_balanced: draw every class equally often.
         seed: keys the order and the augmentation.
     """

@@ -24,7 +24,7 @@ DEAD_WORKER = "DataLoader worker (pid"  # how torch's message begins
 
 
 class Source(Protocol):
-    """What a loader reads from; it travels to workers by pickle or fork, so it opens files when first asked."""
+    """The source of a loader's batches; it travels to workers by pickle or fork, so it opens files when first asked."""
 
     def __len__(self) -> int: ...
 
@@ -55,7 +55,7 @@ class StreamLoader:
     """Endless batches from a position on; `len` is the number of batches that training calls an epoch.
 
     Args:
-        source: what the batches are read from.
+        source: where the batches are read from.
         sampler_at: gives the sampler that begins at a position.
         batches_per_epoch: batches of an epoch.
         position: samples that were consumed before.
@@ -116,7 +116,7 @@ class EvalLoader:
     """Every sample of this rank once, in order.
 
     Args:
-        source: what the batches are read from.
+        source: where the batches are read from.
         sampler: the order.
         options: workers, prefetch, pinning.
     """
@@ -165,7 +165,7 @@ class _Fetch(Dataset):
 
 
 def _batches(loader: DataLoader, source: Source) -> Iterator[Batch]:
-    """The batches of a loader; `DataError` for what a worker could not read, and where a worker is dead."""
+    """The batches of a loader; `DataError` where a worker could not read a sample, or is dead."""
     try:
         for batch in _start(loader):
             if isinstance(batch, _Failure):

@@ -18,14 +18,14 @@ from visionseq.errors import ConfigError
 
 
 class DataModule(LightningDataModule):
-    """Base of the data modules of all modalities; a subclass says what the sources are.
+    """Base of the data modules of all modalities; a subclass provides the sources.
 
     Args:
         batch_size: samples of the global batch, summed over processes.
         eval_batch_size: the same for validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
         limit: use only so many samples, spread evenly over the data set.
-        samples_per_epoch: what training calls an epoch; None: the data set's length. The stream itself has no borders.
+        samples_per_epoch: samples of an epoch of the training; None: the data set's length. The stream has no borders.
         class_balanced: draw every class equally often.
         seed: keys the order and the augmentation.
     """
@@ -54,11 +54,11 @@ class DataModule(LightningDataModule):
 
     @abstractmethod
     def train_source(self) -> Source:
-        """What training reads from."""
+        """The source of the training samples."""
 
     @abstractmethod
     def eval_source(self) -> Source | None:
-        """What validation, test and prediction read from."""
+        """The source of validation, test and prediction; None: there are no such samples."""
 
     @property
     @abstractmethod

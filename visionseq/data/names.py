@@ -40,7 +40,7 @@ def check_class_names(value: object, where: str) -> list[str]:
 
 
 def read_json(path: Path, default: object) -> object:
-    """The value of a JSON file, `default` where there is no such file; raises `DataError` where it is damaged."""
+    """The value of a JSON file, `default` where the file is missing; raises `DataError` where it is damaged."""
     return parse_json(read_text(path, MAX_JSON), str(path)) if path.exists() else default
 
 

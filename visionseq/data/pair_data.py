@@ -22,7 +22,7 @@ class PairData(DataModule):
         eval_batch_size: the batch of validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
         limit: use only so many pairs, spread evenly.
-        samples_per_epoch: what training calls an epoch; None: the number of pairs.
+        samples_per_epoch: pairs of an epoch of the training; None: the number of pairs.
         class_balanced: draw every class equally often.
         seed: keys the order.
     """

@@ -82,6 +82,8 @@ def write_folder(
     out = Path(out)
     if out.exists():
         raise DataError(f"{out}: exists already; remove it to prepare the data again")
+
+    # Write the images to a folder beside it.
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
@@ -94,6 +96,8 @@ def write_folder(
                     path.write_bytes(data)
                     count += 1
         _refuse_nothing(count, out)
+
+        # The complete folder gets its name.
         temporary.chmod(0o755)
         os.replace(temporary, out)
     finally:

@@ -56,7 +56,7 @@ class RandomAccess:
 
 
 def file_size(path: str | Path) -> int:
-    """Size in bytes; raises `DataError` where there is no such file."""
+    """Size in bytes; raises `DataError` where the file is missing."""
     try:
         return os.stat(path).st_size
     except OSError as error:

@@ -23,7 +23,7 @@ class ShardRecipe:
 
     Args:
         folder: where the shards are.
-        settings: plain values that decide what the shards hold.
+        settings: plain values that determine the contents of the shards.
         overwrite: remove the shards of the folder first.
 
     Raises `ConfigError` where the folder holds shards of other settings, or of unknown ones.

@@ -107,7 +107,7 @@ class TensorShards:
 
 
 def shard_paths(path: str | Path) -> list[Path]:
-    """The .safetensors files of a folder, or the one file; raises `DataError` where there is none."""
+    """The .safetensors files of a folder, or the one file; raises `DataError` where none exists."""
     path = Path(path)
     if path.is_file():
         return [path]
@@ -143,6 +143,7 @@ class _Entry:
 
 
 def _read_header(path: Path, expected: Mapping[str, tuple[str, ...]], optional: tuple[str, ...]) -> dict[str, _Entry]:
+    # The header, checked against the size of the file.
     try:
         with safe_open(path, "numpy"):  # checks the header, and that the tensors fill the file exactly
             pass
@@ -151,6 +152,8 @@ def _read_header(path: Path, expected: Mapping[str, tuple[str, ...]], optional: 
             header = json.loads(file.read(length))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a whole safetensors file: {error}") from error
+
+    # The expected tensors, all of them with the same number of rows.
     entries = {}
     for name, codes in expected.items():
         if name not in header:

@@ -16,13 +16,13 @@ from visionseq.errors import ConfigError
 from visionseq.kernels.compiled import exact
 
 EMPTY = -1
-LONGEST_AXIS = 2**20  # voxels, so that a voxel's number fits int64
+LONGEST_AXIS = 2**20  # voxels, so that int64 can hold a voxel's number
 
 
 class HardVoxels(NamedTuple):
     """Voxels in the order of their first points.
 
-    Fields: `voxels` [V, P, C] float32, zero where there is no point, `coords` [V, 3] int32 (z, y, x) and
+    Fields: `voxels` [V, P, C] float32, zero beyond the points of a voxel, `coords` [V, 3] int32 (z, y, x) and
     `num_points` [V] int32, at most P.
     """
 

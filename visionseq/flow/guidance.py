@@ -103,17 +103,17 @@ def guided(
     Args:
         model: f(x [B, ...], t [B] in float32, labels) -> prediction [B, ...].
         labels: classes of the samples, whatever the model takes; None for a model without classes.
-        null: what the model takes for "no class"; None: what its method `no_class(labels)` says, where it has one.
+        null: the model's value for "no class"; None: the result of its method `no_class(labels)`, where it has one.
         rule: None: no guidance.
         joint: evaluate both predictions in one call, rows [conditional; unconditional]; labels and null must be tensors
-            [B, ...]. Otherwise there are two calls, the conditional one first.
+            [B, ...]. Otherwise the model is called twice, with the classes first.
         unconditional_at: when the unconditional prediction is made; default: where the rule is active. A model that
             carries a state for it may need it at other times as well.
 
     Raises `ConfigError` for guidance without classes, or labels that cannot be joined.
     """
     if rule is not None and labels is None:
-        raise ConfigError(f"{type(rule).__name__} needs class labels, and there are none")
+        raise ConfigError(f"{type(rule).__name__} needs class labels, which are missing")
     if null is None and hasattr(model, "no_class"):
         null = model.no_class(labels)
     if joint and rule is not None and not (isinstance(labels, Tensor) and isinstance(null, Tensor)):

@@ -1,4 +1,4 @@
-"""Paths from noise to data, and what a model predicts on them (arXiv 2209.03003, 2303.08797, 2401.08740).
+"""Paths from noise to data, and the predictions of models on them (arXiv 2209.03003, 2303.08797, 2401.08740).
 
     x_t = alpha(t) x + sigma(t) n,     velocity = alpha'(t) x + sigma'(t) n,     score = -n / sigma(t)
 
@@ -73,7 +73,7 @@ class Path(ABC):
         return c.alpha * data + c.sigma * noise
 
     def velocity(self, data: Tensor, noise: Tensor, t: float | Tensor) -> Tensor:
-        """dx_t/dt = alpha' data + sigma' noise: what a velocity model regresses."""
+        """dx_t/dt = alpha' data + sigma' noise: the target of a velocity model."""
         c = self.coefficients(t, data)
         return c.alpha_dot * data + c.sigma_dot * noise
 

@@ -34,12 +34,12 @@ OUTPUT_TYPES = ("pil", "pt", "np", "latent")
 
 
 class SamplingModel(Protocol):
-    """What a room's model offers.
+    """A model that draws images, as every generative room has one.
 
     `sample` takes unit noise [B, C, H, W], `class_labels` int64 [B] or None, and options of its own, whose defaults are
     the pipeline's; it returns images [B, C, H, W] in [-1, 1] or latents. Of its options the pipeline knows `steps`,
     `callback(step, time, state)` and `generator` (of the noise that a stochastic sampler adds: one, or one for each
-    image). A model of latents may have a `decoder`. The rest is what every `PretrainedModel` has.
+    image). A model of latents may have a `decoder`. Every `PretrainedModel` has the rest.
     """
 
     preprocessing: dict[str, Any]
@@ -161,7 +161,7 @@ class SamplingPipeline:
             class_labels: a class for all images, or one per image, by number or by name; a conditional model draws
                 missing ones at random.
             output_type: `pil` pictures, `pt` float [B, C, H, W] or `np` float [B, H, W, C], both in [0, 1]; `latent`
-                is what the sampler returns, not decoded.
+                returns the sampler's result without decoding it.
             callback: called after each step with (step, time, state).
             return_dict: False returns the tuple `(images,)`.
             sampler_options: further arguments of the model's `sample`, such as `guidance_scale`; None counts as absent.

@@ -76,7 +76,7 @@ class SampleFrechet:
         """Raise `ConfigError` where the network does not take the model's images, or no validation would take place."""
         if data.eval_source() is None:
             raise ConfigError(
-                "metric: the data has no evaluation data, so there is no validation to measure in; give it an "
+                "metric: without evaluation data no validation takes place in which it could measure; give the data an "
                 "eval_dataset or eval_path"
             )
         self.distance.features(torch.zeros(2, *model.sample_shape, dtype=torch.uint8).to(_device(self.distance)))

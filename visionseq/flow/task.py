@@ -52,14 +52,14 @@ class RowDraw:
 
 
 class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
-    """What training a generative model needs besides its loss.
+    """The training of a generative model, except its loss.
 
     Args:
-        model: what is trained; offers `sample(noise, steps, class_labels=...)`, `sample_shape`, `label_dim`.
+        model: the model in training, with `sample(noise, steps, class_labels=...)`, `sample_shape`, `label_dim`.
         optimizer: optimiser, schedule and warm-up.
         seed: keys every random number of the training.
         sample_steps: steps of the sampler for the pictures in the log, a column each.
-        metric: what validation and test measure besides the loss.
+        metric: measured by validation and test besides the loss.
     """
 
     model: Any  # a PretrainedModel with a sampler

@@ -49,7 +49,7 @@ def lidar_to_camera(boxes: np.ndarray, calibration: Calibration) -> np.ndarray:
 
 
 def observation_angle(boxes: np.ndarray, camera_boxes: np.ndarray) -> np.ndarray:
-    """alpha [N] of predictions as KITTI's result files have it: -atan2(-y, x) + ry with the lidar box's x and y."""
+    """alpha [N] of predictions, as in KITTI's result files: -atan2(-y, x) + ry with the lidar box's x and y."""
     return -np.arctan2(-boxes[:, 1], boxes[:, 0]) + camera_boxes[:, 6]
 
 

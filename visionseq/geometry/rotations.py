@@ -32,7 +32,7 @@ def upright_quaternions(headings: ArrayLike) -> np.ndarray:
 
 
 def unit_quaternions(quaternions: ArrayLike) -> np.ndarray:
-    """float64 [..., 4] of length 1, NaN where there is no such length."""
+    """float64 [..., 4] of length 1, NaN for a quaternion of length 0."""
     quaternions = np.asarray(quaternions, np.float64)
     with np.errstate(over="ignore"):
         length = np.linalg.norm(quaternions, axis=-1, keepdims=True)

@@ -5,5 +5,5 @@ Loading and sampling need torch alone; the names of training bring lightning in 
 
 from visionseq.lazy import lazy_names
 
-LOADABLE = ("EDMDenoiser", "EDMVelocity")  # what a model folder may name: see visionseq.zoo.table
+LOADABLE = ("EDMDenoiser", "EDMVelocity")  # the classes that a model folder may name: see visionseq.zoo.table
 __getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -36,7 +36,7 @@ def from_official(
         model: `EDMVelocity` for a student, `EDMDenoiser` for a teacher; both have the same weights.
 
     Raises:
-        CheckpointError: the state does not fit; with a table of missing, unexpected and misshapen entries.
+        CheckpointError: the state does not match; with a table of missing, unexpected and misshapen entries.
         ConfigError: the configuration has a value or an argument that the network does not know.
     """
     weights = _network_state(state)
@@ -81,7 +81,7 @@ def preprocessing_of(model: EDMVelocity | EDMDenoiser) -> dict[str, Any]:
 
 
 def unwrap(content: Any) -> Any:
-    """The state in what an official file holds; of a resume file the raw weights."""
+    """The state in the content of an official file; of a resume file the raw weights."""
     return content.get("model_state_dict", content) if isinstance(content, Mapping) else content
 
 

@@ -1,4 +1,4 @@
-"""Inversion of a rectified flow and what it is good for: reconstruction, translation, interpolation (arXiv 2405.20320).
+"""Inversion of a rectified flow and its uses: reconstruction, translation, interpolation (arXiv 2405.20320).
 
 Data is carried to noise by the plain ODE on the grid [1e-3, 1/N, ..., (N-1)/N, 1], starting from
 (1 - 1e-3) image + 1e-3 eps; the last step of Heun is Euler. Decoding starts from z (1 - 1e-5) like every sample. Few

@@ -53,6 +53,8 @@ def velocity_loss(
         raise ConfigError(f"loss {name!r}, expected one of {', '.join(LOSSES)}")
     if name.startswith("lpips") and perceptual is None:
         raise ConfigError(f"loss {name!r} needs a perceptual distance")
+
+    # Losses of the velocity, then those of the predicted image.
     with torch.autocast(v.device.type, enabled=False):
         v = at_least_float32(v)
         x, z, x_t, t = (tensor.to(v.dtype) for tensor in (x, z, x_t, t))

@@ -30,13 +30,13 @@ from visionseq.rectified_flow.teacher import edm_invert, edm_sample
 from visionseq.saving.fingerprint import fingerprint
 
 Teacher = EDMDenoiser | EDMVelocity
-PAIRS_PER_WRITE = 1024  # so much work a kill can cost at most; a shard holds as many
+PAIRS_PER_WRITE = 1024  # pairs of a shard; a kill costs the work for one shard at most
 _LABEL, _EPS = 1, 2  # keys that keep the draws of one seed apart
 
 
 @dataclass(frozen=True)
 class PairRecipe:
-    """How a teacher is run.
+    """The settings with which a teacher is run.
 
     Attributes:
         steps: noise levels N of an EDM teacher (2N - 1 evaluations by Heun), evaluations of a velocity (odd for Heun);
@@ -87,10 +87,10 @@ class PairMaker(Protocol):
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Plain values that decide what the pairs are."""
+        """Plain values that determine the pairs."""
 
     def rows(self, start: int, count: int) -> PairRows:
-        """`count` pairs from `start` on, or fewer where there are no more."""
+        """`count` pairs from `start` on, or fewer at the end."""
 
 
 class DrawnPairs:
@@ -100,8 +100,8 @@ class DrawnPairs:
 
     Args:
         teacher: EDM denoiser or velocity, in eval mode.
-        num_pairs: how many.
-        recipe: how the teacher is run.
+        num_pairs: number of pairs.
+        recipe: settings of the teacher.
     """
 
     def __init__(self, teacher: Teacher, num_pairs: int, recipe: PairRecipe = PairRecipe()):
@@ -143,10 +143,10 @@ class InvertedPairs:
     Args:
         teacher: EDM denoiser or velocity, in eval mode.
         dataset: the images, with their classes where the teacher is conditional.
-        recipe: how the teacher is run; guidance is not used.
-        num_pairs: how many, from the first image on; None: all images.
+        recipe: settings of the teacher; guidance is not used.
+        num_pairs: number of pairs, from the first image on; None: one for each image.
 
-    Raises `ConfigError` where images or classes do not match the teacher, or there are fewer images.
+    Raises `ConfigError` where images or classes do not match the teacher, or the data set has fewer images.
     """
 
     def __init__(
@@ -183,20 +183,24 @@ class InvertedPairs:
 
 
 def write_pairs(source: PairMaker, writer: PairWriter, batch_size: int = 256, label: str = "pairs") -> int:
-    """Make the pairs that the writer lacks, showing progress; returns how many those were.
+    """Make the pairs that the writer does not have yet, showing progress; returns their number.
 
     Args:
-        source: what makes them.
-        writer: where they go; its recipe should be the source's.
+        source: makes the pairs.
+        writer: stores the pairs; its recipe should be the source's.
         batch_size: pairs that go through the network at once. Batches begin at multiples of it and are made whole,
             so that a network whose rounding depends on the batch gives the same pairs after a restart.
-        label: what the progress display calls them.
+        label: name of the pairs in the progress display.
     """
     if batch_size < 1:
         raise ConfigError(f"batch_size: {batch_size}, expected at least 1")
+
+    # The missing pairs in ranges of whole batches.
     chunk = max(PAIRS_PER_WRITE // batch_size, 1) * batch_size
     missing = writer.missing(len(source), chunk)
     before = done = len(source) - sum(map(len, missing))
+
+    # Make each range in whole batches, and write the part of it that is missing.
     with progress(label, len(source), "pairs", done=done, stays=True) as meter:
         for part in missing:
             first = part.start // batch_size * batch_size

@@ -50,7 +50,7 @@ class ReflowPairs(PairData):
         eval_batch_size: the batch of validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
         limit: use only so many pairs, spread evenly.
-        samples_per_epoch: what training calls an epoch; None: the number of pairs.
+        samples_per_epoch: pairs of an epoch of the training; None: the number of pairs.
         class_balanced: draw every class equally often.
         seed: keys the order.
     """
@@ -113,7 +113,7 @@ class ReflowPairs(PairData):
 
     @property
     def dataset(self) -> PairDataset:
-        """The pairs to train on, or what is known of them before the first are generated."""
+        """The pairs to train on; before the first are generated, their plan, which knows size and classes."""
         if any(self.folder.glob("*.safetensors")):
             return self._open(str(self.folder))
         return PlannedPairs(self._maker.teacher, len(self._maker))

@@ -63,7 +63,7 @@ class PerceptualDistance(nn.Module):
             return torch.stack(layers).sum(0)
 
     def train(self, mode: bool = True) -> "PerceptualDistance":
-        """Stays in eval mode: a distance is no part of what is trained."""
+        """Stays in eval mode: a distance is not trained."""
         return super().train(False)
 
     def _prepare(self, image: Tensor) -> Tensor:
@@ -80,7 +80,7 @@ def perceptual_from(name: str) -> PerceptualDistance:
         name: `lpips:FILE` for LPIPS with VGG16, its weights in a local file or in two (`lpips:VGG16.pth,LINEAR.pth`);
             otherwise a feature network for `visionseq.load`, whose maps are compared with unit weights.
 
-    Raises `ConfigError` where the name is a model without feature maps, `CheckpointError` where files do not fit.
+    Raises `ConfigError` where the name is a model without feature maps, `CheckpointError` where files do not match.
     """
     if name.startswith(LPIPS_PREFIX):
         return lpips_vgg(*name.removeprefix(LPIPS_PREFIX).split(","))
@@ -100,7 +100,7 @@ def classifier_distance(network: FeatureCNN) -> PerceptualDistance:
 def lpips_vgg(*files: str) -> PerceptualDistance:
     """LPIPS with VGG16, average pooling and images resized to 224, its weights in one or two local files.
 
-    Raises `CheckpointError` where a file is missing or does not hold what it should, see `vgg.load_lpips_vgg`.
+    Raises `CheckpointError` where a file is missing or has other contents, see `vgg.load_lpips_vgg`.
     """
     network, weights = load_lpips_vgg(*files)
     return PerceptualDistance(network, weights, LPIPS_SIZE, IMAGENET_MEAN, IMAGENET_STD)

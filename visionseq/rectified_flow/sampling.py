@@ -114,7 +114,7 @@ def guidance_rule(scale: float, class_labels: Tensor | None) -> ClassifierFree |
     if scale == 1.0:
         return None
     if class_labels is None:
-        raise ConfigError(f"guidance_scale {scale} needs class labels, and there are none")
+        raise ConfigError(f"guidance_scale {scale} needs class labels, which are missing")
     return ClassifierFree(scale=scale)
 
 

@@ -106,6 +106,7 @@ class SongUNet(Network):
         resample: dict[str, Any] = {"down": True, "resample_filter": block["resample_filter"]}
         width, aux_width = model_channels, self.in_channels
         for level, (res, level_width) in enumerate(levels):
+            # To the resolution of the level, by a path of its own for the input where there is one.
             name = f"{res}x{res}"
             if level == 0:
                 self.enc[f"{name}_conv"] = Conv2d(self.in_channels, width, 3, **INIT)
@@ -119,6 +120,8 @@ class SongUNet(Network):
                         aux_width, width, 3, fused_resample=True, **resample, **INIT
                     )
                     aux_width = width
+
+            # The blocks of the level.
             for i in range(num_blocks):
                 attention = res in attn_resolutions
                 self.enc[f"{name}_block{i}"] = UNetBlock(width, level_width, attention=attention, **block)
@@ -135,17 +138,22 @@ class SongUNet(Network):
         skip_widths: list[Any] = [layer.out_channels for name, layer in self.enc.items() if "aux" not in name]
         width = skip_widths[-1]
         for level, (res, level_width) in reversed(list(enumerate(levels))):
+            # To the resolution of the level.
             name = f"{res}x{res}"
             if level == len(levels) - 1:
                 self.dec[f"{name}_in0"] = UNetBlock(width, width, attention=True, **block)
                 self.dec[f"{name}_in1"] = UNetBlock(width, width, **block)
             else:
                 self.dec[f"{name}_up"] = UNetBlock(width, width, up=True, **block)
+
+            # The blocks of the level, each with a skip from the encoder.
             for i in range(num_blocks + 1):
                 attention = i == num_blocks and res in attn_resolutions
                 in_width = width + skip_widths.pop()
                 self.dec[f"{name}_block{i}"] = UNetBlock(in_width, level_width, attention=attention, **block)
                 width = level_width
+
+            # The output of the level, where it has one.
             if decoder_type == "skip" and level < len(levels) - 1:
                 taps = block["resample_filter"]
                 self.dec[f"{name}_aux_up"] = Conv2d(

@@ -1,6 +1,6 @@
 """Training of the room: EDM teachers, 1-rectified flows, reflow students (arXiv 2405.20320, 2206.00364).
 
-Three tasks that differ in their model and their loss; what they share is in `visionseq.flow.task`. Clock of the room:
+Three tasks that differ in their model and their loss; the rest is in `visionseq.flow.task`. Clock of the room:
 t = 0 is data, t = 1 is noise.
 """
 

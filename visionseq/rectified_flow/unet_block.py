@@ -54,12 +54,16 @@ class UNetBlock(nn.Module):
         self.in_channels, self.out_channels = in_channels, out_channels
         self.dropout, self.skip_scale, self.adaptive_scale = dropout, skip_scale, adaptive_scale
         self.num_heads = _heads(attention, num_heads, out_channels, channels_per_head)
+
+        # Two convolutions around the embedding.
         resample: dict[str, Any] = {"up": up, "down": down, "resample_filter": resample_filter}
         self.norm0 = GroupNorm(in_channels, eps=eps)
         self.conv0 = Conv2d(in_channels, out_channels, 3, **resample, **init)
         self.affine = Linear(emb_channels, out_channels * (2 if adaptive_scale else 1), **init)
         self.norm1 = GroupNorm(out_channels, eps=eps)
         self.conv1 = Conv2d(out_channels, out_channels, 3, **init_zero)
+
+        # The skip path, and self-attention.
         self.skip = None
         if out_channels != in_channels or up or down:
             kernel = 1 if resample_proj or out_channels != in_channels else 0
@@ -96,7 +100,7 @@ class UNetBlock(nn.Module):
 
 def attention(q_NCL: Tensor, k_NCL: Tensor, v_NCL: Tensor) -> Tensor:
     """Softmax attention over L with weights q.k / sqrt(C), the softmax in float32: [N, C, L] -> [N, C, L]."""
-    if q_NCL.is_cuda:  # the fused kernels want contiguous channels
+    if q_NCL.is_cuda:  # the fused kernels need contiguous channels
         q_N1LC, k_N1LC, v_N1LC = (a.transpose(1, 2).unsqueeze(1).contiguous() for a in (q_NCL, k_NCL, v_NCL))
         return F.scaled_dot_product_attention(q_N1LC, k_N1LC, v_N1LC)[:, 0].transpose(1, 2).contiguous()
     scale = q_NCL.shape[1] ** -0.5  # on a CPU two products are faster than the fused kernel at these sizes

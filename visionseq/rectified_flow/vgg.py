@@ -74,7 +74,7 @@ def load_lpips_vgg(*files: str | Path) -> tuple[VGG16Features, list[Tensor]]:
 def _read(path: Path) -> Mapping[str, Tensor]:
     if not path.is_file():
         raise CheckpointError(
-            f"LPIPS weights {path}: there is no such file. They are not downloaded: give torchvision's VGG16 "
+            f"LPIPS weights {path}: no such file. They are not downloaded: give torchvision's VGG16 "
             "(ImageNet) and the linear weights of LPIPS v0.1 as local files"
         )
     content = read_safetensors(path) if path.suffix == ".safetensors" else read_checkpoint(path)

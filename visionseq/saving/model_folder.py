@@ -67,7 +67,7 @@ def read_description(folder: str | os.PathLike) -> ModelDescription:
 
 
 def parse_description(value: Any, source: str | os.PathLike) -> ModelDescription:
-    """Check what a config.json or a checkpoint says of its model; `source` is named in the errors."""
+    """Check the description of a model in a config.json or a checkpoint; errors begin with `source`."""
     if not isinstance(value, dict):
         raise CheckpointError(f"{source}: expected an object with `room` and `model`, found {type(value).__name__}")
     if value.get("format") != FORMAT:

@@ -74,7 +74,7 @@ class PretrainedModel(nn.Module):
             save_directory: the folder; it is created.
             card: the README's text; without it an existing README stays and a missing one is generated.
             raw_weights: a second state, the weights of which this model has the average; it goes to
-                model.raw.safetensors, a file that is removed where there is no such state.
+                model.raw.safetensors, a file that is removed where this argument is None.
 
         Raises `CheckpointError` for weights that are not finite, `WriteError` where the disk refuses.
         """
@@ -165,7 +165,7 @@ def build(
 ) -> Model:
     """Construct `cls` for a state that is to be loaded, leaving the global random state alone.
 
-    A config that asks for far more memory than the state has, or that the class refuses, raises `CheckpointError`.
+    A config that needs far more memory than the state, or that the class refuses, raises `CheckpointError`.
     """
     with torch.random.fork_rng(devices=[]), AllocationLimit(state.values()):
         try:
@@ -199,9 +199,9 @@ class AllocationLimit(TorchFunctionMode):
             self.values_left -= math.prod(size)
             self.tensors_left -= 1
             if self.values_left < 0:
-                raise ValueError(f"it asks for far more than the {self.values:,} values of the weights")
+                raise ValueError(f"it needs far more than the {self.values:,} values of the weights")
             if self.tensors_left < 0:
-                raise ValueError(f"it asks for far more than the {self.tensors:,} tensors of the weights")
+                raise ValueError(f"it needs far more than the {self.tensors:,} tensors of the weights")
         return function(*args, **(kwargs or {}))
 
 

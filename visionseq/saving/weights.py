@@ -1,6 +1,6 @@
 """States of tensors: read without running code, loaded into a module strictly.
 
-A safetensors file is read as it is; a `.pth` or `.ckpt` that the user names goes through
+A safetensors file is read directly; a `.pth` or `.ckpt` that the user names goes through
 `torch.load(weights_only=True)`, after the checksums of its archive were compared. A state that does not match the
 module is reported as one table of missing, unexpected and misshapen entries; weights that are not finite are refused.
 """
@@ -68,7 +68,7 @@ def check_fit(module: nn.Module, state: Mapping[str, Tensor], source: str | os.P
         if kind:
             rows.append((kind, name, f"found {_describe(stored)}, expected {_describe(entry)}"))
     if rows:
-        raise CheckpointError(f"{source} does not fit {type(module).__name__}: {_table(rows)}")
+        raise CheckpointError(f"{source} does not match {type(module).__name__}: {_table(rows)}")
 
 
 def check_finite(module: nn.Module, state: Mapping[str, Tensor], source: str | os.PathLike) -> None:
@@ -96,7 +96,7 @@ def read_safetensors(path: str | os.PathLike) -> dict[str, Tensor]:
     try:
         return load_file(path, device="cpu")
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file") from error
+        raise CheckpointError(f"{path}: no such file") from error
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is no intact safetensors file ({error}); found {kind_of(path)}") from error
 
@@ -106,6 +106,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Tensor]:
 
     A shape is believed only where the file has the bytes for it. Raises `CheckpointError` for any other file.
     """
+    # The header holds a JSON object, whose length stands before it.
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -116,7 +117,7 @@ def read_header(path: str | os.PathLike) -> dict[str, Tensor]:
         entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
         return {name: _meta(name, entry, size - 8 - length) for name, entry in entries.items()}
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file") from error
+        raise CheckpointError(f"{path}: no such file") from error
     except (
         OSError,
         ValueError,
@@ -154,7 +155,7 @@ def read_checkpoint(path: str | os.PathLike) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file") from error
+        raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # a damaged file can make the reader raise anything
         raise CheckpointError(_refusal(path, error)) from error
 
@@ -173,7 +174,7 @@ def check_archive(path: str | os.PathLike) -> None:
                 has_checksums = any(entry.CRC for entry in archive.infolist())
                 damaged = archive.testzip() if has_checksums else None
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: there is no such file") from error
+        raise CheckpointError(f"{path}: no such file") from error
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged: no readable archive ({error}); found {kind_of(path)}") from error
     if damaged is not None:

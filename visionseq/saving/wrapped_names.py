@@ -25,7 +25,7 @@ def plain_state(
     """The state under the names of the network alone; what was removed is logged once, with `source`.
 
     A part that wrappers insert is removed wherever it stands, `module.` where every name begins with it. Where two
-    names would become one, or none more of the `expected` names is found, the state stays as it is.
+    names would become one, or none more of the `expected` names is found, the state stays unchanged.
     """
     if not all(isinstance(name, str) for name in state):
         return dict(state)

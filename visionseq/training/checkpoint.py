@@ -1,7 +1,7 @@
 """When checkpoints are written, and how a run stops.
 
-A checkpoint is written where the run can be continued to the bit: after an update and what follows from it - average,
-log entries, pictures, the validation that it may have triggered. Ctrl-C, SIGTERM and SIGHUP let the current update
+A checkpoint is written where the run can be continued to the bit: after an update and its consequences - average, log
+entries, pictures, the validation that it may have triggered. Ctrl-C, SIGTERM and SIGHUP let the current update
 finish, write a checkpoint and stop. An error between two updates, as errors of the data are, writes one as well.
 Weights that are not finite are never written, unless that was asked for.
 """

@@ -167,7 +167,7 @@ class EMA(Callback):
         return raw
 
     def _restore(self, trainer: Trainer) -> None:
-        """Take over what a checkpoint held, once the strategy has placed or sharded the parameters."""
+        """Take over the average of a checkpoint, once the strategy has placed or sharded the parameters."""
         if not self._restored:
             return
         restored, self._restored = self._restored, {}

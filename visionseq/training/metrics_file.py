@@ -16,7 +16,7 @@ METRICS = "metrics.csv"
 
 
 class MetricsFile(Callback):
-    """Appends loss, learning rate and what the task logs to metrics.csv below the trainer's root folder.
+    """Appends loss, learning rate and the values that the task logs to metrics.csv below the trainer's root folder.
 
     The loss that a training step returns is logged, as are other scalars of a dict that it returns. A task needs no
     `self.log` there, which would cost a millisecond at every step.

@@ -25,7 +25,7 @@ from visionseq.training.run_lock import LOCK
 CONFIG, ENVIRONMENT, COMMIT = "config.yaml", "environment.txt", "commit.txt"
 MODEL, TENSORBOARD, PREDICTIONS = "model", "tensorboard", "predictions"
 _CONTENTS = (CONFIG, ENVIRONMENT, COMMIT, CHECKPOINTS, METRICS, SAMPLES, TENSORBOARD, PREDICTIONS, MODEL)
-# Values that may differ between the parts of a run: they do not change what an update computes.
+# Values that may differ between the parts of a run: they do not change the result of an update.
 _FREE = {
     "config",
     "run_dir",
@@ -45,7 +45,7 @@ _FREE |= {f"trainer.{name}" for name in ("num_nodes", "logger", "profiler", "ena
 def check_run_folder(folder: Path, resume: bool, overwrite: bool) -> None:
     """Raise `ConfigError` where a new run would meet an earlier one, or a folder that is no run's.
 
-    The lock and what a killed process left half written count as nothing.
+    The lock and half-written files of a killed process do not count.
     """
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"run_dir: {folder} is a file, expected a folder")

@@ -188,7 +188,7 @@ def folder_callbacks(log_every: int, picture_every: int, checkpoint_every: int, 
 
 
 def run_loggers(run_dir: Path, checkpoint: Path | None) -> list[Logger]:
-    """TensorBoard below the run folder; a resumed run hides what was logged after its checkpoint."""
+    """TensorBoard below the run folder; a resumed run hides the entries that were logged after its checkpoint."""
     purge_step = None if checkpoint is None else read_training_checkpoint(checkpoint)["global_step"] + 1
     return [TensorBoardLogger(run_dir, name="", version=TENSORBOARD, purge_step=purge_step)]
 

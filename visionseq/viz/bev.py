@@ -21,7 +21,7 @@ def bev_picture(points: np.ndarray, view: Sequence[float], *drawn: DrawnBoxes, t
     """Points [N, >= 3] coloured by height, and boxes with a line from the centre through the front.
 
     Args:
-        points: in the lidar frame, metres; what lies outside of `view` is not shown.
+        points: in the lidar frame, metres; points outside of `view` are not shown.
         view: x and y minimum, then x and y maximum, in metres; or a point range of six values.
         drawn: detections in the colours of their classes, ground truth in white.
         title: text below the map.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from visionseq.geometry import Calibration
 
-NEAREST = 0.5  # metres in front of the camera; what is nearer has no picture
+NEAREST = 0.5  # metres in front of the camera; nearer points have no place in the picture
 
 
 def camera_picture(image: "Image", calibration: "Calibration", *drawn: DrawnBoxes) -> "Image":

@@ -1,4 +1,4 @@
-"""The index of the zoo: which models there are, where their files lie, and the hashes that they must have.
+"""The index of the zoo: its models, the places of their files, and the hashes that the files must have.
 
     format: 1
     models:

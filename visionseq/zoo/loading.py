@@ -101,7 +101,7 @@ def _load_file(path: Path, weights: WeightsName) -> PretrainedModel:
 
 def _no_model_in(path: Path) -> str:
     if not path.exists():
-        return f"{path}: there is no such folder (repositories of the Hub are named hf://org/repo@revision)"
+        return f"{path}: no such folder (repositories of the Hub are named hf://org/repo@revision)"
     return f"{path} is neither a model folder (config.json) nor a run folder ({LAST_CHECKPOINT})"
 
 

@@ -42,7 +42,7 @@ def add(
     name appended, is a source. `card` replaces the README's text. An argument that is None leaves the description,
     licence or numbers of an earlier entry as they were. Raises `ZooError`.
     """
-    # The index, and what an earlier entry of this name keeps.
+    # The index, and the texts of an earlier entry of this name.
     index = Path(index)
     content: dict[str, Any] = yaml.safe_load(index.read_bytes()) if index.exists() else {"format": FORMAT}
     models = content.get("models") or {}

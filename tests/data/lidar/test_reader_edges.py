@@ -160,8 +160,10 @@ def test_names_in_labels_that_nobody_stated_are_told_once(tmp_path, caplog):
     for index in (0, 1, 0):
         assert frames.frame(index).names.tolist() == ["Car", "car", "tram", "tram"]
     path = root / "labels" / f"{WORLD.frame_ids[0]}.txt"
-    expected = [f"{path}, line {line}: {name!r} is none of the classes Car" for line, name in ((2, "car"), (3, "tram"))]
-    assert [record.getMessage() for record in caplog.records] == [f"{text} (said once)" for text in expected]
+    expected = [
+        f"{path}, line {line}: {name!r} is not one of the classes Car" for line, name in ((2, "car"), (3, "tram"))
+    ]
+    assert [record.getMessage() for record in caplog.records] == [f"{text} (reported once)" for text in expected]
     caplog.clear()
     open_frames(str(root)).frame(0)
     assert not caplog.records

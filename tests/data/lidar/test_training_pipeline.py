@@ -244,7 +244,7 @@ def test_boxes_without_a_volume_are_told_once_and_not_learned(training, caplog):
     for _ in range(2):
         batch = source.fetch(keys((0, 1), (0, 2)))
         assert batch.gt_boxes[..., :6].tolist() == [[[1, 1, 0, 4, 2, 2]]] * 2
-    message = "bad: 2 boxes without a volume are not learned (said once)"
+    message = "bad: 2 boxes without a volume are not learned (reported once)"
     assert [record.getMessage() for record in caplog.records] == [message]
 
 
@@ -253,7 +253,7 @@ def test_points_that_are_not_finite_are_told_once_with_their_frame(caplog):
         source = PointCloudSource(Frames(), PREPARATION, 0, training)
         for _ in range(2):
             source.fetch(keys((0, 2), (0, 1)))
-        message = "good: 2 of 4 points are not finite and left out (said once)"
+        message = "good: 2 of 4 points are not finite and left out (reported once)"
         assert [record.getMessage() for record in caplog.records] == [message]
         caplog.clear()
 
@@ -265,7 +265,7 @@ def test_a_frame_whose_names_nobody_knows_is_told_once(training, caplog):
     for _ in range(2):
         assert not source.fetch(keys((0, 0), (0, 1))).gt_boxes.any()
     found = ", ".join(sorted(set(WORLD.frame(0).names.tolist())))
-    message = f"000000: no box is of a class that is learned (car, person), found {found} (said once)"
+    message = f"000000: no box is of a class that is learned (car, person), found {found} (reported once)"
     assert [record.getMessage() for record in caplog.records] == [message]
 
 

@@ -131,18 +131,23 @@ def evaluation(device: str, rounds: int) -> dict[str, Any]:
 
 
 def _stage_inputs(detector: LionDetector, points: torch.Tensor) -> dict[str, Callable[[], object]]:
-    """A call for each stage, on what the stage before it gives."""
+    """A call for each stage, on the output of the stage before it."""
+    # Voxels, and the parts of the detector.
     calls: dict[str, Callable[[], object]] = {"voxelise and encode": partial(detector.vfe, points, 1)}
     x = detector.vfe(points, 1)
     backbone: Any = detector.backbone_3d
     map_backbone: Any = detector.backbone_2d
     head: Any = detector.dense_head
+
+    # The 3D backbone: four blocks, each with a merge after it.
     for number in range(1, 5):
         block, merge = getattr(backbone, f"linear_{number}"), getattr(backbone, f"dow{number}")
         calls[f"block {number}"] = partial(block, x)
         x = block(x)
         calls[f"merge {number}"] = partial(merge, x)
         x = merge(x).tensor
+
+    # The map and the head.
     calls["output layer"] = partial(backbone.linear_out, x)
     features = backbone.linear_out(x)
     if map_backbone is None:

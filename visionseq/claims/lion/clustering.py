@@ -67,7 +67,7 @@ def _box_of(
         heading, low, high = heading + np.pi / 2, np.array([low[1], -high[0]]), np.array([high[1], -low[0]])
         seen[:2] = seen[1::-1]
 
-    # The class whose size is nearest, of those that are not smaller than what is visible.
+    # The class whose size is nearest, among those that are not smaller than the visible part.
     known = np.array(list(sizes.values()))
     distance = np.abs(np.log(np.maximum(seen, 0.1) / known)).sum(1)
     distance[(seen > known * (1 + FITS)).any(1)] = np.inf

@@ -1,6 +1,6 @@
 """Three mechanisms of LION on procedural voxels (arXiv 2407.18232): what each one does when it is taken away.
 
-    beacon      one voxel of a scene carries a class; can every voxel tell it, by the length of the groups
+    beacon      one voxel of a scene carries a class; can every voxel know it, by the length of the groups
     counting    a voxel counts its occupied neighbours, with the 3D descriptor and with the identity in its place
     interiors   the share of objects whose centre, seen from above, is occupied at the backbone's output
 
@@ -90,7 +90,7 @@ class Counting(nn.Module):
 
 
 def beacon_accuracy(group: int, recipe: Recipe, seed: int) -> float:
-    """Share of the voxels of held-out scenes that tell the beacon's class."""
+    """Share of the voxels of held-out scenes whose prediction is the beacon's class."""
     torch.manual_seed(seed)
     model = Beacon(group)
     _train(model, recipe, lambda step: _beacons(4, seed, 0, step), F.cross_entropy)

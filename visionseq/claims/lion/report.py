@@ -19,12 +19,12 @@ FRAMES = 60
 Figures = dict[str, Any]
 
 INTRODUCTION = """\
-Three mechanisms of LION on procedural voxels, means over {seeds} seeds. They show what a mechanism does, not how good a
-detector is; one that was trained on the lidar world is in the zoo (`lion-mamba-lidarworld`), with its figures."""
+Three mechanisms of LION on procedural voxels, means over {seeds} seeds. They show the effect of a mechanism, not the
+quality of a detector; the zoo has one that was trained on the lidar world (`lion-mamba-lidarworld`), with its figures."""
 
 STATEMENTS: dict[str, Callable[[Figures], bool]] = {
     "longer groups see farther: accuracy rises with the group": lambda f: _rises(list(f["beacon"].values())),
-    "groups as long as the scene tell the beacon everywhere (> 0.98)": lambda f: list(f["beacon"].values())[-1] > 0.98,
+    "groups as long as the scene carry the beacon everywhere (> 0.98)": lambda f: list(f["beacon"].values())[-1] > 0.98,
     "groups of 8 are near chance (< 0.45; chance is 0.25)": lambda f: next(iter(f["beacon"].values())) < 0.45,
     "with the descriptor voxels count their neighbours (R2 > 0.95)": lambda f: f["counting"]["descriptor"] > 0.95,
     "without it they do not (R2 < 0.3)": lambda f: f["counting"]["identity"] < 0.3,

@@ -1,4 +1,4 @@
-"""The claim of the token mixers: who carries information from later to earlier tokens, and what a token costs."""
+"""The claim of the token mixers: which carry information from later to earlier tokens, and the time per token."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict

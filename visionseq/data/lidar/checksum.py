@@ -16,7 +16,7 @@ def masked_crc32c(data: bytes) -> int:
 
 
 def _tables() -> np.ndarray:
-    """uint32 [8, 256]: what a byte does to the checksum when 0 to 7 bytes follow it (slicing by eight)."""
+    """uint32 [8, 256]: the effect of a byte on the checksum when 0 to 7 bytes follow it (slicing by eight)."""
     tables = np.zeros((SLICES, 256), np.uint32)
     values = np.arange(256, dtype=np.uint32)
     for _ in range(8):

@@ -107,7 +107,7 @@ class CustomFrames:
         if self.class_names and name not in self.class_names and name not in self._reported:
             self._reported.add(name)
             known = ", ".join(self.class_names)
-            _log.warning("%s, line %d: %r is none of the classes %s (said once)", path, line, name, known)
+            _log.warning("%s, line %d: %r is not one of the classes %s (reported once)", path, line, name, known)
 
 
 def _point_files(folder: Path) -> dict[str, Path]:

@@ -19,16 +19,16 @@ class PointCloudData(DataModule):
     """Lidar frames with their boxes, as `PointCloudBatch`.
 
     Args:
-        dataset: what training reads.
+        dataset: the training frames.
         preparation: columns, range and classes of the model, which the data sets must have; saved with the model.
         batch_size: samples of the global batch, summed over processes.
-        eval_dataset: what validation, test and prediction read.
+        eval_dataset: the frames of validation, test and prediction.
         training: augmentation and pasting of objects.
         cbgs: draw frames so that classes come about equally often (class-balanced grouping, arXiv 1908.09492).
         eval_batch_size: the same for validation, test and prediction; None: batch_size.
         loader: workers, prefetch, pinning.
         limit: use only so many samples, spread evenly over the data set.
-        samples_per_epoch: what training calls an epoch; None: the data set's length.
+        samples_per_epoch: frames of an epoch of the training; None: the data set's length.
         seed: keys the order and the augmentation.
     """
 

@@ -100,13 +100,13 @@ def build_database(
 
     Args:
         frames: the training set.
-        folder: where to write; what is there is replaced.
+        folder: where to write; an earlier database in it is replaced.
         classes: those to keep; None: all.
         test: which points belong to a box; by `NEAREST` a point belongs to the first box alone that contains it.
         every: class -> take only every so many-th frame for it.
         progress: called with the number of frames done since the last call.
     """
-    # Cut out what lies in the boxes of each frame.
+    # Cut out the points in the boxes of each frame.
     points, boxes, names, difficulty = [], [], [], []
     for index in range(len(frames)):
         frame = frames.frame(index)

@@ -1,4 +1,4 @@
-"""One frame of a lidar data set, as every reader gives it: points, boxes and what evaluation needs beside them."""
+"""One frame of a lidar data set, as every reader returns it: points, boxes and further facts for the evaluation."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

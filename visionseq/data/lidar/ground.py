@@ -11,7 +11,7 @@ LEAST_SHARE = 0.3  # of all squares that lie in it; roofs, walls and bushes are 
 
 
 def ground_level(points: np.ndarray) -> float | None:
-    """z of the ground in metres, in the frame of points [N, >= 3] with z up; None where there is no clear ground.
+    """z of the ground in metres, in the frame of points [N, >= 3] with z up; None where the ground is not clear.
 
     The level of a square of two metres is near its lowest points; the ground is where most squares agree.
     """

@@ -112,7 +112,7 @@ class GroundTruthSampling:
                 f"gt_sampling: {self.objects.folder} has the columns {', '.join(columns)}, the frames have "
                 f"{', '.join(features)}"
             )
-        self.draws()  # which complains about classes
+        self.draws()  # raises its error for classes without objects
 
     def draws(self) -> dict[str, ObjectDraw]:
         """A fresh draw for each class of the groups."""
@@ -134,7 +134,7 @@ class GroundTruthSampling:
             points: float32 [N, 3 + C], columns as the database has them.
             boxes: float32 [M, 7 or 9] of all classes: all of them are in the way.
             names: str [M].
-            random: what draws.
+            random: the generator that draws.
             draws: the state to go on from; None: a fresh one.
             road_plane: (a, b, c, d) in the rectified camera frame, used with `calibration`.
         """

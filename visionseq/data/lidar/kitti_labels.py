@@ -22,6 +22,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     `location` [M, 3] (bottom centre); `rotation_y` [M]; `score` [M] (-1 where absent); `difficulty` int64 [M], 0 easy,
     1 moderate, 2 hard, -1 harder. `DataError` names the file and the line that is not a label.
     """
+    # Names and numbers of each line; a missing score is -1.
     names, values = [], []
     for line, words in read_rows(path):
         if len(words) not in (FIELDS, FIELDS + 1):
@@ -31,6 +32,8 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
             check_radians(numbers[13], f"{path}, line {line}")
         names.append(words[0])
         values.append([*numbers, -1.0][:FIELDS])
+
+    # The columns by name.
     table = np.array(values, np.float64).reshape(-1, FIELDS)
     labels = {
         "name": name_array(names, str(path)),
@@ -47,7 +50,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
 
 
 def difficulty_of(labels: dict[str, np.ndarray]) -> np.ndarray:
-    """int64 [M] as info files have it; the evaluation decides by itself, without the pixel that is added here."""
+    """int64 [M] as in info files: heights are one pixel larger than those that the evaluation compares."""
     height = labels["bbox"][:, 3] - labels["bbox"][:, 1] + 1
     difficulty = np.full(len(height), UNKNOWN, np.int64)
     for level in (2, 1, 0):

@@ -27,8 +27,9 @@ def write_kitti(
 ) -> None:
     """Write velodyne, calib, label_2 and ImageSets/`split`.txt below `root`.
 
-    Points become x, y, z, intensity, with zeros where a set has no intensity. Boxes lose what the text's two decimals
-    cannot hold. Objects behind the camera have an image box of one pixel. A frame without labels gets no label file.
+    Points become x, y, z, intensity, with zeros where a set has no intensity. Boxes are rounded to the two
+    decimals of the text. Objects behind the camera have an image box of one pixel. A frame without labels gets no
+    label file.
 
     Args:
         frames: any data set; its names of frames become names of files.

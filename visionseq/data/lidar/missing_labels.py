@@ -26,7 +26,7 @@ def check_labels(
         missing: the paths that were looked for.
         total: how many label files there should be.
         policy: refuse raises; report counts them in the log, and their frames have no labels.
-        lack: what is wrong with the first of them.
+        lack: the problem of the first of them, for the message.
     """
     if policy not in ("refuse", "report"):
         raise ConfigError(f"missing_labels: {policy!r}, expected refuse or report")

@@ -24,7 +24,7 @@ def open_frames(name: str, split: str | None = None) -> LidarFrames | None:
     Frames whose label files are missing are counted in the log, and have no labels.
 
     Args:
-        name: folder of KITTI (or its training/), nuScenes, Waymo (prepared), Argoverse 2, ONCE or of one's own
+        name: folder of KITTI (or its training/), nuScenes, Waymo (prepared), Argoverse 2, ONCE or your own data
             (points/ and labels/); of Waymo and Argoverse 2 also the folder of one split.
         split: name of a list of frames or scenes, or of a folder; None: all frames, of Waymo and Argoverse 2 those of
             the first of train, val and test. `ConfigError` names the existing splits.

@@ -1,4 +1,4 @@
-"""From a frame to what a detector takes; training, evaluation and `visionseq detect` all go through here.
+"""From a frame to the input of a detector; training, evaluation and `visionseq detect` all use this module.
 
 What a model needs is kept with it as plain values, its `preprocessing`: names of the point columns, which of them pass
 through tanh, the range in metres, whether z is cut as well, and the names of the classes.

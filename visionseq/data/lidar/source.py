@@ -1,4 +1,4 @@
-"""What a loader of point clouds reads from: batches as a function of keys (epoch, index), and of nothing else."""
+"""The source of a loader of point clouds: batches as a function of keys (epoch, index), and of nothing else."""
 
 import logging
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ ATTEMPTS = 10  # at a sample with boxes, before one without is taken
 
 @dataclass
 class Training:
-    """What training does to a scene that evaluation does not.
+    """The changes that training makes to a scene, and evaluation does not.
 
     Args:
         augmentations: in this order, after the pasting of objects.
@@ -48,7 +48,7 @@ class Training:
     without_augmentation: int = 0
 
     def in_epoch(self, epoch: int) -> "Training":
-        """What is left of it in an epoch (from 0)."""
+        """The changes that apply in an epoch (from 0)."""
         if self.total_epochs is None:
             return self
         last = epoch >= self.total_epochs - self.without_augmentation
@@ -62,9 +62,9 @@ class PointCloudSource:
 
     Args:
         frames: the data set.
-        preparation: what the model takes.
+        preparation: the columns, range and classes of the model.
         seed: keys the draws.
-        training: what happens to training samples; None: evaluation, where labels are kept for the metric.
+        training: the changes of training samples; None: evaluation, where labels are kept for the metric.
 
     What is odd about the frames (boxes without a volume, names that no class has, points that are not finite) goes to
     the log, once each. Training draws another frame in the place of one without labels. Raises `ConfigError` where the
@@ -148,17 +148,17 @@ class PointCloudSource:
         """The boxes as they are learned, those that were pasted among them."""
         flat = len(boxes) - int(have_volume(boxes).sum())
         if flat:
-            self._report("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (said once)")
+            self._report("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (reported once)")
         classes = list(self.preparation.class_names)
         if frame.names is not None and len(frame.names) and not np.isin(frame.names, classes).any():
-            names_in_frame = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (said once)"
+            names_in_frame = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (reported once)"
             self._report("names", f"{frame.frame_id}: no box is of a class that is learned {names_in_frame}")
         return encode_boxes(boxes, names, self.preparation, in_range)
 
     def _prepared(self, frame: LidarFrame, points: np.ndarray) -> PreparedPoints:
         prepared = prepare_points(points, self.frames.features, self.preparation)
         if prepared.dropped:
-            count = f"{prepared.dropped} of {len(points)} points are not finite and left out (said once)"
+            count = f"{prepared.dropped} of {len(points)} points are not finite and left out (reported once)"
             self._report("points", f"{frame.frame_id}: {count}")
         return prepared
 

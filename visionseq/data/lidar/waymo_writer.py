@@ -19,7 +19,7 @@ MANY, ENOUGH = 20, 3  # points of a label, and such labels, for the labels to ch
 
 
 def write_segment(recording: Path, out: Path, labelled: bool = True) -> Path:
-    """Convert a .tfrecord file to a folder in `out`; an existing folder stays as it is. Returns the folder.
+    """Convert a .tfrecord file to a folder in `out`; an existing folder is kept unchanged. Returns the folder.
 
     Args:
         recording: the file.

@@ -22,7 +22,7 @@ MOST_FIELDS = 1 << 16  # of a message; a frame of Waymo has a few hundred
 def read_records(path: Path) -> Iterator[bytes]:
     """The records of a TFRecord file in their order; their checksums are compared, of the lengths and of the data.
 
-    Raises `DataError` naming the file and the offset of what is damaged.
+    Raises `DataError` naming the file and the offset of the damage.
     """
     try:
         size = path.stat().st_size

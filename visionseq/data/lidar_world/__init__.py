@@ -1,7 +1,7 @@
 """A lidar world: streets with cars, pedestrians and cyclists, seen by a simulated spinning lidar.
 
-Frame i of a world depends on (seed, i) alone. It serves demonstrations, tests and small trainings on a machine without
-recordings; it does not replace them.
+Frame i of a world depends on (seed, i) alone. It is made for demonstrations, tests and small trainings on a machine
+without recordings; it does not replace them.
 """
 
 from visionseq.data.lidar_world.scan import LidarScan, render

@@ -54,7 +54,7 @@ class PairWriter(ABC):
     Args:
         folder: where the pairs go; it is created.
         preprocessing: plain values kept with the pairs, such as `class_names`.
-        recipe: plain values that decide what the pairs are (teacher, seed, steps). Continuing with another recipe
+        recipe: plain values that determine the pairs (teacher, seed, steps). Continuing with another recipe
             raises `ConfigError`, so that a folder never mixes two.
     """
 

@@ -43,7 +43,7 @@ def record_from_state(state: Mapping[str, Any]) -> bytes:
 
 
 def record_of(generator: np.random.Generator) -> bytes:
-    """The record of a generator as it is now, before it draws."""
+    """The record of a generator in its present state."""
     return record_from_state(generator.bit_generator.state)
 
 

@@ -13,7 +13,7 @@ from visionseq.errors import ConfigError, DataError
 def open_pairs(path: str | Path, in_memory: bool | None = None) -> PairDataset:
     """Pairs of any layout: a folder with z.zip and samples.zip, one with z/ and samples/, one zip, or shards.
 
-    Raises `DataError` where none of these is there.
+    Raises `DataError` where all of these are missing.
     """
     path = Path(path)
     if path.suffix == ".zip" or (path / "z.zip").exists():

@@ -20,7 +20,7 @@ NAMES = {
 }
 USUAL, NUSCENES = 4, 5  # columns; the second of files that end in .pcd.bin
 PROBED, ENOUGH = 1 << 16, 512  # values that are looked at; with fewer than the second they say nothing
-MORE = 0.05  # what a column more has to bring: twice the right number spreads as little as the right one
+MORE = 0.05  # the least gain of a further column: twice the right number spreads as little as the right one
 CLEAR = 0.3  # how much narrower columns have to spread, as a mean logarithm, to speak for another number
 NARROWEST = 1e-3  # spread below which columns count as equally narrow
 

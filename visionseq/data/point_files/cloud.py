@@ -24,8 +24,8 @@ OTHER_NAMES = {
 class PointCloud:
     """Points as a file holds them.
 
-    Fields: `values` float32 [N, C], `columns` their C names with x, y, z first, `origin` what was subtracted from the
-    coordinates, metres: not zero where they are those of a map, which float32 cannot hold.
+    Fields: `values` float32 [N, C], `columns` their C names with x, y, z first, `origin` the point in metres that was
+    subtracted from the coordinates: not zero for coordinates of a map, which float32 cannot hold.
     """
 
     values: np.ndarray
