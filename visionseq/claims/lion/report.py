@@ -20,7 +20,7 @@ Figures = dict[str, Any]
 
 INTRODUCTION = """\
 Three mechanisms of LION on procedural voxels, means over {seeds} seeds. They show the effect of a mechanism, not the
-quality of a detector; the zoo has one that was trained on the lidar world (`lion-mamba-lidarworld`), with its figures."""
+quality of a detector; the zoo has one that was trained on the lidar world (`lion-mamba-lidarworld`), with figures."""
 
 STATEMENTS: dict[str, Callable[[Figures], bool]] = {
     "longer groups see farther: accuracy rises with the group": lambda f: _rises(list(f["beacon"].values())),
