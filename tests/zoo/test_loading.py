@@ -7,9 +7,11 @@ import pytest
 import torch
 
 import visionseq
-from visionseq.errors import CheckpointError, ZooError
+from visionseq.errors import CheckpointError, ConfigError, ZooError
+from visionseq.metrics.features import FeatureCNN
 from visionseq.rectified_flow.model import EDMVelocity
 from visionseq.zoo import table
+from visionseq.zoo.loading import load_as
 
 
 @pytest.fixture
@@ -172,5 +174,11 @@ def test_shipped_entries_load_and_are_as_the_index_says(name, monkeypatch):
 
 
 def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r"there is no such folder .*hf://org/repo@revision"):
+    with pytest.raises(CheckpointError, match=r"no such folder .*hf://org/repo@revision"):
         visionseq.load(tmp_path / "nowhere")
+
+
+def test_a_model_of_another_class_is_refused_where_one_class_is_needed(run_folder, tiny_model):
+    assert isinstance(load_as(type(tiny_model), run_folder), type(tiny_model))
+    with pytest.raises(ConfigError, match=rf"{run_folder} is a EDMVelocity, expected a FeatureCNN"):
+        load_as(FeatureCNN, run_folder)

@@ -25,7 +25,7 @@ def bind(function: Callable[..., object], prog: str, argv: Sequence[str]) -> dic
     try:
         _, bound, _ = app.parse_args(list(argv))
     except cyclopts.UnusedCliTokensError as error:
-        words = " ".join(error.unused_tokens)
+        words = " ".join(error.unused_tokens or [])
         raise WrongArgument(
             f"{prog}: {words!r} belongs to no option; a flag takes no word, or one after `=`: --flag, --no-flag, "
             f"--flag=true. See {prog} --help."

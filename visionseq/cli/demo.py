@@ -38,10 +38,12 @@ def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, ove
     """
     import torch
 
-    from visionseq import viz, zoo
+    from visionseq import viz
     from visionseq.claims.rectified_flow.experiment import DIGITS, Measure, run_seed
     from visionseq.claims.rectified_flow.factors import made_small
     from visionseq.data.images import to_float
+    from visionseq.rectified_flow import EDMDenoiser, EDMVelocity
+    from visionseq.zoo.loading import load_as
 
     # Train a small teacher and its student.
     claim_files(out, overwrite=overwrite)
@@ -57,14 +59,14 @@ def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, ove
     with TemporaryDirectory() as work:
         say(f"training an EDM teacher ({steps} updates), its {experiment.num_pairs} pairs, and a student")
         run_seed(experiment, 0, Path(work))
-        trained = zoo.load(Path(work, "teacher")), zoo.load(Path(work, ROW))
+        trained = load_as(EDMDenoiser, Path(work, "teacher")), load_as(EDMVelocity, Path(work, ROW))
 
     # Draw and score it beside the zoo's models, all from the same noise.
-    shipped = zoo.load("rf-digits-edm"), zoo.load("rf-digits-2rf-pp")
+    shipped = load_as(EDMDenoiser, "rf-digits-edm"), load_as(EDMVelocity, "rf-digits-2rf-pp")
     measure = Measure(experiment, 0)
     digits = experiment.images().images
     rows = {"real digits": to_float(digits[:: len(digits) // ROW_LENGTH][:ROW_LENGTH])}
-    distances = {}
+    distances: dict[str, float] = {}
     for place, models in (("zoo", shipped), ("trained here", trained)):
         rows |= {f"{place}: {name}": images for name, images in _images(measure, *models).items()}
         distances |= {f"{place}: {name}": distance for name, distance in _distances(measure, *models).items()}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from visionseq.data.images import ImageDataset, MemoryImages
+    from visionseq.data.pairs.dataset import PairDataset
     from visionseq.metrics.extractor import FeatureExtractor
 
 
@@ -119,7 +120,7 @@ def _holds_statistics(reference: str) -> bool:
     return reference.endswith(".npz") and {"mu", "sigma"} <= names_in(reference)
 
 
-def _real_images(reference: str, like: "ImageDataset") -> "ImageDataset":
+def _real_images(reference: str, like: "ImageDataset") -> "ImageDataset | PairDataset":
     """Images of an npz or a data set; image files are decoded to the size of the samples."""
     if reference.endswith(".npz"):
         return _npz_images(Path(reference))
@@ -128,7 +129,7 @@ def _real_images(reference: str, like: "ImageDataset") -> "ImageDataset":
     return open_data(reference, like.size, like.channels)
 
 
-def _embed(network: "FeatureExtractor", images: "ImageDataset", label: str, batch_size: int) -> "Tensor":
+def _embed(network: "FeatureExtractor", images: "ImageDataset | PairDataset", label: str, batch_size: int) -> "Tensor":
     """Features [N, D] on the CPU of all images, seen with 8 bits."""
     import numpy as np
     import torch

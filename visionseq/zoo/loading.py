@@ -10,7 +10,7 @@ from torch import Tensor
 from visionseq.errors import CheckpointError, ConfigError
 from visionseq.saving.hub import PREFIXES, HubOptions, fetch_model_folder
 from visionseq.saving.model_folder import RAW_WEIGHTS, WeightsName, is_model_folder, parse_description, read_description
-from visionseq.saving.pretrained import PretrainedModel, build
+from visionseq.saving.pretrained import Model, PretrainedModel, build
 from visionseq.saving.weights import load_state, read_checkpoint
 from visionseq.zoo.table import model_class
 
@@ -62,6 +62,14 @@ def load(
         name, cache_dir=cache_dir, token=token, force_download=force_download, local_files_only=local_files_only
     )
     return load_folder(folder, weights)
+
+
+def load_as(kind: type[Model], name_or_path: str | os.PathLike) -> Model:
+    """`load` for callers that need a model of one class; raises `ConfigError` for a model of another."""
+    model = load(name_or_path)
+    if not isinstance(model, kind):
+        raise ConfigError(f"{name_or_path} is a {type(model).__name__}, expected a {kind.__name__}")
+    return model
 
 
 def load_folder(folder: str | os.PathLike, weights: WeightsName = "ema") -> PretrainedModel:

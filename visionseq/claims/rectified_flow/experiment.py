@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visionseq import zoo
 from visionseq.data.digits import Digits
 from visionseq.data.fashion_mnist import FashionMNIST
 from visionseq.data.image_data import ImageData
@@ -22,6 +21,7 @@ from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
 from visionseq.errors import ConfigError
 from visionseq.files import write_json
+from visionseq.metrics.features import FeatureCNN
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.rectified_flow.model import EDMDenoiser, EDMVelocity
@@ -31,6 +31,7 @@ from visionseq.rectified_flow.task import ReflowTask, TeacherTask
 from visionseq.rectified_flow.teacher import edm_sample
 from visionseq.training import fit
 from visionseq.viz import to_uint8
+from visionseq.zoo.loading import load_as
 
 FEW_STEPS = (1, 2, 5)
 STRAIGHTNESS_STEPS = 32
@@ -119,7 +120,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, source: Path | Non
 
     # The teacher and its pairs.
     teacher_name = _teacher(experiment, seed, source or folder)
-    teacher = zoo.load(teacher_name)
+    teacher = load_as(EDMDenoiser, teacher_name)
     measure = Measure(experiment, seed)
     if "teacher" not in scores:
         scores["teacher"] = measure.teacher(teacher)
@@ -196,7 +197,7 @@ def _student(
             **options,
         )
         _train(experiment, task, pairs, experiment.student_steps, model_folder)
-    return zoo.load(str(model_folder))
+    return load_as(EDMVelocity, model_folder)
 
 
 def _train(experiment: Experiment, task: Any, data: Any, steps: int, model_folder: Path) -> None:
@@ -209,7 +210,7 @@ class Measure:
 
     def __init__(self, experiment: Experiment, seed: int):
         self.experiment = experiment
-        self.features = zoo.load(experiment.features).features
+        self.features = load_as(FeatureCNN, experiment.features).features
         self.reference = feature_statistics(self._features(to_float(experiment.images().images)))
         self.generator_keys = (SAMPLE_KEY, seed)
 

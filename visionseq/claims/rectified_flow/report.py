@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -19,13 +20,17 @@ def _statements() -> dict[str, tuple[str, Callable[[Scores], bool]]]:
     for steps, when in ((1, "1 step"), (2, "2 steps")):
         statements[f"one reflow makes {when} usable: F at least five times below the teacher used directly"] = (
             "TF",
-            lambda s, steps=steps: 5 * _at(s, "F", steps) <= _at(s, "teacher", steps),
+            partial(_is_usable, steps=steps),
         )
         for rows in ("ABC", "AC", "DE", "EF", "CF"):
             text = " > ".join(rows) if len(rows) > 2 else f"{rows[1]} better than {rows[0]}"
-            statements[f"{text} at {when}"] = (rows, lambda s, rows=rows, steps=steps: _ordered(s, rows, steps))
+            statements[f"{text} at {when}"] = (rows, partial(_ordered, rows=rows, steps=steps))
     statements["D no better than C at 1 step"] = ("CD", lambda s: _at(s, "D", 1) >= _at(s, "C", 1))
     return statements
+
+
+def _is_usable(scores: Scores, steps: int) -> bool:
+    return 5 * _at(scores, "F", steps) <= _at(scores, "teacher", steps)
 
 
 def average(seeds: list[Scores]) -> Scores:
