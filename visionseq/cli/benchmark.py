@@ -28,9 +28,9 @@ def benchmark(
     Args:
         room: Whose benchmarks to run: a room or a shared part such as kernels or profile; a wrong name lists them.
             Each has its own sections; profile reports parameters, FLOPs and latency, and operators without a count.
-        out: File of the JSON; for the kernels, a Markdown page and a plot appear beside it. Without it the results are
-            only shown.
-        sections: Parts to run, all if not given; a wrong name lists them.
+        out: File of the JSON; for the kernels, a Markdown page and a plot appear beside it. Default: only show the
+            results.
+        sections: Parts to run; default: all. A wrong name lists them.
         device: Where models run: cpu or cuda.
         threads: Threads of torch; default: its own choice.
         rounds: Repetitions; the medians of more rounds are steadier.

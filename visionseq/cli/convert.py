@@ -130,11 +130,11 @@ def _to_official(room: str, source: str, out: Path, values: Path) -> None:
 def _official_values(
     room: str, state: "dict[str, Tensor]", config: Path | None, preset: str | None
 ) -> tuple[dict[str, Any], str]:
-    """The configuration's values, and a word on where they come from."""
+    """The values of the configuration, and its origin in words."""
     from visionseq.convert import fitting_presets, preset_configs
 
     if config and preset:
-        raise ConfigError("config and preset are two ways to say the same; give one")
+        raise ConfigError("config and preset both name the configuration; give one of them")
     if config:
         return _read_config(room, config), f"configuration {config.name}"
     presets = preset_configs(room)

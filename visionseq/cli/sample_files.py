@@ -1,7 +1,7 @@
 """The files of `visionseq sample`, written as the images come, so that an interrupted run goes on.
 
 Each batch becomes a file of its own in `out/.unfinished/`, complete or absent, beside the settings of the run. At the
-end the batches become one npz, and the folder goes away.
+end the batches become one npz, and the folder is removed.
 """
 
 import json
@@ -58,7 +58,7 @@ class SampleFiles:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Give the lock back; where nothing is left to go on from, the folders go too if they are empty."""
+        """Release the lock; without an unfinished run, remove the folders that are empty."""
         self._lock.release()
         if self._settings.exists():
             return
@@ -68,7 +68,7 @@ class SampleFiles:
                 folder.rmdir()
 
     def begin(self, settings: dict[str, Any]) -> int:
-        """The number of batches that an interrupted run with the same settings has left.
+        """The number of batches that an interrupted run with the same settings has written.
 
         Raises `ConfigError` for an interrupted run with other settings, which `overwrite` discards.
         """
@@ -83,7 +83,7 @@ class SampleFiles:
             ]
             raise ConfigError(
                 f"{self.out} holds an unfinished run with other settings ({', '.join(changes)}); "
-                "repeat it with the same ones, or discard it with --overwrite"
+                "repeat it with the same settings, or discard it with --overwrite"
             )
         for file in (*self._batch_files(), *self._pictures(), self.grid, self.npz):
             file.unlink(missing_ok=True)

@@ -6,8 +6,8 @@ of a reflowed model is large:
     p(u) = a cosh(a (u - 1/2)) / (2 sinh(a / 2)),   F(u) = 1/2 + sinh(a (u - 1/2)) / (2 sinh(a / 2)).
 
 It is the equal mixture of a e^{au} / (e^a - 1) and its mirror image; the text of the paper has e^{au} + e^{-au}, which
-is no U on [0, 1]. All densities here are symmetric, so they serve whichever end is the noise. Draws are float32 and lie
-in [T_MIN, 1 - T_MIN].
+is not U-shaped on [0, 1]. All densities here are symmetric, so they suit clocks with the noise at either end. Draws are
+float32 and lie in [T_MIN, 1 - T_MIN].
 """
 
 import math
@@ -35,7 +35,7 @@ def sample_t(
         generator: source of randomness; the same one gives the same times whatever `device` is.
         antithetic: take n of the 2n values {u, 1 - u} in random order, as the official code does, which makes the
             draws of a batch weakly dependent; otherwise n independent draws from the inverse CDF.
-        device: where the times are wanted.
+        device: of the times.
 
     Raises `ConfigError` for an `a` outside its range.
     """

@@ -51,18 +51,18 @@ def fill_aligned(first, last, a, b, out):
 def suppress(rows, threshold, limit, kept):
     """Greedy suppression in the order of the rows: writes at most `limit` indices to `kept`, returns their number."""
     scratch = np.empty((2, MAX_VERTICES, 2))
-    gone = np.zeros(len(rows), dtype=np.bool_)
+    suppressed = np.zeros(len(rows), dtype=np.bool_)
     count = 0
     for i in range(len(rows)):
         if count == limit:
             break
-        if gone[i]:
+        if suppressed[i]:
             continue
         kept[count] = i
         count += 1
         for j in range(i + 1, len(rows)):
-            if not gone[j] and not _apart(rows, i, rows, j) and _iou_exceeds(rows, i, j, threshold, scratch):
-                gone[j] = True
+            if not suppressed[j] and not _apart(rows, i, rows, j) and _iou_exceeds(rows, i, j, threshold, scratch):
+                suppressed[j] = True
     return count
 
 
