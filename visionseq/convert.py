@@ -80,14 +80,14 @@ def read_official(room: str, path: str | os.PathLike) -> dict[str, Tensor]:
 
 def fitting_presets(room: str, state: Mapping[str, Any]) -> list[str]:
     """The official configurations whose network has exactly the names and shapes of `state`, in their order."""
-    fitting: dict[str, dict[str, Any]] = {}
+    matching: dict[str, dict[str, Any]] = {}
     for name, config in preset_configs(room).items():
-        if config in fitting.values() or _fits(room, state, config):
-            fitting[name] = config
-    return list(fitting)
+        if config in matching.values() or _matches(room, state, config):
+            matching[name] = config
+    return list(matching)
 
 
-def _fits(room: str, state: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+def _matches(room: str, state: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
     tensors = [value for value in state.values() if isinstance(value, Tensor)]
     try:
         with AllocationLimit(tensors):

@@ -122,7 +122,7 @@ class BarMeter(Meter):
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        # rich moves what is printed meanwhile above the bar; results that go to a file must not come with it
+        # rich moves text that is printed meanwhile above the bar; results that go to a file must not move with it
         console, redirected = Console(file=stream), sys.stdout.isatty()
         self._bar = Progress(*columns, console=console, transient=not stays, redirect_stdout=redirected)
         self._task = self._bar.add_task(self.label, total=total, completed=done, amount=self.amount(), facts="")

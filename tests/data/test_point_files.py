@@ -50,7 +50,7 @@ def test_the_number_of_columns_is_seen_from_the_values(columns, intensity, order
         assert read_points(path).columns == NAMES
     else:
         with pytest.raises(
-            DataError, match=f"^{path}: the size fits 4 and {columns} columns.*--columns {columns} reads"
+            DataError, match=f"^{path}: the size matches 4 and {columns} columns.*--columns {columns} reads"
         ):
             read_points(path)
     assert read_points(path, columns).values.shape[1] == columns
@@ -197,7 +197,7 @@ def test_what_is_wrong_is_said(tmp_path):
             read_points(tmp_path / name)
         return str(error.value)
 
-    assert "the size fits 5 columns" in fails("a.bin", bytes(20))
+    assert "the size matches 5 columns" in fails("a.bin", bytes(20))
     assert "not a numpy array" in fails("a.npy", b"not numpy")
     assert "DATA" in fails("a.pcd", b"FIELDS x y z\n")
     assert "no PLY header" in fails("a.ply", b"ply\nformat ascii 1.0\n")

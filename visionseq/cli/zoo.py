@@ -174,7 +174,7 @@ def push(
     """
     from visionseq.zoo.publish import push as push_model
 
-    # A flag that is not given leaves the choice to the organisation's own default.
+    # Without the flag the organisation's default decides.
     say(push_model(model, repo_id, revision=revision, private=private or None, token=token, commit_message=message))
 
 

@@ -98,7 +98,7 @@ def _load(datasets: Any, path: str, split: str, name: str | None, revision: str 
 
 
 def _column(rows: Any, name: str | None, argument: str, kind: type) -> str | None:
-    """The column `name`, or the only column of a kind where there is no name; None where no column is of that kind."""
+    """The column `name`, or without a name the only column of a kind; None where no column is of that kind."""
     if name is not None:
         if name not in rows.features:
             raise ConfigError(f"{argument}: no column {name!r}, the columns are {sorted(rows.features)}")

@@ -45,7 +45,7 @@ class ImageDataset(ABC):
         return self._labelled(image, torch.from_numpy(indices))
 
     def mirrored(self, image: Tensor, indices: np.ndarray) -> Tensor:
-        """The samples `indices`, given as [m, C, H, W], seen in a mirror."""
+        """The samples `indices`, as [m, C, H, W], mirrored."""
         return image.flip(-1)
 
     @property

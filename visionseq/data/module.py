@@ -58,7 +58,7 @@ class DataModule(LightningDataModule):
 
     @abstractmethod
     def eval_source(self) -> Source | None:
-        """The source of validation, test and prediction; None: there are no such samples."""
+        """The source of validation, test and prediction; None: without such samples."""
 
     @property
     @abstractmethod

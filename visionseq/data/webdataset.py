@@ -99,7 +99,7 @@ def _shard_paths(shards: str | Path | list[str | Path]) -> list[Path]:
 
 
 def _cached_index(path: Path, label_key: str, folder: Path) -> dict[str, np.ndarray]:
-    """The index of a shard, from the cache where it was made of the file as it is now."""
+    """The index of a shard, from the cache where it was made of the file in its present state."""
     size = file_size(path)  # raises its error where the file is missing
     identity = [_INDEX_VERSION, str(path.resolve()), size, path.stat().st_mtime_ns, label_key]
     cached = folder / f"{path.stem}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]}.safetensors"

@@ -112,7 +112,7 @@ class SamplingPipeline:
         return cls(model, decoder)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *, card: str | None = None) -> None:
-        """Write the model's folder, which `from_pretrained` reads; a decoder that was given is given again there."""
+        """Write the model's folder, which `from_pretrained` reads; it does not hold a decoder."""
         self.model.save_pretrained(save_directory, card=card)
 
     @property
@@ -230,7 +230,7 @@ class SamplingPipeline:
         return labels.long().reshape(-1).expand(batch_size)
 
     def _numbers(self, labels: Labels) -> Any:
-        """Classes that are given by name as numbers of the model's class names; all others as they are."""
+        """Names of classes as their numbers among the model's class names; numbers stay unchanged."""
         names = list(getattr(self.model, "preprocessing", {}).get("class_names") or [])
         if isinstance(labels, str):
             return _numbered(labels, names)
@@ -252,7 +252,7 @@ def _numbered(label: int | str, names: list[str]) -> int:
 
 
 def _random_labels(generators: list[torch.Generator], batch_size: int, classes: int) -> Tensor:
-    """Uniform classes; drawn after the noise, so that a class given by hand leaves the noise as it is."""
+    """Uniform classes; drawn after the noise, so that the noise is the same whether classes are chosen or drawn."""
     shape = (batch_size // len(generators),)
     return torch.cat([torch.randint(classes, shape, generator=g, device=g.device).cpu() for g in generators])
 

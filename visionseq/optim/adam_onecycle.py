@@ -20,7 +20,7 @@ from visionseq.optim.factory import by_decay
 
 @dataclass
 class AdamOneCycle:
-    """The optimiser; `build` makes what a LightningModule returns from `configure_optimizers`.
+    """The optimiser; `build` makes the result of a LightningModule's `configure_optimizers`.
 
     Args:
         lr: the highest rate.

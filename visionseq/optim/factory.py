@@ -13,7 +13,7 @@ from visionseq.errors import ConfigError
 
 @dataclass
 class OptimizerConfig:
-    """Optimiser and schedule; `build` makes what a LightningModule returns from `configure_optimizers`.
+    """Optimiser and schedule; `build` makes the result of a LightningModule's `configure_optimizers`.
 
     Args:
         lr: base learning rate, reached at the end of the warm-up.

@@ -32,7 +32,7 @@ def from_official(
 
     Args:
         state: state dict of the wrapper or of the bare network, or the {"model_state_dict": ...} of a resume file.
-        config: constructor arguments, `unet_type` ("songunet" or "adm", told from the state where missing), `use_fp16`.
+        config: constructor arguments, `unet_type` ("songunet" or "adm", by default that of the state), `use_fp16`.
         model: `EDMVelocity` for a student, `EDMDenoiser` for a teacher; both have the same weights.
 
     Raises:

@@ -30,7 +30,7 @@ class PerceptualDistance(nn.Module):
         weights: per layer [1, C_l, 1, 1]; None is 1 everywhere.
         resize: side that images are resized to (bilinear, no antialiasing) before everything else.
         mean, std: normalisation (image - mean) / std, one value or one per channel of the feature network; a grey image
-            becomes as many channels as there are values.
+            gets a channel for each value.
     """
 
     mean: Tensor

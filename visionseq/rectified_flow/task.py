@@ -31,7 +31,7 @@ class TeacherTask(GenerativeTask[ImageBatch]):
         use_fp16: run the network in float16 on CUDA; weights, preconditioning and loss stay float32.
         seed: keys every random number of the training.
         sample_steps: steps of the Heun sampler for the pictures in the log.
-        metric: what validation and test measure besides the loss.
+        metric: measured by validation and test besides the loss.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class RectifiedFlowTask(GenerativeTask[ImageBatch]):
         use_fp16: run the network in float16 on CUDA.
         seed: keys every random number of the training.
         sample_steps: Euler steps of the pictures in the log.
-        metric: what validation and test measure besides the loss.
+        metric: measured by validation and test besides the loss.
     """
 
     def __init__(
@@ -95,12 +95,12 @@ class ReflowTask(GenerativeTask[PairBatch]):
         antithetic: draw t and 1 - t from one pool, as the official code does; otherwise i.i.d.
         loss: one of l2-squared, l2, huber, lpips, lpips-huber.
         divt: divide the perceptual term by t (configuration F).
-        perceptual: what measures perceptual distance: a zoo name or folder of a feature network, or
+        perceptual: the perceptual distance: a zoo name or folder of a feature network, or
             `lpips:FILE` for LPIPS with VGG16 weights from a local file. Needed by the lpips losses.
         use_fp16: run the network in float16 on CUDA; None keeps what `init` was saved with.
         seed: keys every random number of the training.
         sample_steps: Euler steps of the pictures in the log.
-        metric: what validation and test measure besides the loss.
+        metric: measured by validation and test besides the loss.
     """
 
     def __init__(

@@ -177,7 +177,7 @@ def build(
 
 
 class AllocationLimit(TorchFunctionMode):
-    """Stops a constructor that creates many times what the state holds, before it takes the memory and the time.
+    """Stops a constructor that creates many times the values of the state, before it takes the memory and the time.
 
     Args:
         tensors: those of the state; the limits are 4 times their values and 8 times their number, and some more.

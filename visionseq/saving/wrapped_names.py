@@ -22,7 +22,7 @@ COUNTER = "n_averaged"  # of torch.optim.swa_utils.AveragedModel
 def plain_state(
     state: Mapping[str, Value], source: str | os.PathLike, expected: Collection[str] | None = None
 ) -> dict[str, Value]:
-    """The state under the names of the network alone; what was removed is logged once, with `source`.
+    """The state under the names of the network alone; removed parts of names are logged once, with `source`.
 
     A part that wrappers insert is removed wherever it stands, `module.` where every name begins with it. Where two
     names would become one, or none more of the `expected` names is found, the state stays unchanged.

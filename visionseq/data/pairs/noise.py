@@ -1,7 +1,7 @@
 """Noise kept as the state of its generator: 32 bytes for an image of any size (arXiv 2405.20320, official code).
 
-A record is PCG64's `state` and then its `inc`, 16 bytes each, big endian. The noise is what a numpy Generator in that
-state draws: `standard_normal(shape)` in float64, cast to float32.
+A record is PCG64's `state` and then its `inc`, 16 bytes each, big endian. A numpy Generator in that state draws the
+noise: `standard_normal(shape)` in float64, cast to float32.
 """
 
 from collections.abc import Iterator, Mapping

@@ -26,20 +26,20 @@ NARROWEST = 1e-3  # spread below which columns count as equally narrow
 
 
 def read_bin(path: Path, columns: int | None) -> PointCloud:
-    """Little-endian float32 rows; of `columns` None the usual number, refused where the file speaks for another."""
+    """Little-endian float32 rows; for None the usual number of columns, refused where the values suggest another."""
     if columns not in (None, *NAMES):
         raise ConfigError(f"columns: {columns}, expected one of {', '.join(map(str, NAMES))}")
     count = columns or (NUSCENES if path.name.endswith(".pcd.bin") else USUAL)
     size = path.stat().st_size
     if size % (4 * count):
-        fitting = [str(number) for number in NAMES if size % (4 * number) == 0]
-        hint = f"; the size fits {' or '.join(fitting)} columns (--columns)" if fitting else ""
+        matching = [str(number) for number in NAMES if size % (4 * number) == 0]
+        hint = f"; the size matches {' or '.join(matching)} columns (--columns)" if matching else ""
         raise DataError(f"{path}: {size} bytes are not whole rows of {count} float32{hint}")
     likely = likely_columns(path, count)[0] if columns is None else count
     if likely != count:
         raise DataError(
-            f"{path}: the size fits {count} and {likely} columns, and the values look like {likely}: "
-            f"--columns {likely} reads it so, --columns {count} as it is"
+            f"{path}: the size matches {count} and {likely} columns, and the values look like {likely}: "
+            f"--columns {likely} reads them so, --columns {count} reads the usual columns"
         )
     values = np.fromfile(path, "<f4").reshape(-1, count).astype(np.float32, copy=False)
     return PointCloud(values, NAMES[count])
@@ -48,12 +48,12 @@ def read_bin(path: Path, columns: int | None) -> PointCloud:
 def likely_columns(path: Path, usual: int = USUAL) -> list[int]:
     """The numbers of columns that a file's size allows, the likeliest first: `usual` unless another clearly is."""
     size = path.stat().st_size
-    fitting = [number for number in dict.fromkeys((usual, *NAMES)) if size % (4 * number) == 0]
+    matching = [number for number in dict.fromkeys((usual, *NAMES)) if size % (4 * number) == 0]
     values = np.fromfile(path, "<f4", PROBED)
-    if not fitting or len(values) < ENOUGH:
-        return fitting
-    spreads = {number: mean_log_spread(values, number) + MORE * number for number in fitting}
-    spreads[fitting[0]] -= CLEAR if fitting[0] == usual else 0.0
+    if not matching or len(values) < ENOUGH:
+        return matching
+    spreads = {number: mean_log_spread(values, number) + MORE * number for number in matching}
+    spreads[matching[0]] -= CLEAR if matching[0] == usual else 0.0
     return sorted(spreads, key=spreads.__getitem__)
 
 

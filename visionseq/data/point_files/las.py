@@ -16,7 +16,7 @@ PIECE = 1 << 18  # points read at a time
 
 
 def read_las(path: Path) -> PointCloud:
-    """x, y, z, intensity, and what else a point has; coordinates of a map are given relative to their `origin`."""
+    """x, y, z, intensity, and the further values of a point; coordinates of a map are relative to their `origin`."""
     laspy = import_extra("laspy", "lidar")
     _check_header(path)
     try:

@@ -1,4 +1,4 @@
-"""How much memory a point file may ask for: as much as its own bytes justify."""
+"""The memory that a point file may take: as much as its own bytes justify."""
 
 from pathlib import Path
 
