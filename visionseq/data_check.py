@@ -1,4 +1,4 @@
-"""Whether images and the model they train belong together, asked before the first step and not hours later."""
+"""Checks that images match the model that they train, before the first step and not hours later."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -100,7 +100,7 @@ def sha256_of(path: str | os.PathLike) -> str:
 
 
 def kind_of(path: str | os.PathLike) -> str:
-    """What the first bytes of a file say it is, for error messages."""
+    """The kind of a file by its first bytes, for error messages."""
     try:
         with open(path, "rb") as file:
             head = file.read(16)

@@ -23,7 +23,7 @@ def cache_folder(*parts: str) -> Path:
 
 
 def writable_cache(*parts: str) -> Path:
-    """As `cache_folder`, or the same below a temporary folder where the cache cannot be written, which is said once."""
+    """As `cache_folder`, or the same below a temporary folder where the cache cannot be written, reported once."""
     folder = cache_folder()
     return (folder if _is_writable(folder) else _substitute(folder)).joinpath(*parts)
 

@@ -112,5 +112,5 @@ def name_array(names: Sequence[str], where: str) -> np.ndarray:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, without the name of the file, with which our messages begin."""
+    """The text of an error without the name of the file, with which our messages begin."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What a claim's runs show."""
+    """The result of a claim's runs."""
 
     verdicts: dict[str, bool]  # statement -> whether it holds
     page: Path

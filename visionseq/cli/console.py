@@ -48,7 +48,7 @@ def run_function(function: Callable[..., object], prog: str, argv: list[str]) ->
 def exit_code(action: Callable[[list[str]], int], argv: list[str]) -> int:
     """Run `action` on the words without `--debug`; errors become one message on stderr and an exit code."""
     debug = "--debug" in argv
-    if logging.lastResort is not None:  # what shows the library's warnings where no handler is set
+    if logging.lastResort is not None:  # the handler of the library's warnings where no other is set
         logging.lastResort.setFormatter(EscapedLines())
     try:
         return action([word for word in argv if word != "--debug"])

@@ -19,7 +19,7 @@ from visionseq.cli.outputs import claim_files, claim_folder
 from visionseq.errors import ConfigError
 from visionseq.files import atomic_write, write_json
 
-GRID_IMAGES = 64  # of all samples, the first so many are shown
+GRID_IMAGES = 64  # the grid shows the first of all samples
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,4 @@
-"""What commands print: results on stdout, messages on stderr, control characters of names and replies escaped."""
+"""The output of commands: results on stdout, messages on stderr, control characters of names and replies escaped."""
 
 import logging
 import os

@@ -34,7 +34,7 @@ class Source(Protocol):
 
 @dataclass
 class LoaderOptions:
-    """How batches are fetched.
+    """The settings of a loader.
 
     Args:
         num_workers: processes that fetch; 0 fetches in this one.

@@ -68,7 +68,7 @@ def items_of(source: str | os.PathLike) -> Iterator[Item]:
 
 
 def images_of(items: Iterable[Item]) -> Iterator[Item]:
-    """Those that are PNG, JPEG or WebP by name and not hidden."""
+    """The items that are PNG, JPEG or WebP by name and not hidden."""
     return (item for item in items if item.name.lower().endswith(EXTENSIONS) and "/." not in f"/{item.name}")
 
 

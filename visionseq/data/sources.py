@@ -1,4 +1,4 @@
-"""What loaders read from: batches as a function of keys (epoch, index), and of nothing else.
+"""The sources of loaders: batches as a function of keys (epoch, index), and of nothing else.
 
 Kept apart from the data modules, so that a spawned worker does not import the trainer.
 """

@@ -66,7 +66,7 @@ class ZipArchive:
         return len(self.names)
 
     def where(self, number: int) -> str:
-        """How to name member `number` in errors."""
+        """The name of member `number` in errors."""
         return f"{self.path}, {self.names[number].decode()}"
 
     def read(self, number: int) -> bytes:

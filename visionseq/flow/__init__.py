@@ -1,4 +1,4 @@
-"""What the generative rooms share: paths, times, solvers, guidance, the base of their tasks, the sampling pipeline."""
+"""Common parts of generative rooms: paths, times, solvers, guidance, the base of their tasks, the sampling pipeline."""
 
 from visionseq.lazy import lazy_names
 

@@ -24,7 +24,7 @@ Model = Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class GuidanceRule(Protocol):
-    """What a rule offers; see `Guidance` for a base."""
+    """The methods of a rule; see `Guidance` for a base."""
 
     def reset(self) -> None:
         """Forget the trajectory before."""
@@ -125,7 +125,7 @@ def guided(
 
 @dataclass
 class GuidedField:
-    """What `guided` makes. `nfe` counts network evaluations per sample: two where the unconditional one is made."""
+    """The field of `guided`. `nfe` counts network evaluations per sample: two with the unconditional prediction."""
 
     model: Model
     labels: Any

@@ -19,7 +19,7 @@ SAMPLE_SEED = 1_000_033  # keeps the noise of the metric away from that of train
 
 
 class DrawingTask(Protocol):
-    """What the metric takes from a task in training: its model and noise, and which process this is."""
+    """The parts of a task that the metric uses: model, noise, and the number of the process."""
 
     model: Any  # a PretrainedModel with a sampler
 
@@ -113,7 +113,7 @@ class SampleFrechet:
         return list(self.figures)
 
     def state_dict(self) -> dict[str, int]:
-        """What a resumed run needs."""
+        """The state for a resumed run."""
         return {"last_step": self.last_step}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -64,7 +64,7 @@ def with_last(step: Step, last: Step, end: float) -> Step:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """What an integration went through.
+    """The course of an integration.
 
     Attributes:
         x: the end of the trajectory [B, ...].

@@ -76,7 +76,7 @@ def presets() -> dict[str, dict[str, Any]]:
 
 
 def preprocessing_of(model: EDMVelocity | EDMDenoiser) -> dict[str, Any]:
-    """What the official pipelines feed a network: square images in [-1, 1], nothing else."""
+    """The input of the official networks: square images in [-1, 1], without further preprocessing."""
     return {"kind": "image", "size": model.img_resolution, "channels": model.in_channels, "class_names": []}
 
 

@@ -64,7 +64,7 @@ def invert_from(
 
 @dataclass(frozen=True)
 class Decoding:
-    """How inverted noise is turned back into images: `steps` evaluations of `sample`, under guidance if wanted."""
+    """The way from inverted noise back to images: `steps` evaluations of `sample`, optionally with guidance."""
 
     steps: int = 2
     solver: Solver = "euler"
@@ -146,7 +146,7 @@ def slerp(a: Tensor, b: Tensor, w: Tensor | float) -> Tensor:
 
 @dataclass(frozen=True)
 class InversionMetrics:
-    """How faithful an inversion is, and how Gaussian its noises are.
+    """The errors of an inversion, and how Gaussian its noises are.
 
     Attributes:
         mse: mean squared error between images and reconstructions, [B].

@@ -65,7 +65,7 @@ def velocity_loss(
             return torch.linalg.vector_norm(error_BD, dim=1) / error_BD.shape[1] ** 0.5
         if name == "huber":
             return pseudo_huber(error_BD)
-        assert perceptual is not None  # as the check of the names above says
+        assert perceptual is not None  # the check of the name has made sure of it
         distance = perceptual(to_unit(predicted_image(x_t, v, t)), to_unit(x)) / (t if divt else 1)
         return distance if name == "lpips" else (1 - t) * pseudo_huber(error_BD) + distance
 

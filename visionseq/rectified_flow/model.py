@@ -109,7 +109,7 @@ class _PreconditionedModel(PretrainedModel):
         return dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32
 
     def no_class(self, class_labels: Tensor | None) -> None:
-        """What the model takes for "no class": no labels, which a conditional network sees as zeros."""
+        """The value for "no class": no labels, which a conditional network sees as zeros."""
 
     def _one_hot(self, class_labels: Tensor | None) -> Tensor | None:
         """Rows [B or 1, label_dim] in float32. Integers count as classes, two axes as one-hot rows, nothing else."""

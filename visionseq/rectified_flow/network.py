@@ -1,4 +1,4 @@
-"""What the networks of this room have in common, seen from the wrappers of `model.py`: sizes, labels, configuration.
+"""The common parts of this room's networks that the wrappers of `model.py` use: sizes, labels, configuration.
 
 A network is F(x, c_noise, labels) of the EDM preconditioning (arXiv 2206.00364, table 1). It knows the plain arguments
 it was built with, so that a saved model can be rebuilt without naming a Python path.

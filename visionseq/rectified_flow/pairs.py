@@ -108,7 +108,7 @@ class ReflowPairs(PairData):
 
     @property
     def preprocessing(self) -> dict[str, Any]:
-        """That of the teacher: known before the pairs exist."""
+        """The preprocessing of the teacher, which is known before the pairs exist."""
         return dict(self._maker.teacher.preprocessing)
 
     @property
@@ -138,7 +138,7 @@ class ReflowPairs(PairData):
 
 
 class PlannedPairs(PairDataset):
-    """What is known of pairs before they exist: enough to compare them with the model they are for."""
+    """The plan of pairs that do not exist yet: enough to compare them with their model."""
 
     def __init__(self, teacher: Teacher, count: int):
         self.count = count

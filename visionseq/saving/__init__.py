@@ -1,1 +1,1 @@
-"""How a model becomes a folder of files and comes back: configuration, weights, card, and the Hub."""
+"""Saving a model as a folder of files and loading it again: configuration, weights, card, and the Hub."""

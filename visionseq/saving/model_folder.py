@@ -23,7 +23,7 @@ _CONFIG_BYTES = 1_000_000
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What a checkpoint says of its model: the names of room and class, constructor values, preprocessing."""
+    """A model's description in a folder or checkpoint: names of room and class, constructor values, preprocessing."""
 
     room: str
     model: str

@@ -147,7 +147,7 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, Tensor]) -> N
 
 
 def read_checkpoint(path: str | os.PathLike) -> Any:
-    """What a `.pth`, `.pt` or `.ckpt` file holds, through `torch.load(weights_only=True)`; never anything less safe.
+    """The content of a `.pth`, `.pt` or `.ckpt` file by `torch.load(weights_only=True)`; never anything less safe.
 
     Raises `CheckpointError` for a damaged file; an archive's checksums, which torch leaves unread, are compared here.
     """

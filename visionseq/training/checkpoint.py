@@ -139,7 +139,7 @@ class Checkpoints(Checkpoint):
 
 
 def way_on(trainer: Trainer) -> str:
-    """What can be done after a training stopped because a loss or weights are not finite, for its error."""
+    """The ways on after a loss or weights that are not finite, for the error that stops the training."""
     checkpoints = find_callback(trainer, Checkpoints)
     last = "no checkpoint exists"
     if checkpoints is not None and checkpoints.saved_step:

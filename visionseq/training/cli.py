@@ -58,8 +58,8 @@ EXAMPLES = """examples:
 """
 
 
-CKPT_PATH_HELP = """What to resume, or to measure: `last` of the run, a checkpoint, a run folder; validate, test and
-predict take a model folder or a name of the zoo as well and begin with `last`."""
+CKPT_PATH_HELP = """The training to resume, or the weights to measure: `last` of the run, a checkpoint, a run folder;
+validate, test and predict take a model folder or a name of the zoo as well and begin with `last`."""
 
 
 def run_cli(verb: str, argv: list[str]) -> None:

@@ -183,7 +183,7 @@ def _show_average(trainer: Trainer, model: PretrainedModel) -> dict[str, Tensor]
 
 
 def folder_callbacks(log_every: int, picture_every: int, checkpoint_every: int, check_finite: bool) -> list[Callback]:
-    """What a run with a folder writes there, in the order in which it must happen."""
+    """The callbacks that write to the folder of a run, in the order in which they must be called."""
     return [MetricsFile(log_every), Pictures(picture_every), Checkpoints(checkpoint_every, check_finite)]
 
 

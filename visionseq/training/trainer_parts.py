@@ -1,4 +1,4 @@
-"""What a run takes from Lightning's tasks and trainers that they hold without declaring it."""
+"""Parts of Lightning's tasks and trainers that Lightning does not declare."""
 
 from typing import TypeVar, cast
 

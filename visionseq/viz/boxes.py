@@ -1,4 +1,4 @@
-"""What all pictures of boxes share: a colour per class, and the lines of a box.
+"""The common parts of all pictures of boxes: a colour per class, and the lines of a box.
 
 A box is (x, y, z, dx, dy, dz, heading) in the lidar frame: metres, centre of the volume, heading from +x to +y.
 """

@@ -168,7 +168,7 @@ def is_full_disk(error: BaseException) -> bool:
 
 
 def _network_reason(error: Exception) -> tuple[str, int]:
-    """What went wrong, and how many failures it counts as."""
+    """The reason of an error, and the number of failures that it counts as."""
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, socket.gaierror):
         return "the host's name cannot be resolved; is there a network?", 2

@@ -33,7 +33,7 @@ SCENE, CELL, HEIGHT, GROUND = 12.8, 0.8, (-2.0, 2.0), -1.73  # metres
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is held equal between the variants."""
+    """The settings that are equal for all variants."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     groups: tuple[int, ...] = (8, 32, 128, 256)

@@ -1,4 +1,4 @@
-"""What LION's runs say: means over the seeds, a verdict per statement, JSON and a page."""
+"""The report on LION's runs: means over the seeds, a verdict per statement, JSON and a page."""
 
 from collections.abc import Callable, Mapping
 from itertools import pairwise

@@ -34,7 +34,7 @@ BLOCKS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is held equal between operators and read-outs."""
+    """The settings that are equal for all operators and read-outs."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
     epochs: int = 15

@@ -1,4 +1,4 @@
-"""What the mixers' runs say: means and spread over seeds, a verdict per statement, a plot, JSON and a page."""
+"""The report on the mixers' runs: means and spread over seeds, a verdict per statement, a plot, JSON and a page."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

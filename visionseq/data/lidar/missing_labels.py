@@ -40,7 +40,7 @@ def check_labels(
 
 
 def _beside(path: Path) -> str:
-    """What lies where the folder of the labels was expected."""
+    """The contents of the place where the folder of the labels was expected."""
     if path.parent.is_dir() or not path.parent.parent.is_dir():
         return ""
     names = sorted(entry.name for entry in path.parent.parent.iterdir())[:MOST_NAMED]

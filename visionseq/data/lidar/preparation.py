@@ -17,7 +17,7 @@ from visionseq.geometry.kitti_calibration import Calibration
 
 @dataclass
 class PointPreparation:
-    """What happens to the points of every frame.
+    """The preparation of the points of every frame.
 
     Args:
         features: columns of the points in the model's order, beginning with x, y, z.

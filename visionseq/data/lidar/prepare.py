@@ -1,4 +1,4 @@
-"""What the scripts in datasets/ of the lidar data sets share: unpacking downloads, and the database of objects."""
+"""Common parts of the lidar data sets' scripts in datasets/: unpacking downloads, and the database of objects."""
 
 import re
 from collections.abc import Callable, Mapping

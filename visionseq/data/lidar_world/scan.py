@@ -1,4 +1,4 @@
-"""What the sensor returns of a scene: points with range noise, drop-out and intensity, and the object of each."""
+"""The sensor's scan of a scene: points with range noise, drop-out and intensity, and the object of each."""
 
 from dataclasses import dataclass
 

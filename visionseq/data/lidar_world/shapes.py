@@ -1,4 +1,4 @@
-"""What objects are made of: upright boxes and upright cylinders, each with a reflectance and an owner.
+"""The shapes of objects: upright boxes and upright cylinders, each with a reflectance and an owner.
 
 A box is (x, y, z, dx, dy, dz, heading) as everywhere, a cylinder (x, y, z, radius, height), z being the centre.
 """

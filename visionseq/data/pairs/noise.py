@@ -23,7 +23,7 @@ def noise_from_record(record: bytes | np.ndarray, shape: tuple[int, ...], where:
     if len(data) != RECORD_BYTES:
         raise DataError(f"{where}: {len(data)} bytes, expected {RECORD_BYTES}")
     state, increment = int.from_bytes(data[:16], "big"), int.from_bytes(data[16:], "big")
-    if increment % 2 == 0:  # of every PCG64 it is odd
+    if increment % 2 == 0:  # it is odd in every PCG64
         raise DataError(f"{where}: the increment {increment} is even, so this is no state of a PCG64")
     generator = np.random.Generator(np.random.PCG64(0))
     generator.bit_generator.state = {

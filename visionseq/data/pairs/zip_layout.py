@@ -26,7 +26,7 @@ _MAX_CSV = 1 << 30
 
 
 class Archive(Protocol):
-    """What the layout needs of a zip or a folder."""
+    """The methods of a zip or a folder that the layout needs."""
 
     names: np.ndarray
 

@@ -1,4 +1,4 @@
-"""What an Arrow file unpacks to, read from its metadata before a library unpacks it.
+"""The unpacked size of an Arrow file, read from its metadata before a library unpacks it.
 
 Layout (arrow.apache.org, columnar format): the file ends with a footer, its length and ARROW1; the footer lists blocks;
 a block is a message and a body of buffers; a compressed buffer begins with its unpacked length in 8 bytes. Footer and

@@ -1,4 +1,4 @@
-"""What every reader of point files returns, and what columns are called whatever program wrote them."""
+"""The result of every reader of point files, and one name for a column whatever program wrote it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +47,9 @@ def cloud_of(named: Mapping[str, np.ndarray], where: str) -> PointCloud:
     _check_position(columns, where)
     columns = [*POSITION, *(name for name in columns if name not in POSITION)]
     values = np.empty((len(arrays["x"]), len(columns)), np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold becomes infinite, which callers count
+    with np.errstate(
+        over="ignore", invalid="ignore"
+    ):  # values that float32 cannot hold become infinite, which callers count
         for index, name in enumerate(columns):
             values[:, index] = arrays[name]
     return PointCloud(values, tuple(columns))
