@@ -172,7 +172,7 @@ def fails(capsys, *arguments: object) -> str:
 def test_wrong_requests_are_explained(official, tmp_path, capsys):
     source, config, out = tmp_path / "official.pth", tmp_path / "official.json", tmp_path / "out"
     assert "expected one of cifar10_ve_aug" in fails(capsys, source, out, "--preset", "cifar10")
-    assert "two ways" in fails(capsys, source, out, "--preset", "imagenet64", "--config", config)
+    assert "both name the configuration" in fails(capsys, source, out, "--preset", "imagenet64", "--config", config)
     assert "no readable JSON" in fails(capsys, source, out, "--config", source)
     assert "rectified_flow/EDM" in fails(capsys, source, out, "--config", config, "--model", "EDMVelocty")
     assert "with --reverse the model knows" in fails(
