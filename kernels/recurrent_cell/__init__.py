@@ -75,6 +75,8 @@ def recurrent_cell(
         loop = partial(loop, gradient_recurrent_cut=cut, gradient_recurrent_clipval=clipval)
         state = _initial_state(x, initial_state, cell, count_segments(x.shape[0], cu_seqlens))
         states, final_state = run_segments(loop, (x.to(state.dtype),), state, reverse, cu_seqlens)
+        if outputs_only:
+            states = states[:, :, 0].contiguous()
     else:
         # the kernels, on the rows of all sequences
         states, final_state, _ = operator(
@@ -88,11 +90,12 @@ def recurrent_cell(
             normalizer_floor,
             gradient_recurrent_cut,
             gradient_recurrent_clipval,
+            outputs_only,
             torch.is_grad_enabled(),
             chosen,
         )
-        states = states.unflatten(0, x.shape[:2])
-    return (states[:, :, 0].contiguous() if outputs_only else states).to(x.dtype), final_state
+        states = states.view(*x.shape[:2], *(() if outputs_only else states.shape[1:2]), *x.shape[3:])
+    return states.to(x.dtype), final_state
 
 
 @without_autocast

@@ -56,14 +56,14 @@ def gru_backward(dy, g, r, z, n, y_before, d_g, d_r, d_z, d_n, d_y):
 
 
 @inlined
-def slstm_backward(dy, i, f, z, o, before, now, h, d_i, d_f, d_z, d_o, carry, limits, work):
+def slstm_backward(dy, i, f, z, o, before, y, now, h, d_i, d_f, d_z, d_o, carry, limits, work):
     """With s = m_{t-1} + logsig(f): I = exp(i - m), F = exp(s - m); limits: of n, of the exponent of F.
 
-    `work` [4, units] is used up.
+    `before` and `now` hold c, n, m; `work` [4, units] is used up.
     """
     size, (floor, limit) = dy.shape[0], limits
-    c_before, n_before, m_before = before[1, h], before[2, h], before[3, h]
-    y, c, n, m = now[0, h], now[1, h], now[2, h], now[3, h]
+    c_before, n_before, m_before = before[0, h], before[1, h], before[2, h]
+    c, n, m = now[0, h], now[1, h], now[2, h]
     d_y, d_c, d_n, d_m = carry[0, h], carry[1, h], carry[2, h], carry[3, h]
     s, forget, d_input, d_forget = work[0], work[1], work[2], work[3]  # the last two: of the exponents of I and F
     for u in range(size):

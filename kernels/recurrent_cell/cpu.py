@@ -1,7 +1,9 @@
 """Recurrent networks on the CPU: the host's side of the loops over time.
 
 A head of up to 16 sequences is an item, so that the recurrent weights are read once for all of them. The forward leaves
-the gates to the backward. Shapes: M rows, N segments, G gates, H heads, D units, S states.
+the gates to the backward, and where only the outputs are returned the other states behind them.
+
+Shapes: M rows, N segments, G gates, H heads, D units, S states, K kept.
 """
 
 import numpy as np
@@ -14,7 +16,8 @@ from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.recurrent_cell.backward_loop import run_backward
 from visionseq.kernels.recurrent_cell.forward_loop import run_forward
 from visionseq.kernels.recurrent_cell.layout import LARGEST_EXPONENT, LAYOUTS, NUMBERS
-from visionseq.kernels.recurrent_cell.product import LANES, VECTOR, round_up, tiled
+from visionseq.kernels.recurrent_cell.panels import backward_panels, forward_panels
+from visionseq.kernels.recurrent_cell.product import LANES, round_up
 from visionseq.kernels.recurrent_cell.rows import ROWS
 from visionseq.kernels.threads import spread
 
@@ -32,34 +35,39 @@ def forward(
     normalizer_floor: float | None,
     recurrent_cut: bool,
     recurrent_clipval: float | None,
-    keep_gates: bool,
+    outputs_only: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All states [M, S, H, D], the final ones [N, S, H, D] and the gates [M, K, H, D], in float32."""
+    """In float32: states [M, S, H, D] or [M, 1, H, D], the final ones [N, S, H, D], what is kept [M, K, H, D]."""
+    # the results
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
     segments = len(offsets) - 1
     shape = (segments, layout.states, heads, units)
     final = torch.zeros(shape) if initial_NSHD is None else initial_NSHD.clone()
-    states = empty((rows, layout.states, heads, units))
-    gates = empty((rows, layout.kept if keep_gates else 0, heads, units))
+    states = empty((rows, layout.returned(outputs_only), heads, units))
+    kept = empty((rows, layout.kept(outputs_only, keep), heads, units))
+    if not (rows and heads and units):
+        return states, final, kept
+
+    # the loop
     b = torch.zeros(layout.biases, heads, units) if b_GHD is None else b_GHD
-    tiles, width = _forward_tiles(R_GHDE.float())
-    where = (offsets.numpy(), _long_first(offsets), reverse)
-    how = (NUMBERS[cell], _limits(normalizer_floor), width)
+    panels, width = forward_panels(array(R_GHDE))
     blocks = -(-segments // ROWS)
     groups = _head_groups(heads, blocks)
-    if rows and units:
-        inputs = (groups, array(x_MGHD), array(tiles), array(b))
-        spread(run_forward, blocks * groups, *inputs, *where, *how, array(states), array(final), array(gates))
-    return states, final, gates
+    inputs = (groups, array(x_MGHD), panels, array(b), *_sequences(offsets), reverse)
+    how = (NUMBERS[cell], _limits(normalizer_floor), width)
+    results = (*_stored(states, kept, cell, outputs_only), array(final))
+    spread(run_forward, blocks * groups, *inputs, *how, *results)
+    return states, final, kept
 
 
 def backward(
     d_states: Tensor | None,
     d_final: Tensor | None,
-    d_gates: None,
+    d_kept: None,
     states: Tensor,
     final: Tensor,
-    gates: Tensor,
+    kept: Tensor,
     x_MGHD: Tensor,
     R_GHDE: Tensor,
     b_GHD: Tensor | None,
@@ -70,43 +78,61 @@ def backward(
     normalizer_floor: float | None,
     recurrent_cut: bool,
     recurrent_clipval: float | None,
-    keep_gates: bool,
+    outputs_only: bool,
+    keep: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, R, b and the initial state."""
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
-    if not keep_gates and layout.kept:
+    if not keep and layout.gates:
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
-    segments = len(offsets) - 1
-    initial = array(torch.zeros(final.shape) if initial_NSHD is None else initial_NSHD)
-    d_initial = torch.zeros(final.shape) if d_final is None else d_final.float().clone()
-    d_x = empty(x_MGHD.shape)
+
+    # the results; those of the weights are sums over parts of the sequences
+    segments, gates_units = len(offsets) - 1, layout.recurrent * units
     parts = min(PARTS, -(-segments // ROWS))
-    groups = _head_groups(heads, parts)
-    d_R = torch.zeros(parts, heads, units, layout.recurrent * units)
-    d_b = torch.zeros(parts, heads, layout.recurrent * units)
-    d_b_n = torch.zeros(parts, heads, units)
-    if rows and units:
-        where = (offsets.numpy(), _long_first(offsets), reverse)
-        how = (NUMBERS[cell], _limits(normalizer_floor), recurrent_cut)
+    d_x = empty(x_MGHD.shape)
+    d_R = torch.zeros(parts, heads, gates_units, round_up(units, LANES))
+    d_b, d_b_n = torch.zeros(parts, heads, gates_units), torch.zeros(parts, heads, units)
+    d_initial = torch.zeros(final.shape) if d_final is None else d_final.float().clone()
+
+    # the loop
+    if rows and heads and units:
+        initial = torch.zeros(final.shape) if initial_NSHD is None else initial_NSHD
+        groups = _head_groups(heads, parts)
+        inputs = (groups, backward_panels(array(R_GHDE)), *_sequences(offsets), reverse)
         clip = np.float32(np.inf if recurrent_clipval is None else recurrent_clipval)
-        kept = (array(states), initial, array(gates), optional_array(d_states, 4))
-        results = map(array, (d_x, d_R, d_b, d_b_n, d_initial))
-        tiles = array(_backward_tiles(R_GHDE.float()))
-        spread(run_backward, parts * groups, groups, tiles, *where, *how, clip, *kept, *results)
-    d_R = d_R.sum(0).unflatten(2, (layout.recurrent, units)).permute(2, 0, 3, 1)
-    d_bias = d_b.sum(0).unflatten(1, (layout.recurrent, units)).transpose(0, 1)
+        how = (NUMBERS[cell], _limits(normalizer_floor), recurrent_cut, clip)
+        stored = (*_stored(states, kept, cell, outputs_only), array(initial), optional_array(d_states, 4))
+        spread(run_backward, parts * groups, *inputs, *how, *stored, *map(array, (d_x, d_R, d_b, d_b_n, d_initial)))
+
+    # in the axes of the arguments
+    d_R_HGDE = _sum(d_R)[..., :units].unflatten(1, (layout.recurrent, units))
+    d_b_GHD = _sum(d_b).unflatten(1, (layout.recurrent, units)).transpose(0, 1)
     if cell == "gru":
-        d_bias = torch.cat([d_bias, d_b_n.sum(0, keepdim=True)])
+        d_b_GHD = torch.cat([d_b_GHD, _sum(d_b_n).unsqueeze(0)])
     return (
         d_x.to(x_MGHD.dtype),
-        _as(d_R, R_GHDE),
-        None if b_GHD is None else _as(d_bias, b_GHD),
+        _as(d_R_HGDE.transpose(0, 1), R_GHDE),
+        None if b_GHD is None else _as(d_b_GHD, b_GHD),
         None if initial_NSHD is None else d_initial,
     )
 
 
+def _stored(
+    states: Tensor, kept: Tensor, cell: str, outputs_only: bool
+) -> tuple[np.ndarray, np.ndarray, int, np.ndarray]:
+    """Where y is, where the other states are and which one there is the first, where the gates are."""
+    y, gates = array(states), array(kept)
+    return (y, gates, LAYOUTS[cell].gates, gates) if outputs_only else (y, y, 1, gates)
+
+
+def _sum(parts: Tensor) -> Tensor:
+    """Over the first axis."""
+    return parts[0] if len(parts) == 1 else parts.sum(0)
+
+
 def _as(gradient: Tensor, argument: Tensor) -> Tensor:
-    return gradient.to(argument.dtype, memory_format=torch.contiguous_format, copy=True)
+    """Contiguous, in memory of its own, in the dtype of the argument."""
+    return gradient.to(argument.dtype).contiguous()
 
 
 def _head_groups(heads: int, blocks: int) -> int:
@@ -114,25 +140,10 @@ def _head_groups(heads: int, blocks: int) -> int:
     return min(heads, -(-torch.get_num_threads() // max(1, blocks)))
 
 
-def _forward_tiles(R_GHDE: Tensor) -> tuple[Tensor, int]:
-    """Tiles of R^T for blocks of units [H, blocks, ., .], all gates of a block side by side, and its units."""
-    gates, heads, units, _ = R_GHDE.shape
-    blocks = max(1, -(-units // (LANES // gates // VECTOR * VECTOR)))
-    width = max(VECTOR, round_up(-(-units // blocks), VECTOR))
-    padded = R_GHDE.new_zeros(heads, units, gates, blocks, width)
-    padded.flatten(3)[..., :units] = R_GHDE.permute(1, 3, 0, 2)
-    tiles = tiled(padded.permute(0, 3, 1, 2, 4).reshape(heads * blocks, units, gates * width))
-    return tiles.unflatten(0, (heads, blocks)), width
-
-
-def _backward_tiles(R_GHDE: Tensor) -> Tensor:
-    """Tiles of R for blocks of LANES units [H, blocks, ., .], with the units of all gates as rows."""
-    matrix = R_GHDE.transpose(0, 1).flatten(1, 2)
-    return torch.stack([tiled(columns) for columns in matrix.split(LANES, -1)], 1)
-
-
-def _long_first(offsets: Tensor) -> np.ndarray:
-    return torch.argsort(offsets.diff(), descending=True, stable=True).numpy()
+def _sequences(offsets: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Their offsets, and their numbers from the longest to the shortest."""
+    bounds = offsets.numpy()
+    return bounds, np.argsort(bounds[:-1] - bounds[1:], kind="stable")
 
 
 def _limits(normalizer_floor: float | None) -> tuple[np.float32, np.float32]:

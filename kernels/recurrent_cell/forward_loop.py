@@ -1,8 +1,7 @@
 """The loop over time in numba: a few sequences go through all their tokens, their states in the cache.
 
 The sequences of an item are ordered from long to short, so that those still running are the first ones. The units are
-computed in blocks whose gates fit a tile of the matrix product; y_t is complete only after the last block, hence two
-arrays for y.
+computed in blocks whose gates stay in the L1 cache; y_t is complete only after the last block, hence two arrays for y.
 """
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.cells import elman, gru, lstm, slstm
 from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
-from visionseq.kernels.recurrent_cell.product import DEPTH, LANES, add_product
+from visionseq.kernels.recurrent_cell.product import LANES, add_product
 from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, copy, length_of, token
 
 # Sequences whose memory is asked for in advance. Not more: sequences of 2^n tokens lie at distances that share a few
@@ -19,44 +18,68 @@ AHEAD = 2
 
 
 @compiled
-def run_forward(first, last, groups, x, tiles, b, offsets, order, reverse, cell, limits, width, states, final, gates):
-    """Items are groups of heads of ROWS sequences; `final` comes as the initial states, `width` is a block's units."""
+def run_forward(
+    first,
+    last,
+    groups,
+    x,
+    panels,
+    b,
+    offsets,
+    order,
+    reverse,
+    cell,
+    limits,
+    width,
+    states,
+    others,
+    first_other,
+    gates,
+    final,
+):
+    """Items are groups of heads of ROWS sequences; `final` comes as the initial states, `width` is a block's units.
+
+    y goes to states[t, 0], the other states to others[t, first_other:], the gates to gates[t, :kept].
+    """
+    # arrays that stay in the cache
     heads, units = x.shape[2], x.shape[3]
     group = (heads + groups - 1) // groups
-    recurrent = b.shape[0] - (1 if cell == GRU else 0)
-    sums, spare = np.zeros((2, ROWS // 2, LANES), np.float32), np.empty(width, np.float32)
-    y_now = np.zeros((group, 2, ROWS // 2, tiles.shape[2] * DEPTH), np.float32)
-    y_next = np.zeros_like(y_now)
+    sums, spare = np.empty((ROWS, panels.shape[2] * LANES), np.float32), np.empty(width, np.float32)
+    y_now = np.empty((group, ROWS, units), np.float32)
+    y_next = np.empty_like(y_now)
     for item in range(first, last):
+        # the sequences of an item and their initial outputs
         low_head, segments = item % groups * group, order[item // groups * ROWS : (item // groups + 1) * ROWS]
         high_head = min(low_head + group, heads)
         active = segments.shape[0]
         for row in range(active):
             for h in range(low_head, high_head):
-                copy(final[segments[row], 0, h], y_now[h - low_head, row % 2, row // 2, :units])
+                copy(final[segments[row], 0, h], y_now[h - low_head, row])
+
+        # one token of all of them after the other
         for step in range(length_of(offsets, segments[0])):
             while length_of(offsets, segments[active - 1]) <= step:
                 active -= 1
             for h in range(low_head, high_head):
-                for block in range(tiles.shape[1]):
+                for block in range(panels.shape[1]):
                     low, high = block * width, min((block + 1) * width, units)
                     for row in range(active):
                         if row + AHEAD < active:
                             _will_need(token(offsets, segments[row + AHEAD], step, reverse), h, low, high, x)
                         t = token(offsets, segments[row], step, reverse)
-                        _begin(cell, t, h, low, high, width, x, b, sums[row % 2, row // 2])
-                    add_product(sums, y_now[h - low_head], tiles[h, block], (active + 1) // 2, recurrent * width)
+                        _begin(cell, t, h, low, high, width, x, b, sums[row])
+                    add_product(sums, y_now[h - low_head], panels[h, block], active, units)
                     for row in range(active):
                         if row + AHEAD < active:
                             t = token(offsets, segments[row + AHEAD], step, reverse)
                             _will_fill(t, h, low, high, states, gates)
-                        n, s = segments[row], sums[row % 2, row // 2]
-                        y = y_next[h - low_head, row % 2, row // 2, low:high]
+                        n, y = segments[row], y_next[h - low_head, row, low:high]
                         t = token(offsets, n, step, reverse)
-                        _through_cell(cell, t, h, low, high, width, limits, x, b, s, spare, y, final[n], gates)
+                        _through_cell(cell, t, h, low, high, width, limits, x, b, sums[row], spare, y, final[n], gates)
                         copy(y, final[n, 0, h, low:high])
-                        for k in range(states.shape[1]):
-                            copy(final[n, k, h, low:high], states[t, k, h, low:high])
+                        copy(y, states[t, 0, h, low:high])
+                        for k in range(first_other, others.shape[1]):
+                            copy(final[n, k - first_other + 1, h, low:high], others[t, k, h, low:high])
             y_now, y_next = y_next, y_now
 
 

@@ -8,6 +8,7 @@ heads, D units, S states.
 import torch
 import triton
 from torch import Tensor
+from torch.nn.functional import pad
 
 from visionseq.errors import KernelError
 from visionseq.kernels.recurrent_cell.gpu_backward import run_backward
@@ -29,15 +30,16 @@ def forward(
     normalizer_floor: float | None,
     recurrent_cut: bool,
     recurrent_clipval: float | None,
-    keep_gates: bool,
+    outputs_only: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """All states [M, S, H, D], the final ones [N, S, H, D] and the gates [M, K, H, D], in float32."""
+    """In float32: states [M, S, H, D] or [M, 1, H, D], the final ones [N, S, H, D], what is kept [M, K, H, D]."""
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
     segments = len(offsets) - 1
     states = x_MGHD.new_zeros((rows + segments, layout.states, heads, units), dtype=torch.float32)
     if initial_NSHD is not None:
         states[rows:] = initial_NSHD
-    gates = x_MGHD.new_empty((rows, layout.kept if keep_gates else 0, heads, units), dtype=torch.float32)
+    gates = x_MGHD.new_empty((rows, layout.gates if keep else 0, heads, units), dtype=torch.float32)
     if rows and heads and units:
         run_forward[(heads, triton.cdiv(segments, BATCH))](
             x_MGHD.contiguous(),
@@ -55,7 +57,7 @@ def forward(
             CELL=NUMBERS[cell],
             INPUTS=layout.inputs,
             STATES=layout.states,
-            KEEP=keep_gates,
+            KEEP=keep,
             REVERSE=reverse,
             UNITS=UNITS,
             BATCH=BATCH,
@@ -63,16 +65,19 @@ def forward(
     ends = offsets[:-1] if reverse else offsets[1:] - 1
     behind = rows + torch.arange(segments, device=x_MGHD.device)
     final = states[torch.where(offsets.diff() > 0, ends, behind)]
+    if outputs_only:
+        kept = torch.cat([gates, states[:rows, 1:]], 1) if keep else gates
+        return states[:rows, :1].clone(), final, kept
     return states[:rows].clone(), final, gates
 
 
 def backward(
     d_states: Tensor | None,
     d_final: Tensor | None,
-    d_gates: None,
+    d_kept: None,
     states: Tensor,
     final: Tensor,
-    gates: Tensor,
+    kept: Tensor,
     x_MGHD: Tensor,
     R_GHDE: Tensor,
     b_GHD: Tensor | None,
@@ -83,13 +88,18 @@ def backward(
     normalizer_floor: float | None,
     recurrent_cut: bool,
     recurrent_clipval: float | None,
-    keep_gates: bool,
+    outputs_only: bool,
+    keep: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, R, b and the initial state."""
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
-    if not keep_gates and layout.kept:
+    if not keep and layout.gates:
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
-    segments = len(offsets) - 1
+    segments, gates = len(offsets) - 1, kept[:, : layout.gates].contiguous()
+    if outputs_only:
+        states = torch.cat([states, kept[:, layout.gates :]], 1)
+        if d_states is not None:
+            d_states = pad(d_states, (0, 0, 0, 0, 0, layout.states - 1))
     all_states = torch.cat([states, torch.zeros_like(final) if initial_NSHD is None else initial_NSHD])
     d_initial = torch.zeros_like(final) if d_final is None else d_final.float().clone()
     d_sums = states.new_empty((rows, layout.biases, heads, units))

@@ -1,6 +1,7 @@
 """`visionseq::recurrent_cell` for torch.library: M rows of N segments, G gates, H heads of D units, S states.
 
-The op returns all states and the gates [M, K, H, D] in float32, the gates for the backward and only if asked for.
+The op returns the states, all or y alone, and what the backward needs besides, [M, K, H, D], if it is to be kept: the
+gates, and behind them the states that are not returned. All are float32.
 """
 
 import torch
@@ -21,7 +22,8 @@ def _fake(
     normalizer_floor: float | None,
     recurrent_cut: bool,
     recurrent_clipval: float | None,
-    keep_gates: bool,
+    outputs_only: bool,
+    keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     rows, _, heads, units = x_MGHD.shape
     layout = LAYOUTS[cell]
@@ -29,8 +31,8 @@ def _fake(
     def empty(first: int, second: int) -> Tensor:
         return x_MGHD.new_empty((first, second, heads, units), dtype=torch.float32)
 
-    kept = layout.kept if keep_gates else 0
-    return empty(rows, layout.states), empty(offsets.shape[0] - 1, layout.states), empty(rows, kept)
+    states, kept = layout.returned(outputs_only), layout.kept(outputs_only, keep)
+    return empty(rows, states), empty(offsets.shape[0] - 1, layout.states), empty(rows, kept)
 
 
 def _flops(x, R, b, initial_state, offsets, *options) -> int:
@@ -40,8 +42,8 @@ def _flops(x, R, b, initial_state, offsets, *options) -> int:
 operator = register(
     "recurrent_cell",
     "Tensor x, Tensor R, Tensor? b, Tensor? initial_state, Tensor offsets, bool reverse, str cell, "
-    "float? normalizer_floor, bool recurrent_cut, float? recurrent_clipval, bool keep_gates",
-    outputs=("states", "final_state", "gates"),
+    "float? normalizer_floor, bool recurrent_cut, float? recurrent_clipval, bool outputs_only, bool keep",
+    outputs=("states", "final_state", "kept"),
     fake=_fake,
     flops=_flops,
 )

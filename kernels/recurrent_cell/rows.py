@@ -5,7 +5,7 @@ import numpy as np
 from visionseq.kernels.compiled import inlined
 from visionseq.kernels.recurrent_cell.layout import NUMBERS
 
-ROWS = 16  # sequences that go through time together; sequence b has the place (b % 2, b // 2) in matrix products
+ROWS = 16  # sequences that go through time together
 ELMAN, LSTM, GRU = NUMBERS["elman"], NUMBERS["lstm"], NUMBERS["gru"]
 ZERO = np.float32(0)
 
