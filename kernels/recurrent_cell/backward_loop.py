@@ -6,10 +6,8 @@ from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.adjoints import elman_backward, gru_backward, lstm_backward, slstm_backward
 from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import LANES, add_product
-from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, copy, fill, length_of, token
+from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, ZERO, add, copy, length_of, token
 from visionseq.kernels.recurrent_cell.weight_gradient import COLLECTED, add_collected, collect
-
-ZERO = np.float32(0)
 
 
 @compiled
@@ -113,32 +111,36 @@ def _through_cell(cell, t, h, limits, y_before, before, y, now, gates, d_states,
     one = d[:units]
     if cell == ELMAN:
         elman_backward(dy, y, one, d_y)
-        copy(one, dx[t, 0, h])
     else:
         i, f, z, o = gates[t, 0, h], gates[t, 1, h], gates[t, 2, h], gates[t, 3, h]
         two, three = d[units : 2 * units], d[2 * units : 3 * units]
         if cell == GRU:
             gru_backward(dy, i, f, z, o, y_before, one, two, three, dx[t, 2, h], d_y)
-            copy(two, dx[t, 0, h])
-            copy(three, dx[t, 1, h])
         else:
             four = d[3 * units : 4 * units]
             if cell == LSTM:
                 lstm_backward(dy, i, f, z, o, before[0, h], now[0, h], one, two, three, four, d_y, carry[1, h])
             else:
                 slstm_backward(dy, i, f, z, o, before, y, now, h, one, two, three, four, carry, limits, work)
-            copy(one, dx[t, 0, h])
-            copy(two, dx[t, 1, h])
-            copy(three, dx[t, 2, h])
-            copy(four, dx[t, 3, h])
+    _copy_to_dx(d[units:] if cell == GRU else d, t, h, dx)
+
+
+@inlined
+def _copy_to_dx(d, t, h, dx):
+    """The gates' gradients to dx[t, :, h], but the last of gru, which is there already."""
+    gates, heads, units = d.shape[0] // dx.shape[3], dx.shape[2], dx.shape[3]
+    if heads == 1:  # the gates lie side by side there as well
+        copy(d, dx[t].reshape(dx.shape[1] * units)[: gates * units])
+    else:
+        for g in range(gates):
+            copy(d[g * units : (g + 1) * units], dx[t, g, h])
 
 
 @inlined
 def _through_weights(d_gates, gates_units, panels, sums, adjoint, segments, active, h, clip):
     """dy_{t-1} += R^T d_gates, clipped."""
     units = adjoint.shape[3]
-    for row in range(active):
-        fill(sums[row], ZERO)
+    sums[:active] = ZERO
     add_product(sums, d_gates, panels, active, gates_units)
     for row in range(active):
         total, part = adjoint[segments[row], 0, h], sums[row]

@@ -1,7 +1,7 @@
 """One token of each cell in numba, forward: gates of one sequence and one block of units, one array written per loop.
 
-`gates` [LANES] holds the sums x + R y + b, a gate after the other at distances of `width`; what the backward needs of
-them is left in their place. `n` is the bias of gru alone. The states c, n, m are replaced, y goes where it is told.
+`Ry`, `x` and `b` hold an array for each gate; `gates` are written, and hold what the backward needs. None of them may
+overlap. The states c, n, m are replaced.
 """
 
 import numpy as np
@@ -13,22 +13,23 @@ ZERO, ONE = np.float32(0), np.float32(1)
 
 
 @inlined
-def elman(g, y):
+def elman(Ry, x, b, y):
     for u in range(y.shape[0]):
-        y[u] = tanh(g[u])
+        y[u] = tanh(Ry[u] + x[u] + b[u])
 
 
 @inlined
-def lstm(i, f, z, o, y, c):
+def lstm(Ry, x, b, gates, y, c):
     size = y.shape[0]
+    (Ry_i, Ry_f, Ry_z, Ry_o), (x_i, x_f, x_z, x_o), (b_i, b_f, b_z, b_o), (i, f, z, o) = Ry, x, b, gates
     for u in range(size):
-        i[u] = sigmoid(i[u])
+        i[u] = sigmoid(Ry_i[u] + x_i[u] + b_i[u])
     for u in range(size):
-        f[u] = sigmoid(f[u])
+        f[u] = sigmoid(Ry_f[u] + x_f[u] + b_f[u])
     for u in range(size):
-        z[u] = tanh(z[u])
+        z[u] = tanh(Ry_z[u] + x_z[u] + b_z[u])
     for u in range(size):
-        o[u] = sigmoid(o[u])
+        o[u] = sigmoid(Ry_o[u] + x_o[u] + b_o[u])
     for u in range(size):
         c[u] = f[u] * c[u] + i[u] * z[u]
     for u in range(size):
@@ -36,27 +37,34 @@ def lstm(i, f, z, o, y, c):
 
 
 @inlined
-def gru(g, r, z, n, y_before, y):
-    """n holds x_n + b_n."""
+def gru(Ry, x, b, gates, y_before, y):
     size = y.shape[0]
+    (Ry_g, Ry_r, Ry_z), (x_r, x_z, x_n), (b_g, b_r, b_z, b_n), (g, r, z, n) = Ry, x, b, gates
     for u in range(size):
-        r[u] = sigmoid(r[u])
+        g[u] = Ry_g[u] + b_g[u]
     for u in range(size):
-        z[u] = sigmoid(z[u])
+        r[u] = sigmoid(Ry_r[u] + x_r[u] + b_r[u])
     for u in range(size):
-        n[u] = tanh(n[u] + r[u] * g[u])
+        z[u] = sigmoid(Ry_z[u] + x_z[u] + b_z[u])
+    for u in range(size):
+        n[u] = tanh(x_n[u] + b_n[u] + r[u] * g[u])
     for u in range(size):
         y[u] = z[u] * y_before[u] + (ONE - z[u]) * n[u]
 
 
 @inlined
-def slstm(i, f, z, o, y, c, n, m, limits, forget):
+def slstm(Ry, x, b, gates, y, c, n, m, limits, forget):
     """limits: of n and of the exponent of F; `forget` [width] is used up."""
     size, (floor, largest_exponent) = y.shape[0], limits
+    (Ry_i, Ry_f, Ry_z, Ry_o), (x_i, x_f, x_z, x_o), (b_i, b_f, b_z, b_o), (i, f, z, o) = Ry, x, b, gates
     for u in range(size):
-        z[u] = tanh(z[u])
+        i[u] = Ry_i[u] + x_i[u] + b_i[u]
     for u in range(size):
-        o[u] = sigmoid(o[u])
+        f[u] = Ry_f[u] + x_f[u] + b_f[u]
+    for u in range(size):
+        z[u] = tanh(Ry_z[u] + x_z[u] + b_z[u])
+    for u in range(size):
+        o[u] = sigmoid(Ry_o[u] + x_o[u] + b_o[u])
     for u in range(size):
         forget[u] = m[u] - softplus(-f[u])
     for u in range(size):

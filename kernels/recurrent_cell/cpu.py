@@ -50,11 +50,11 @@ def forward(
         return states, final, kept
 
     # the loop
-    b = torch.zeros(layout.biases, heads, units) if b_GHD is None else b_GHD
+    b = _zeros(layout.biases, heads, units) if b_GHD is None else array(b_GHD)
     panels, width = forward_panels(array(R_GHDE))
     blocks = -(-segments // ROWS)
     groups = _head_groups(heads, blocks)
-    inputs = (groups, array(x_MGHD), panels, array(b), *_sequences(offsets), reverse)
+    inputs = (groups, array(x_MGHD), panels, b, *_sequences(offsets), reverse)
     how = (NUMBERS[cell], _limits(normalizer_floor), width)
     results = (*_stored(states, kept, cell, outputs_only), array(final))
     spread(run_forward, blocks * groups, *inputs, *how, *results)
@@ -90,23 +90,23 @@ def backward(
     segments, gates_units = len(offsets) - 1, layout.recurrent * units
     parts = min(PARTS, -(-segments // ROWS))
     d_x = empty(x_MGHD.shape)
-    d_R = torch.zeros(parts, heads, gates_units, round_up(units, LANES))
-    d_b, d_b_n = torch.zeros(parts, heads, gates_units), torch.zeros(parts, heads, units)
+    d_R = _zeros(parts, heads, gates_units, round_up(units, LANES))
+    d_b, d_b_n = _zeros(parts, heads, gates_units), _zeros(parts, heads, units)
     d_initial = torch.zeros(final.shape) if d_final is None else d_final.float().clone()
 
     # the loop
     if rows and heads and units:
-        initial = torch.zeros(final.shape) if initial_NSHD is None else initial_NSHD
+        initial = _zeros(*final.shape) if initial_NSHD is None else array(initial_NSHD)
         groups = _head_groups(heads, parts)
         inputs = (groups, backward_panels(array(R_GHDE)), *_sequences(offsets), reverse)
         clip = np.float32(np.inf if recurrent_clipval is None else recurrent_clipval)
         how = (NUMBERS[cell], _limits(normalizer_floor), recurrent_cut, clip)
-        stored = (*_stored(states, kept, cell, outputs_only), array(initial), optional_array(d_states, 4))
-        spread(run_backward, parts * groups, *inputs, *how, *stored, *map(array, (d_x, d_R, d_b, d_b_n, d_initial)))
+        stored = (*_stored(states, kept, cell, outputs_only), initial, optional_array(d_states, 4))
+        spread(run_backward, parts * groups, *inputs, *how, *stored, array(d_x), d_R, d_b, d_b_n, array(d_initial))
 
     # in the axes of the arguments
-    d_R_HGDE = _sum(d_R)[..., :units].unflatten(1, (layout.recurrent, units))
-    d_b_GHD = _sum(d_b).unflatten(1, (layout.recurrent, units)).transpose(0, 1)
+    d_R_HGDE = _sum(d_R)[..., :units].view(heads, layout.recurrent, units, units)
+    d_b_GHD = _sum(d_b).view(heads, layout.recurrent, units).transpose(0, 1)
     if cell == "gru":
         d_b_GHD = torch.cat([d_b_GHD, _sum(d_b_n).unsqueeze(0)])
     return (
@@ -125,9 +125,14 @@ def _stored(
     return (y, gates, LAYOUTS[cell].gates, gates) if outputs_only else (y, y, 1, gates)
 
 
-def _sum(parts: Tensor) -> Tensor:
+def _zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def _sum(parts: np.ndarray) -> Tensor:
     """Over the first axis."""
-    return parts[0] if len(parts) == 1 else parts.sum(0)
+    tensor = torch.from_numpy(parts)
+    return tensor[0] if len(parts) == 1 else tensor.sum(0)
 
 
 def _as(gradient: Tensor, argument: Tensor) -> Tensor:

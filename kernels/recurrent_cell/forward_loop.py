@@ -10,7 +10,7 @@ from visionseq.kernels.compiled import compiled, inlined
 from visionseq.kernels.recurrent_cell.cells import elman, gru, lstm, slstm
 from visionseq.kernels.recurrent_cell.prefetch import will_read, will_write
 from visionseq.kernels.recurrent_cell.product import LANES, add_product
-from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, add, copy, length_of, token
+from visionseq.kernels.recurrent_cell.rows import ELMAN, GRU, LSTM, ROWS, ZERO, copy, length_of, token
 
 # Sequences whose memory is asked for in advance. Not more: sequences of 2^n tokens lie at distances that share a few
 # lines of the cache, which the first of many would have left before its turn.
@@ -44,7 +44,7 @@ def run_forward(
     # arrays that stay in the cache
     heads, units = x.shape[2], x.shape[3]
     group = (heads + groups - 1) // groups
-    sums, spare = np.empty((ROWS, panels.shape[2] * LANES), np.float32), np.empty(width, np.float32)
+    sums, spare = np.empty((ROWS, panels.shape[2] * LANES), np.float32), np.empty((5, width), np.float32)
     y_now = np.empty((group, ROWS, units), np.float32)
     y_next = np.empty_like(y_now)
     for item in range(first, last):
@@ -63,69 +63,66 @@ def run_forward(
             for h in range(low_head, high_head):
                 for block in range(panels.shape[1]):
                     low, high = block * width, min((block + 1) * width, units)
-                    for row in range(active):
-                        if row + AHEAD < active:
-                            _will_need(token(offsets, segments[row + AHEAD], step, reverse), h, low, high, x)
+                    for row in range(min(AHEAD, active)):
                         t = token(offsets, segments[row], step, reverse)
-                        _begin(cell, t, h, low, high, width, x, b, sums[row])
+                        _will_need(t, h, low, high, x, states, gates)
+                    sums[:active] = ZERO
                     add_product(sums, y_now[h - low_head], panels[h, block], active, units)
                     for row in range(active):
                         if row + AHEAD < active:
                             t = token(offsets, segments[row + AHEAD], step, reverse)
-                            _will_fill(t, h, low, high, states, gates)
-                        n, y = segments[row], y_next[h - low_head, row, low:high]
+                            _will_need(t, h, low, high, x, states, gates)
+                        n, y_before = segments[row], y_now[h - low_head, row, low:high]
+                        y = y_next[h - low_head, row, low:high]
                         t = token(offsets, n, step, reverse)
-                        _through_cell(cell, t, h, low, high, width, limits, x, b, sums[row], spare, y, final[n], gates)
-                        copy(y, final[n, 0, h, low:high])
+                        _through_cell(
+                            cell, t, h, low, high, width, limits, x, b, sums[row], spare, y_before, y, final[n], gates
+                        )
                         copy(y, states[t, 0, h, low:high])
                         for k in range(first_other, others.shape[1]):
                             copy(final[n, k - first_other + 1, h, low:high], others[t, k, h, low:high])
+                        if step == length_of(offsets, n) - 1:
+                            copy(y, final[n, 0, h, low:high])
             y_now, y_next = y_next, y_now
 
 
 @inlined
-def _begin(cell, t, h, low, high, width, x, b, s):
-    """s = x + b, gate by gate; the first recurrent gate of gru, R_g y, has no part of x."""
-    size, shift = high - low, 1 if cell == GRU else 0
-    if shift:
-        copy(b[0, h, low:high], s[:size])
-    for g in range(shift, b.shape[0] - shift):
-        add(x[t, g - shift, h, low:high], b[g, h, low:high], s[g * width : g * width + size])
-
-
-@inlined
-def _through_cell(cell, t, h, low, high, width, limits, x, b, s, spare, y, final, gates):
-    """y and the other states, in `final`, from the sums of the gates; keeps the gates."""
+def _through_cell(cell, t, h, low, high, width, limits, x, b, Ry, spare, y_before, y, final, gates):
+    """y and the other states, in `final`, from R y_{t-1}; keeps the gates."""
     size = high - low
-    one = s[:size]
+    x_1, b_1 = x[t, 0, h, low:high], b[0, h, low:high]
     if cell == ELMAN:
-        elman(one, y)
+        elman(Ry[:size], x_1, b_1, y)
     else:
-        two, three = s[width : width + size], s[2 * width : 2 * width + size]
-        four = spare[:size] if cell == GRU else s[3 * width : 3 * width + size]
-        if cell == GRU:
-            add(x[t, 2, h, low:high], b[3, h, low:high], four)
-            gru(one, two, three, four, final[0, h, low:high], y)
-        elif cell == LSTM:
-            lstm(one, two, three, four, y, final[1, h, low:high])
-        else:
-            c, n, m = final[1, h, low:high], final[2, h, low:high], final[3, h, low:high]
-            slstm(one, two, three, four, y, c, n, m, limits, spare)
+        Ry_3 = Ry[:size], Ry[width : width + size], Ry[2 * width : 2 * width + size]
+        x_3 = x_1, x[t, 1, h, low:high], x[t, 2, h, low:high]
+        b_4 = b_1, b[1, h, low:high], b[2, h, low:high], b[3, h, low:high]
         if gates.size:
-            copy(one, gates[t, 0, h, low:high])
-            copy(two, gates[t, 1, h, low:high])
-            copy(three, gates[t, 2, h, low:high])
-            copy(four, gates[t, 3, h, low:high])
+            kept = (
+                gates[t, 0, h, low:high],
+                gates[t, 1, h, low:high],
+                gates[t, 2, h, low:high],
+                gates[t, 3, h, low:high],
+            )
+        else:
+            kept = spare[0, :size], spare[1, :size], spare[2, :size], spare[3, :size]
+        if cell == GRU:
+            gru(Ry_3, x_3, b_4, kept, y_before, y)
+        else:
+            Ry_4 = Ry_3[0], Ry_3[1], Ry_3[2], Ry[3 * width : 3 * width + size]
+            x_4 = x_3[0], x_3[1], x_3[2], x[t, 3, h, low:high]
+            c = final[1, h, low:high]
+            if cell == LSTM:
+                lstm(Ry_4, x_4, b_4, kept, y, c)
+            else:
+                slstm(Ry_4, x_4, b_4, kept, y, c, final[2, h, low:high], final[3, h, low:high], limits, spare[4])
 
 
 @inlined
-def _will_need(t, h, low, high, x):
+def _will_need(t, h, low, high, x, states, gates):
+    """Ask for what a sequence reads and writes at token t."""
     for g in range(x.shape[1]):
         will_read(x[t, g, h, low:high])
-
-
-@inlined
-def _will_fill(t, h, low, high, states, gates):
     for k in range(states.shape[1]):
         will_write(states[t, k, h, low:high])
     for g in range(gates.shape[1]):

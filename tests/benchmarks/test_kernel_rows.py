@@ -61,6 +61,7 @@ def test_recurrent_layers_do_the_same_work_on_both_sides(name: str):
 
 def test_recurrent_section_has_every_layer_and_says_what_each_side_does(monkeypatch):
     monkeypatch.setattr(recurrent_layers, "SHAPES", ((2, 3, 4), (1, 2, 8)))
+    monkeypatch.setattr(recurrent_layers, "SPAN", 0.0)
     threads = torch.get_num_threads()
     rows = recurrent_layers.recurrent("cpu", 2)
     assert list(rows) == [f"{name}: {shape}" for name in ("LSTM", "GRU") for shape in ("B2 T3 D4", "B1 T2 D8")]

@@ -3,8 +3,12 @@
 Both sides get the same input [B, T, D] in float32, have the same weights and run on one thread. Each does the input
 projection, the recurrence and, backwards, the gradients of the input and of every parameter. torch adds two biases
 where ours has their sum (but for the last gate of GRU, which needs two).
+
+Both sides take turns. The ratio of the fastest rounds is one of processor time, which one thread on a busy machine gets
+less of but does not need more of.
 """
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +22,7 @@ SHAPES = (
     *((16, 128, 256), (1, 1024, 64), (1, 128, 256), (64, 64, 64), (16, 128, 512)),
     *((4, 32, 128), (1, 16, 32), (32, 256, 128), (128, 50, 256)),
 )
+SPAN = 0.5  # seconds for all rounds of a short call, which needs many for a steady ratio
 LAYERS = {"LSTM": (mixers.LSTM, nn.LSTM), "GRU": (mixers.GRU, nn.GRU)}
 WORK = {
     "forward": "input projection and recurrence, without gradients",
@@ -26,7 +31,10 @@ WORK = {
 
 
 def recurrent(device: str, rounds: int) -> dict[str, Any]:
-    """Every layer at every shape, ours and torch's in turn; ratios above 1 say that ours is faster."""
+    """Every layer at every shape, ours and torch's in turn; ratios above 1 say that ours is faster.
+
+    Each call is made at least `rounds` times.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,10 +84,11 @@ def _row(name: str, batch: int, length: int, width: int, device: str, rounds: in
 
 def _measured(calls: dict[str, Callable[[], None]], rounds: int, direction: str) -> dict[str, Any]:
     """How many times longer the peer takes: median over the rounds, and fastest round against fastest round."""
-    timed = compare(calls, rounds)
     ours, peer = calls
+    timed = compare(calls, max(rounds, int(SPAN / _seconds(calls[ours]))))
     return {
         "each side does": WORK[direction],
+        "rounds": len(timed.seconds[ours]),
         "seconds": timed.summary(),
         "speed_up": {peer: timed.ratio(peer, ours)},
         "speed_up_of_fastest_rounds": {peer: _fastest(timed, peer) / _fastest(timed, ours)},
@@ -87,7 +96,15 @@ def _measured(calls: dict[str, Callable[[], None]], rounds: int, direction: str)
 
 
 def _fastest(timed: Comparison, name: str) -> float:
-    return min(timed.seconds[name])
+    return min(timed.process_seconds[name])
+
+
+def _seconds(call: Callable[[], None]) -> float:
+    """Of the second call; the first one may compile."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _forward(layer: nn.Module, x_BTD: Tensor) -> Callable[[], None]:

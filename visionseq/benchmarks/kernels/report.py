@@ -59,7 +59,7 @@ def _recurrent(rows: Mapping[str, Any]) -> list[str]:
         "`mixers.LSTM(D)` and `mixers.GRU(D)` against `nn.LSTM(D, D)` and `nn.GRU(D, D)`: same weights and input, one",
         "thread. Forward: input projection and recurrence, without gradients. Forward + backward: also the gradients",
         "of the input and of every parameter. Ratios of torch's time to ours, above 1 where ours is faster: median",
-        "over rounds that alternate, and fastest round to fastest round.",
+        "over rounds that alternate, and the processor time of fastest round to fastest round.",
         "",
         "| layer | forward | fastest | ours, ms | forward + backward | fastest | ours, ms |",
         "|---|---|---|---|---|---|---|",

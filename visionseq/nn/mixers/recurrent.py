@@ -65,7 +65,8 @@ class _Recurrent(Mixer):
 
     def _gates(self, x_D: Tensor) -> Tensor:
         """What the cell gets from the token [..., G, H, K]; in float32 or better."""
-        return at_least_float32(self.in_proj(x_D)).unflatten(-1, (self.input_gates, self.heads, -1))
+        gates_J = at_least_float32(self.in_proj(x_D))
+        return gates_J.view(*x_D.shape[:-1], self.input_gates, self.heads, x_D.shape[-1] // self.heads)
 
 
 class LSTM(_Recurrent):
