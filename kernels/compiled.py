@@ -54,7 +54,8 @@ def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
 def _may_cache(source: str) -> bool:
     """Whether numba may look for a folder: without a home it would make one called `~` in the working directory."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~")
-    return bool(numba.config.CACHE_DIR) or os.path.isabs(home) or _writable(os.path.dirname(source))
+    chosen = numba.config.CACHE_DIR  # type: ignore[attr-defined]  # numba makes its options when it is imported
+    return bool(chosen) or os.path.isabs(home) or _writable(os.path.dirname(source))
 
 
 @lru_cache

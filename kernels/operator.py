@@ -68,8 +68,15 @@ class ScanOperator:
         """Positions of the tensors that the backward needs."""
         return [i for i in self.tensors if self.names[i] not in self.shaped_like]
 
-    def run(self, direction: str, args: Sequence[Any]) -> tuple[Tensor | None, ...]:
-        """Call the implementation `direction`, "forward" or "backward", of the backend that the last argument names."""
+    def run_forward(self, args: Sequence[Any]) -> tuple[Tensor, ...]:
+        """Call the `forward` of the backend that the last argument names."""
+        return self._run("forward", args)
+
+    def run_backward(self, args: Sequence[Any]) -> tuple[Tensor | None, ...]:
+        """Call the `backward` of the backend that the last argument names; it returns None for an absent argument."""
+        return self._run("backward", args)
+
+    def _run(self, direction: str, args: Sequence[Any]) -> Any:
         *tensors_and_options, backend = args
         inputs = [x.contiguous() if isinstance(x, Tensor) else x for x in tensors_and_options]
         main = next(x for x in inputs if isinstance(x, Tensor))
@@ -80,10 +87,10 @@ class ScanOperator:
         offsets = args[self.names.index("offsets")] if "offsets" in self.names else None
         if offsets is not None and offsets.device.type == "cpu":  # a wrong one would reach memory that is not ours
             check_offsets(offsets.tolist(), args[0].shape[0])
-        return self.run("forward", args)
+        return self.run_forward(args)
 
     def backward(self, *args: Any) -> tuple[Tensor, ...]:
-        return tuple(_empty(None) if gradient is None else gradient for gradient in self.run("backward", args))
+        return tuple(_empty(None) if gradient is None else gradient for gradient in self.run_backward(args))
 
     def fake_forward(self, *args: Any) -> tuple[Tensor, ...]:
         return self.fake(*args[:-1])
@@ -164,24 +171,24 @@ def _with_short_cut(
     """The registered operators, and where nobody watches their implementations without the dispatcher."""
 
     def run(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
-        results = scan.run("forward", args)
+        results = scan.run_forward(args)
         scan.setup_context(ctx, args, results)
         return results
 
     def differentiate(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         inputs = scan.inputs_of_backward(ctx, cotangents)
         unwatched = not torch.is_grad_enabled() and is_unwatched(inputs)
-        return scan.gradients(ctx, scan.run("backward", inputs) if unwatched else backward(*inputs))
+        return scan.gradients(ctx, scan.run_backward(inputs) if unwatched else backward(*inputs))
 
     methods = {"forward": staticmethod(run), "backward": staticmethod(differentiate)}
-    function = type(scan.name, (torch.autograd.Function,), methods)
+    function: type[torch.autograd.Function] = type(scan.name, (torch.autograd.Function,), methods)
 
     def call(*args: Any) -> tuple[Tensor, ...]:
         if not is_unwatched(args):
             return forward(*args)
         if torch.is_grad_enabled() and any(args[i] is not None and args[i].requires_grad for i in scan.tensors):
             return function.apply(*args)
-        return scan.run("forward", args)
+        return scan.run_forward(args)
 
     return call
 

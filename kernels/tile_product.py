@@ -30,7 +30,8 @@ def make_product(*, transposed: bool) -> Callable[..., None]:
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[Any]) -> Any:
             pairs = zip(signature.args[:3], arguments[:3], strict=True)
-            _generate(builder, *(Matrix(context, builder, *pair) for pair in pairs), *arguments[3:], transposed)
+            matrices = tuple(Matrix(context, builder, *pair) for pair in pairs)
+            _generate(builder, matrices, *arguments[3:], transposed=transposed)
             return context.get_dummy_value()
 
         return signature, generate
@@ -66,9 +67,7 @@ class Matrix:
 
 def _generate(
     builder: ir.IRBuilder,
-    out: Matrix,
-    z: Matrix,
-    s: Matrix,
+    matrices: tuple[Matrix, ...],
     row: Any,
     column: Any,
     z_row: Any,
@@ -76,15 +75,20 @@ def _generate(
     s_row: Any,
     s_column: Any,
     depth: Any,
+    *,
     transposed: bool,
 ) -> None:
-    """The loop over the depth; its values of d and of the tile are phi nodes."""
+    """The loop over the depth of the product of z and s; its values of d and of the tile are phi nodes."""
+    # the tile of out, and the entry of the loop
+    out, z, s = matrices
     rows = [builder.add(row, INDEX(r)) for r in range(ROWS)]
     loaded = [out.load(i, column) for i in rows]
     entry, body, end = builder.block, builder.append_basic_block("depth"), builder.append_basic_block("end")
     builder.cbranch(builder.icmp_signed(">", depth, INDEX(0)), body, end)
     builder.position_at_end(body)
     d, tile = builder.phi(INDEX), [builder.phi(VECTOR) for _ in rows]
+
+    # one step: a row of s times a column of z
     vector = s.load(builder.add(s_row, d), s_column)
     if transposed:
         scalars = [z.spread(builder.add(z_row, d), builder.add(z_column, INDEX(r))) for r in range(ROWS)]
@@ -92,6 +96,8 @@ def _generate(
         scalars = [z.spread(builder.add(z_row, INDEX(r)), builder.add(z_column, d)) for r in range(ROWS)]
     multiply, add = partial(builder.fmul, flags=FAST), partial(builder.fadd, flags=FAST)
     sums = [add(t, multiply(scalar, vector)) for t, scalar in zip(tile, scalars, strict=True)]
+
+    # the end of the loop, and what its phi nodes hold
     following = builder.add(d, INDEX(1))
     builder.cbranch(builder.icmp_signed("<", following, depth), body, end)
     builder.position_at_end(end)

@@ -80,8 +80,10 @@ def chunk_gated_attention(
 @without_autocast
 def chunk_gated_attention_step(q: Tensor, k: Tensor, v: Tensor, g: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """One chunk: q, k [B, N, H, K], v [B, N, H, V], g [B, N, H], M [B, H, K, V] -> (o [B, N, H, V], M)."""
-    o, state = reference.step(*(tensor.to(state.dtype) for tensor in (q, k, v, g)), state)
-    return o.to(q.dtype), state
+    dtype = q.dtype
+    q, k, v, g = (tensor.to(state.dtype) for tensor in (q, k, v, g))
+    o, state = reference.step(q, k, v, g, state)
+    return o.to(dtype), state
 
 
 def _attend(q_MHK: Tensor, k_MHK: Tensor, v_MHV: Tensor, chunk_size: int) -> Tensor:

@@ -71,8 +71,8 @@ def backward(
     gradients = [torch.empty(x.shape) for x in arguments]
     inputs, results = map(array, (*arguments, states_SHKV, d_o)), map(array, (d_memory, *gradients))
     spread(differentiate, d_memory[..., 0, 0].numel(), *inputs, offsets.numpy(), reverse, chunk_size, *results)
-    converted = [gradient.to(x.dtype) for gradient, x in zip(gradients, arguments, strict=True)]
-    return *converted, None if initial_NHKV is None else d_memory
+    d_q, d_k, d_v, d_g = (gradient.to(x.dtype) for gradient, x in zip(gradients, arguments, strict=True))
+    return d_q, d_k, d_v, d_g, None if initial_NHKV is None else d_memory
 
 
 @compiled

@@ -52,16 +52,21 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of q, k, v, g and the initial memory; the scan's backward gives those of writes and decays."""
     with torch.autocast(q_MHK.device.type, enabled=False):
+        # the read: gradients of q, of the damping and of the memories that were read
         d_across = torch.zeros_like(across_MHV) if d_across is None else d_across
         q_SHCK, k_SHCK, v_SHCV, d_SHCV = (_heads_first(x, chunk_size) for x in (q_MHK, k_MHK, v_MHV, d_across))
         decay_SH, damping_SHC1 = _decays(g_MH, chunk_size, reverse)
         d_q_SHCK = damping_SHC1 * (d_SHCV @ states_SHKV.mT)
         d_read_SHKV = (damping_SHC1 * q_SHCK).mT @ d_SHCV
+
+        # the scan of the memory
         initial, d_final = (None if x is None else x.flatten(2) for x in (initial_NHKV, d_final))
         states, final, offsets = states_SHKV.flatten(2), final_NHKV.flatten(2), offsets // chunk_size
         d_decay_SH, d_write, d_initial = scan.backward(
             d_read_SHKV.flatten(2), d_final, states, final, decay_SH, None, initial, offsets, reverse, True
         )
+
+        # the writes and the gates
         d_write_SHKV = d_write.unflatten(2, states_SHKV.shape[2:]) * k_SHCK.shape[-1] ** -0.5
         d_k_SHCK, d_v_SHCV = v_SHCV @ d_write_SHKV.mT, k_SHCK @ d_write_SHKV
         d_sum_SCH = (q_SHCK * d_q_SHCK).sum(-1).mT
@@ -71,7 +76,7 @@ def backward(
         _rows(d_k_SHCK).to(k_MHK.dtype),
         _rows(d_v_SHCV).to(v_MHV.dtype),
         d_g_SCH.flatten(0, 1).to(g_MH.dtype),
-        None if d_initial is None else d_initial.view(initial_NHKV.shape),
+        None if initial_NHKV is None or d_initial is None else d_initial.view(initial_NHKV.shape),
     )
 
 

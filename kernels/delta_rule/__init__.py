@@ -153,8 +153,8 @@ def delta_rule_step(
     """
     g = g.unsqueeze(-1) if g is not None and g.dim() == 2 else g
     scale = q.shape[-1] ** -0.5 if scale is None else scale
-    tokens = (None if tensor is None else tensor.to(state.dtype) for tensor in (q, k, v, a, b, g))
-    o, state = reference.token(*tokens, state, scale)
+    q, k, value, a, b = (tensor.to(state.dtype) for tensor in (q, k, v, a, b))
+    o, state = reference.token(q, k, value, a, b, None if g is None else g.to(state.dtype), state, scale)
     return o.to(v.dtype), state
 
 

@@ -76,10 +76,9 @@ def backward(
     (_, heads, values), keys, segments = v_MHV.shape, q_MHK.shape[2], len(offsets) - 1
     block_k, block_v = _blocks(keys, values)
     grid = (segments, heads, triton.cdiv(values, block_v))
-    float32 = {"device": v_MHV.device, "dtype": torch.float32}
     d_v = torch.empty_like(v_MHV, memory_format=torch.contiguous_format)
-    d_q, d_k, d_a, d_b = (torch.empty(grid[2], *q_MHK.shape, **float32) for _ in range(4))
-    d_g = None if g_MHK is None else torch.empty(grid[2], *g_MHK.shape, **float32)
+    d_q, d_k, d_a, d_b = (q_MHK.new_empty(grid[2], *q_MHK.shape, dtype=torch.float32) for _ in range(4))
+    d_g = None if g_MHK is None else g_MHK.new_empty(grid[2], *g_MHK.shape, dtype=torch.float32)
     d_initial = torch.empty_like(final_NHKV)
     if final_NHKV.numel():
         _backward[grid](
@@ -88,7 +87,7 @@ def backward(
             *(read_MHV, kept, offsets),
             torch.zeros_like(d_v) if d_o is None else d_o.contiguous(),
             None if d_final is None else d_final.contiguous(),
-            torch.empty(*grid, CHECKPOINT, block_k, block_v, **float32),
+            v_MHV.new_empty(*grid, CHECKPOINT, block_k, block_v, dtype=torch.float32),
             *(d_v, d_q, d_k, d_a, d_b, d_g, d_initial, scale, len(v_MHV), keys, values),
             HAS_D_FINAL=d_final is not None,
             GATE=_gate(g_MHK, keys),
@@ -100,7 +99,7 @@ def backward(
     return (
         d_v,
         *(d.sum(0).to(x.dtype) for d, x in ((d_q, q_MHK), (d_k, k_MHK), (d_a, a_MHK), (d_b, b_MHK))),
-        None if g_MHK is None else d_g.sum(0).to(g_MHK.dtype),
+        None if g_MHK is None or d_g is None else d_g.sum(0).to(g_MHK.dtype),
         None if initial_NHKV is None else d_initial,
     )
 

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from visionseq.errors import KernelArgumentError
@@ -116,10 +115,10 @@ def gated_linear_attention_step(
     """
     g = q.new_zeros(q.shape[1]) if g is None else g
     g_B1HK = _spread_gates(g if g.dim() == 1 else g.unsqueeze(1), len(q), 1)
-    tokens = (x.to(state.dtype) for x in (q.unsqueeze(1), k.unsqueeze(1), v.unsqueeze(1), g_B1HK))
+    q_B1HK, k_B1HK, v_B1HV = (x.unsqueeze(1).to(state.dtype) for x in (q, k, v))
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     bonus = None if bonus is None else bonus.to(state.dtype)
-    o, state = reference.gated_linear_attention(*tokens, state, scale, bonus)
+    o, state = reference.gated_linear_attention(q_B1HK, k_B1HK, v_B1HV, g_B1HK.to(state.dtype), state, scale, bonus)
     return o.squeeze(1).to(v.dtype), state
 
 
@@ -136,6 +135,7 @@ def _reference(
     reverse: bool,
     cu_seqlens: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
+    # the state, and tokens that look both ways inside chunks
     dtype = state_dtype(v)
     shape = (count_segments(len(q), cu_seqlens), *q.shape[2:], v.shape[-1])
     state = v.new_zeros(shape, dtype=dtype) if initial_state is None else initial_state.to(dtype)
@@ -145,13 +145,18 @@ def _reference(
         loop = partial(reference.bidirectional_in_chunks, scale=scale, decay_H=decay_H, chunk_size=chunk)
         o, final_state = run_segments(loop, tokens, state, reverse, cu_seqlens)
         return o.to(v.dtype), final_state
+
+    # one scan
     tokens.append(_spread_gates(q.new_zeros(q.shape[2]) if g is None else g, *q.shape[:2]).to(dtype))
-    bonus = q.new_zeros(q.shape[2:], dtype=dtype) if both and bonus is None else bonus
+    no_bonus_HK = q.new_zeros(q.shape[2:], dtype=dtype)
+    bonus = no_bonus_HK if both and bonus is None else bonus
     bonus = None if bonus is None else bonus.to(dtype)
     loop = partial(reference.gated_linear_attention, scale=scale, bonus_HK=bonus)
     o, final_state = run_segments(loop, tokens, state, reverse and not both, cu_seqlens)
+
+    # the scan from the other end, without each token's value
     if both:
-        loop = partial(reference.gated_linear_attention, scale=scale, bonus_HK=torch.zeros_like(bonus))
+        loop = partial(reference.gated_linear_attention, scale=scale, bonus_HK=no_bonus_HK)
         return (o + run_segments(loop, tokens, state, True, cu_seqlens)[0]).to(v.dtype), None
     return o.to(v.dtype), final_state
 

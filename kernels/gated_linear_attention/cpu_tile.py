@@ -41,7 +41,7 @@ def make_sweep(
 
         def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Sequence[Any]) -> Any:
             matrices = [Matrix(context, builder, *pair) for pair in zip(signature.args[:3], arguments[:3], strict=True)]
-            tile = _Tile(builder, *matrices, dict(zip(PLACES, arguments[3:], strict=True)))
+            tile = _Tile(builder, *matrices, at=dict(zip(PLACES, arguments[3:], strict=True)))
             tile.generate(decay_by_row, before, read, keep, against)
             return context.get_dummy_value()
 
@@ -53,7 +53,7 @@ def make_sweep(
 class _Tile:
     """A tile of the state and the code that takes it through time."""
 
-    def __init__(self, builder: ir.IRBuilder, block: Matrix, state: Matrix, kept: Matrix, at: Mapping[str, Any]):
+    def __init__(self, builder: ir.IRBuilder, block: Matrix, state: Matrix, kept: Matrix, *, at: Mapping[str, Any]):
         self.builder, self.block, self.state, self.kept, self.at = builder, block, state, kept, at
         self.rows = [builder.add(at["row"], INDEX(r)) for r in range(ROWS)]
 

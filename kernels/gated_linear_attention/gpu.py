@@ -35,8 +35,8 @@ def forward(
     shape = (0 if both else len(offsets) - 1, *q.shape[1:], v.shape[-1])
     final, o = v.new_empty(shape, dtype=torch.float32), torch.empty_like(v, dtype=torch.float32)
     for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
-        states = {"initial": initial, "final": final} if part.has_state else {}
-        _sweep(part, k, v, q, decay, o, by_row=True, **states)
+        start, end = (initial, final) if part.has_state else (None, None)
+        _sweep(part, k, v, q, decay, o, by_row=True, initial=start, final=end)
         if part.bonus_HK is not None:
             o += part.scale_H.unsqueeze(-1) * (part.bonus_HK * q.float() * k).sum(-1, keepdim=True) * v
     return o.to(v.dtype), final
@@ -64,31 +64,38 @@ def backward(
 
     dq_t = S_t do_t, dk_t = L_t v_t, dv_t = L_t^T k_t, dg_t = exp(g_t) sum_V L_t * S_{t-1}.
     """
+    # what the sweeps read and fill
     decay = _decay(g_MHK, q_MHK)
     q, k, v = (x.contiguous() for x in (q_MHK, k_MHK, v_MHV))
     do = torch.zeros_like(v) if d_o is None else d_o.contiguous()
     initial = None if initial_NHKV is None else initial_NHKV.contiguous()
     d_final = None if d_final is None else d_final.contiguous()
     d_q, d_k, d_v, d_g = (torch.empty_like(x, dtype=torch.float32) for x in (q, k, v, q))
-    d_initial, d_bonus = torch.empty_like(final_NHKV), None
-    of_distance = 0
+    d_initial = torch.empty_like(final_NHKV)
+    d_bonus: Tensor | None = None
+    of_distance: Tensor | int = 0
+
+    # one scan, or two where tokens look both ways
     for part in parts(decay, bonus_HK, offsets, reverse, scale, chunk, both):
-        old, new = ({"initial": initial}, {"initial": d_final}) if part.has_state else ({}, {})
+        # S^T for dq, then L^T for dk, which meets the marks of the first, and L for dv
+        S_start, L_start, L_end = (initial, d_final, d_initial) if part.has_state else (None, None, None)
         marks = _new_marks(part, q, v) if gate_gradient else None
-        meet = (marks, v, k, d_g) if gate_gradient else None
-        _sweep(part, v, k, do, decay, d_q, by_row=False, marks=marks, **old)
-        _sweep(part, do, q, v, decay, d_k, by_row=False, backward=True, meet=meet, **new)
-        if part.has_state:
-            new["final"] = d_initial
-        _sweep(part, q, do, k, decay, d_v, by_row=True, backward=True, **new)
+        meet = None if marks is None else (marks, v, k, d_g)
+        _sweep(part, v, k, do, decay, d_q, by_row=False, marks=marks, initial=S_start)
+        _sweep(part, do, q, v, decay, d_k, by_row=False, backward=True, meet=meet, initial=L_start)
+        _sweep(part, q, do, k, decay, d_v, by_row=True, backward=True, initial=L_start, final=L_end)
+
+        # the bonus: what a token reads of itself
         if part.bonus_HK is not None:
-            own = part.scale_H.unsqueeze(-1) * (v.float() * do).sum(-1, keepdim=True)
-            d_q += own * part.bonus_HK * k
-            d_k += own * part.bonus_HK * q
+            by_weight = part.scale_H.unsqueeze(-1) * (v.float() * do).sum(-1, keepdim=True)
+            d_q += by_weight * part.bonus_HK * k
+            d_k += by_weight * part.bonus_HK * q
             d_v += part.scale_H.unsqueeze(-1) * (part.bonus_HK * q.float() * k).sum(-1, keepdim=True) * do
-            d_bonus = (own * q * k).sum(0).to(bonus_HK.dtype)
+            d_bonus = (by_weight * q * k).sum(0).to(part.bonus_HK.dtype)
         if part.decays_once_more:
             of_distance = (q * d_q).sum((0, 2)).view(1, -1, 1)
+
+    # gates that are the same for all tokens collect over them
     d_gate = None
     if g_MHK is not None:
         constant = len(g_MHK) != len(q)

@@ -9,6 +9,7 @@ from visionseq.errors import KernelArgumentError
 from visionseq.kernels.autocast import without_autocast
 from visionseq.kernels.checks import check_choice, check_rank, check_shape, check_tensors, state_dtype
 from visionseq.kernels.grid_scan import reference
+from visionseq.kernels.grid_scan.layout import with_zeros
 from visionseq.kernels.grid_scan.registration import operator
 from visionseq.kernels.serving import serving_backend
 
@@ -74,12 +75,17 @@ def grid_scan(
 
     Source: pLSTM, arXiv 2506.11997.
     """
-    gates = (source_r, source_d, t_rl, t_ru, t_dl, t_du, mark_l, mark_u)
+    # the arguments
+    gates: tuple[Tensor | None, ...] = (source_r, source_d, t_rl, t_ru, t_dl, t_du, mark_l, mark_u)
     _check(q, k, v, gates, direct, initial_left, initial_top, directions)
     scale = q.shape[-1] ** -0.5 if scale is None else scale
+
+    # the definition
     chosen = serving_backend("grid_scan", v, backend)
     if chosen == "reference":
         return _reference(q, k, v, gates, direct, initial_left, initial_top, directions, scale)
+
+    # the kernels, which take gates with an axis of directions
     if directions == 1:
         gates = tuple(None if gate is None else gate.unsqueeze(-1) for gate in gates)
     borders = (None if state is None else state.float() for state in (initial_left, initial_top))
@@ -181,4 +187,4 @@ def _reference(
 
 def _present(gates: Sequence[Tensor | None], dtype: torch.dtype) -> list[Tensor]:
     """The gates in one dtype, with zeros for the absent turns."""
-    return [(torch.zeros_like(gates[0]) if gate is None else gate).to(dtype) for gate in gates]
+    return [gate.to(dtype) for gate in with_zeros(gates)]

@@ -25,7 +25,7 @@ def forward(
 ) -> Tensor:
     """y [n, N, V]; q is scaled, `size` is (X, Y)."""
     y_nNV = torch.empty_like(v_nNV)
-    for heads in heads_together(*q_nNK.shape[:2], GROUP):
+    for heads in heads_together(*q_nNK.shape[:2], elements=GROUP):
         weights = torch.bmm(q_nNK[heads], k_nNK[heads].mT)
         direct = optional_array(None if direct_nN is None else direct_nN[heads], 2)
         spread(_weigh, len(weights), array(gates[heads]), direct, *size, array(weights))
@@ -45,7 +45,7 @@ def backward(
     """Gradients of the scaled q, k, v, the gates and direct; G is computed once more."""
     d_q, d_k, d_v, d_gates = map(torch.empty_like, (q_nNK, k_nNK, v_nNV, gates))
     d_direct = torch.empty(q_nNK.shape[:2])
-    for heads in heads_together(*q_nNK.shape[:2], GROUP):
+    for heads in heads_together(*q_nNK.shape[:2], elements=GROUP):
         q, k, v, dy = q_nNK[heads], k_nNK[heads], v_nNV[heads], d_y[heads]
         weights, d_weights = torch.bmm(q, k.mT), torch.bmm(dy, v.mT)
         direct = optional_array(None if direct_nN is None else direct_nN[heads], 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from visionseq.kernels.grid_scan import gpu_states, gpu_weights
-from visionseq.kernels.grid_scan.layout import by_head, by_node, by_weights, pack, unpack
+from visionseq.kernels.grid_scan.layout import by_head, by_node, by_weights, grid_size, pack, unpack
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, *arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -19,17 +19,18 @@ def forward(q: Tensor, k: Tensor, v: Tensor, *arguments: Any) -> tuple[Tensor, T
     """
     *gates, direct, initial_left, initial_top, scale = arguments
     inputs = by_head(q) * scale, by_head(k), by_head(v)
-    right, bottom = (v.new_empty(0, dtype=torch.float32) for _ in range(2))  # what four directions return
+    right, bottom = (v.new_empty(0, dtype=torch.float32) for _ in range(2))  # of no states with four directions
+    size = grid_size(v)
     if by_weights(v, gates[0]):
-        y = gpu_weights.forward(*inputs, pack(gates), v.shape[1:3])
+        y = gpu_weights.forward(*inputs, pack(gates), size)
     else:
         borders = by_head(initial_left, 1), by_head(initial_top, 1)
-        y, *ends = gpu_states.forward(*inputs, pack(gates), *borders, v.shape[1:3])
+        y, *ends = gpu_states.forward(*inputs, pack(gates), *borders, size)
         if gates[0].shape[-1] == 1:
             right, bottom = (by_node(end, v, end.shape[1:2]) for end in ends)
     if direct is not None:
         y = y + _read_itself(*inputs, by_head(direct))
-    return by_node(y, v, v.shape[1:3]).to(v.dtype), right, bottom
+    return by_node(y, v, size).to(v.dtype), right, bottom
 
 
 def backward(
@@ -46,23 +47,25 @@ def backward(
 ) -> tuple[Tensor | None, ...]:
     """Gradients of the tensors in the order of the arguments, None for those not given."""
     *gates, direct, initial_left, initial_top, scale = arguments
+    size = grid_size(v)
     d_y = by_head(torch.zeros_like(y) if d_y is None else d_y)
     inputs = by_head(q) * scale, by_head(k), by_head(v)
     if by_weights(v, gates[0]):
-        d_q, d_k, d_v, d_gates, *d_borders = gpu_weights.backward(d_y, *inputs, pack(gates), v.shape[1:3])
+        d_q, d_k, d_v, d_gates, *d_borders = gpu_weights.backward(d_y, *inputs, pack(gates), size)
     else:
-        borders = (by_head(border, 1) for border in (initial_left, initial_top))
-        one = gates[0].shape[-1] == 1
-        d_ends = (by_head(end, 1) if one else None for end in (d_right, d_bottom))
-        results = gpu_states.backward(d_y, *d_ends, *inputs, pack(gates), *borders, v.shape[1:3])
+        left, top = (by_head(border, 1) for border in (initial_left, initial_top))
+        if gates[0].shape[-1] == 1:
+            d_right, d_bottom = by_head(d_right, 1), by_head(d_bottom, 1)
+        else:
+            d_right = d_bottom = None
+        results = gpu_states.backward(d_y, d_right, d_bottom, *inputs, pack(gates), left, top, size)
         d_q, d_k, d_v, d_gates, *d_borders = results
     d_direct = d_q.new_zeros(d_q.shape[:2])
     if direct is not None:
-        d_own = _adjoint_of_itself(d_y, *inputs, by_head(direct))
-        d_q, d_k, d_v = (found + own for found, own in zip((d_q, d_k, d_v), d_own[:3], strict=True))
-        d_direct = d_own[3]
-    given = (q, k, v, *gates, direct, initial_left, initial_top)
-    return unpack(given, v, d_gates, (d_q * scale, d_k, d_v, d_direct), d_borders)
+        *by_itself, d_direct = _adjoint_of_itself(d_y, *inputs, by_head(direct))
+        d_q, d_k, d_v = (d + more for d, more in zip((d_q, d_k, d_v), by_itself, strict=True))
+    tensors = (q, k, v, *gates, direct, initial_left, initial_top)
+    return unpack(tensors, v, d_gates, (d_q * scale, d_k, d_v, d_direct), d_borders)
 
 
 def _read_itself(q: Tensor, k: Tensor, v: Tensor, direct: Tensor) -> Tensor:
@@ -73,6 +76,6 @@ def _adjoint_of_itself(
     d_y: Tensor, q: Tensor, k: Tensor, v: Tensor, direct: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """What the direct term adds to the gradients of q, k and v, and the gradient of direct."""
-    own, read = (q * k).sum(-1), (v * d_y).sum(-1)
-    d_own = (direct * read).unsqueeze(-1)
-    return d_own * k, d_own * q, (direct * own).unsqueeze(-1) * d_y, own * read
+    score, read = (q * k).sum(-1), (v * d_y).sum(-1)
+    d_score = (direct * read).unsqueeze(-1)
+    return d_score * k, d_score * q, (direct * score).unsqueeze(-1) * d_y, score * read

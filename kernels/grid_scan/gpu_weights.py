@@ -20,7 +20,7 @@ GROUP = 1 << 26  # elements of the N x N matrices of the heads worked on togethe
 def forward(q_nNK: Tensor, k_nNK: Tensor, v_nNV: Tensor, gates: Tensor, size: tuple[int, int]) -> Tensor:
     """y [n, N, V]; q is scaled, `size` is (X, Y)."""
     y_nNV = torch.empty_like(v_nNV)
-    for heads in heads_together(*q_nNK.shape[:2], GROUP):
+    for heads in heads_together(*q_nNK.shape[:2], elements=GROUP):
         weights = torch.bmm(q_nNK[heads], k_nNK[heads].mT).mul_(_gate_weights(gates[heads], size))
         torch.bmm(weights, v_nNV[heads], out=y_nNV[heads])
     return y_nNV
@@ -31,7 +31,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of the scaled q, k, v and the gates."""
     d_q, d_k, d_v, d_gates = map(torch.empty_like, (q_nNK, k_nNK, v_nNV, gates))
-    for heads in heads_together(*q_nNK.shape[:2], GROUP):
+    for heads in heads_together(*q_nNK.shape[:2], elements=GROUP):
         q, k, v, dy = q_nNK[heads], k_nNK[heads], v_nNV[heads], d_y[heads]
         weights, products = torch.bmm(q, k.mT), torch.bmm(dy, v.mT)
         d_gates[heads] = _adjoint_of_gates(gates[heads], size, weights * products)

@@ -48,6 +48,7 @@ def node(
     t_du: Tensor,
     mark_l: Tensor,
     mark_u: Tensor,
+    *,
     left: Tensor,
     up: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -71,9 +72,9 @@ def four_directions(q: Tensor, k: Tensor, v: Tensor, gates_BXYHR: Sequence[Tenso
     """
     total = torch.zeros_like(v)
     for r, axes in enumerate(DIRECTIONS):
-        tensors = [tensor.flip(axes) for tensor in (q, k, v, *(gate[..., r] for gate in gates_BXYHR))]
+        q_r, k_r, v_r, *gates_r = (x.flip(axes) for x in (q, k, v, *(gate[..., r] for gate in gates_BXYHR)))
         left, top = (v.new_zeros(*q.shape[:1], n, *q.shape[3:], v.shape[-1]) for n in (q.shape[2], q.shape[1]))
-        total = total + grid_scan(*tensors[:3], tensors[3:], left, top)[0].flip(axes)
+        total = total + grid_scan(q_r, k_r, v_r, gates_r, left, top)[0].flip(axes)
     return total
 
 

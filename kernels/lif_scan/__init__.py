@@ -120,10 +120,12 @@ def lif_scan_step(
 ) -> tuple[Pair, Tensor]:
     """One token of `lif_scan`: x [B, C, *P], state [S, B, C, *P] -> ((z, v) [B, C, *P], state)."""
     width = WIDTHS[surrogate] if width is None else width
-    fixed, given = (threshold, None) if threshold.dim() == 1 else (None, threshold.to(state.dtype).unsqueeze(1))
+    per_channel = threshold.dim() == 1
+    threshold_B1CP = None if per_channel else threshold.to(state.dtype).unsqueeze(1)
     x_B1CP = x.unsqueeze(1)
-    loop = _loop(x_B1CP, leak, fixed, adaptive, reset, input_scale, surrogate, width, detach_reset)
-    (z, v), state = loop(x_B1CP.to(state.dtype), given, state)
+    threshold_C = threshold if per_channel else None
+    loop = _loop(x_B1CP, leak, threshold_C, adaptive, reset, input_scale, surrogate, width, detach_reset)
+    (z, v), state = loop(x_B1CP.to(state.dtype), threshold_B1CP, state)
     return (z.squeeze(1).to(x.dtype), v.squeeze(1).to(x.dtype)), state
 
 
@@ -138,16 +140,16 @@ def _loop(
     width: float,
     detach_reset: bool,
 ) -> Callable[..., tuple[Pair, Tensor]]:
-    """The reference, waiting for x, the given thresholds and the state."""
+    """The reference as a function of x, the thresholds of the tokens and the state."""
 
-    def spread(channels: Tensor | None) -> Tensor | None:
+    def spread(channels: Tensor) -> Tensor:
         axes = [1] * (x.dim() - 3)
-        return None if channels is None else channels.to(state_dtype(x)).reshape(-1, *axes)
+        return channels.to(state_dtype(x)).reshape(-1, *axes)
 
     return partial(
         reference.lif_scan,
         leak_CP=spread(leak),
-        threshold_CP=spread(threshold),
+        threshold_CP=None if threshold is None else spread(threshold),
         adaptive_CP=None if adaptive is None else (spread(adaptive[0]), spread(adaptive[1])),
         reset=reset,
         input_scale=input_scale,
@@ -193,8 +195,8 @@ def _check(
     check_shape("leak", leak, channels)
     check_shape("threshold", threshold, channels if threshold.dim() == 1 or adaptive is not None else x.shape)
     if adaptive is not None:
-        check_shape("adaptive[0]", trace_leak, channels)
-        check_shape("adaptive[1]", trace_scale, channels)
+        check_shape("adaptive[0]", adaptive[0], channels)
+        check_shape("adaptive[1]", adaptive[1], channels)
     check_cu_seqlens(x, cu_seqlens)
     if initial_state is not None:
         check_shape("initial_state", initial_state, _state_shape(x, threshold, adaptive, cu_seqlens))

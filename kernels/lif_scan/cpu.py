@@ -102,7 +102,7 @@ def backward(
     d_leak, d_threshold, d_trace_leak, d_trace_scale = (
         None if parameter is None else total.to(parameter.dtype, copy=True) for parameter, total in of_channels
     )
-    if d_thresholds is not None:
+    if d_thresholds is not None and threshold_MCP is not None:
         d_thresholds = d_thresholds.to(threshold_MCP.dtype)
     d_state = None if initial_SNCP is None else d_initial
     return d_x.to(x_MCP.dtype), d_leak, d_threshold, d_thresholds, d_trace_leak, d_trace_scale, d_state

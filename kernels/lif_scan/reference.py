@@ -35,10 +35,10 @@ def lif_scan(
     """
     v, z, *third = state_SBCP.unbind(0)
     scale = 1 - leak_CP if input_scale == "one_minus_leak" else 1.0
-    given = [None] * x_BTCP.shape[1] if threshold_BTCP is None else threshold_BTCP.unbind(1)
+    thresholds = [None] * x_BTCP.shape[1] if threshold_BTCP is None else threshold_BTCP.unbind(1)
     threshold = threshold_of(third, threshold_CP, adaptive_CP)
     spikes, membranes = [], []
-    for x, own_threshold in zip(x_BTCP.unbind(1), given, strict=True):
+    for x, token_threshold in zip(x_BTCP.unbind(1), thresholds, strict=True):
         z_reset = z.detach() if detach_reset else z
         if reset == "hard":
             v = leak_CP * v * (1 - z_reset) + scale * x
@@ -47,8 +47,8 @@ def lif_scan(
         if adaptive_CP is not None:
             leak_trace = adaptive_CP[0]
             third = [leak_trace * third[0] + (1 - leak_trace) * z]
-        elif own_threshold is not None:
-            third = [own_threshold]
+        elif token_threshold is not None:
+            third = [token_threshold]
         threshold = threshold_of(third, threshold_CP, adaptive_CP)
         z = Spike.apply(v - threshold, surrogate, width)
         spikes.append(z)
@@ -58,7 +58,8 @@ def lif_scan(
 
 
 def threshold_of(third: list[Tensor], threshold_CP: Tensor | None, adaptive_CP: tuple[Tensor, Tensor] | None) -> Tensor:
-    """The threshold that belongs to a state: fixed, the last one given, or that of the trace."""
+    """The threshold that belongs to a state: fixed, that of the last token, or that of the trace."""
     if adaptive_CP is not None:
+        assert threshold_CP is not None  # it is what the trace adds to
         return threshold_CP + adaptive_CP[1] * third[0]
     return third[0] if threshold_CP is None else threshold_CP

@@ -86,9 +86,10 @@ def mlstm_step(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, state: State, *, eps: float = 1e-6
 ) -> tuple[Tensor, State]:
     """One token of `mlstm`: q, k [B, H, K], v [B, H, V], i, f [B, H], state (C, n, m) -> (o [B, H, V], state)."""
-    dtype = state[0].dtype
-    o, state = reference.step(*(tensor.to(dtype) for tensor in (q, k, v, i, f)), state, eps)
-    return o.to(q.dtype), state
+    dtype = q.dtype
+    q, k, v, i, f = (tensor.to(state[0].dtype) for tensor in (q, k, v, i, f))
+    o, state = reference.step(q, k, v, i, f, state, eps)
+    return o.to(dtype), state
 
 
 def _check(
@@ -141,7 +142,8 @@ def _reference(
             q.new_full((segments, heads), -torch.inf, dtype=dtype),
         )
     else:
-        state = tuple(tensor.to(dtype) for tensor in initial_state)
+        c, n, m = (tensor.to(dtype) for tensor in initial_state)
+        state = (c, n, m)
     loop = partial(reference.mlstm, eps=eps)
     o, final_state = run_segments(loop, [tensor.to(dtype) for tensor in (q, k, v, i, f)], state, reverse, cu_seqlens)
     return o.to(q.dtype), final_state

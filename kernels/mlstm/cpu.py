@@ -98,11 +98,13 @@ def backward(
     return *converted, *([None] * 3 if initial_c is None else d_state)
 
 
-def _start(c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[int, ...]) -> tuple[Tensor, ...]:
+def _start(
+    c: Tensor | None, n: Tensor | None, m: Tensor | None, shape: tuple[int, ...]
+) -> tuple[Tensor, Tensor, Tensor]:
     """A fresh contiguous copy of the initial state."""
-    if c is None:
+    if c is None or n is None or m is None:
         return torch.zeros(shape), torch.zeros(shape[:3]), torch.full(shape[:2], -torch.inf)
-    return tuple(x.clone() for x in (c, n, m))
+    return c.clone(), n.clone(), m.clone()
 
 
 @compiled

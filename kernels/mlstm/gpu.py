@@ -125,7 +125,8 @@ def backward(
 def _new_states(q_MHK: Tensor, v_MHV: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     (_, heads, keys), values = q_MHK.shape, v_MHV.shape[2]
     shapes = ((count, heads, keys, values), (count, heads, keys), (count, heads))
-    return tuple(q_MHK.new_empty(shape, dtype=torch.float32) for shape in shapes)
+    c, n, m = (q_MHK.new_empty(shape, dtype=torch.float32) for shape in shapes)
+    return c, n, m
 
 
 def _sizes(q_MHK: Tensor, v_MHV: Tensor) -> tuple[int, int, int, int]:

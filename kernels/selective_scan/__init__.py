@@ -127,8 +127,8 @@ def _loop(
     dtype: torch.dtype, A: Tensor, D: Tensor | None, delta_bias: Tensor | None, delta_softplus: bool
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """The reference as a function of the tensors with time and the state."""
-    A, D, delta_bias = (None if x is None else x.to(dtype) for x in (A, D, delta_bias))
-    return partial(reference.selective_scan, A_EN=A, D_E=D, bias_E=delta_bias, softplus=delta_softplus)
+    D, delta_bias = (None if x is None else x.to(dtype) for x in (D, delta_bias))
+    return partial(reference.selective_scan, A_EN=A.to(dtype), D_E=D, bias_E=delta_bias, softplus=delta_softplus)
 
 
 def _with_groups(name: str, weights: Tensor) -> Tensor:

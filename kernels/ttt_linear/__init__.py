@@ -79,14 +79,16 @@ def ttt_linear(
     check_cu_seqlens(v, cu_seqlens)
     segments = count_segments(batch, cu_seqlens)
     if initial_state is not None:
-        check_shape("initial_state[0]", W, (segments, heads, channels, channels))
-        check_shape("initial_state[1]", b, (segments, heads, channels))
+        check_shape("initial_state[0]", initial_state[0], (segments, heads, channels, channels))
+        check_shape("initial_state[1]", initial_state[1], (segments, heads, channels))
 
     # the definition
     chosen = serving_backend("ttt_linear", v, backend)
     if chosen == "reference":
         loop = partial(_reference_loop, v.dtype, norm_weight, norm_bias, mini_batch_size, eps)
-        state = _zeros(v, segments) if initial_state is None else tuple(part.to(state_dtype(v)) for part in (W, b))
+        state = (
+            _zeros(v, segments) if initial_state is None else tuple(part.to(state_dtype(v)) for part in initial_state)
+        )
         return run_segments(loop, (q, k, v, eta_row, eta_col), state, reverse, cu_seqlens)
 
     # the kernels, on the rows of all sequences
@@ -142,13 +144,14 @@ def ttt_linear_step(
     dtype = state_dtype(v)
     running = state if isinstance(state, StepState) else _begin(*(part.to(dtype) for part in state))
     begins = running.position % mini_batch_size == 0
-    start = tuple(
+    start_W, start_b = (
         torch.where(_like(begins, now), now, old) for now, old in zip(running[:2], running.start, strict=True)
     )
-    sums = tuple(part.masked_fill(_like(begins, part), 0) for part in running.sums)
-    given = (tensor.to(dtype) for tensor in (q, k, v, eta_row, eta_col))
+    sum_W, sum_b = (part.masked_fill(_like(begins, part), 0) for part in running.sums)
+    q, k, value, row, col = (tensor.to(dtype) for tensor in (q, k, v, eta_row, eta_col))
     norm = (norm_weight.to(dtype), norm_bias.to(dtype))
-    o, weights, sums = reference.token(*given, start, sums, *norm, eps)
+    start, sums = (start_W, start_b), (sum_W, sum_b)
+    o, weights, sums = reference.token(q, k, value, row, col, start, sums, *norm, eps)
     return o.to(v.dtype), StepState(*weights, start, sums, running.position % mini_batch_size + 1)
 
 
@@ -182,7 +185,7 @@ def _reference_loop(
     state: State,
 ) -> tuple[Tensor, State]:
     computed = state[0].dtype
-    timed = (tensor.to(computed) for tensor in (q, k, v, eta_row, eta_col))
+    q, k, v, eta_row, eta_col = (tensor.to(computed) for tensor in (q, k, v, eta_row, eta_col))
     norm = (norm_weight.to(computed), norm_bias.to(computed))
-    o, state = reference.ttt_linear(*timed, state, *norm, mini_batch_size, eps)
+    o, state = reference.ttt_linear(q, k, v, eta_row, eta_col, state, *norm, mini_batch_size, eps)
     return o.to(dtype), state

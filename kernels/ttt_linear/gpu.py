@@ -29,10 +29,10 @@ def forward(
     """o [M, H, K] in the dtype of v, the final W [N, H, K, K] and b [N, H, K], and the weights kept."""
     (rows, heads, channels), segments = v_MHK.shape, len(offsets) - 1
     places = count_groups(rows, segments, mini_batch_size)
-    float32 = {"device": v_MHK.device, "dtype": torch.float32}
     o = torch.empty_like(v_MHK, memory_format=torch.contiguous_format)
-    W, b = (torch.empty(segments, heads, *shape, **float32) for shape in ((channels, channels), (channels,)))
-    kept_W, kept_b = (torch.zeros(places, *x.shape[1:], **float32) for x in (W, b))
+    W = v_MHK.new_empty(segments, heads, channels, channels, dtype=torch.float32)
+    b = v_MHK.new_empty(segments, heads, channels, dtype=torch.float32)
+    kept_W, kept_b = (x.new_zeros(places, *x.shape[1:]) for x in (W, b))
     inputs = (v_MHK, q_MHK, k_MHK, eta_row_MH, eta_col_MH, norm_weight_HK, norm_bias_HK, initial_W, initial_b)
     if W.numel():
         gpu_kernels.forward[segments, heads](

@@ -32,7 +32,7 @@ def ttt_linear(
     weights = start = sums = state
     for i, (q, k, v, row, col) in enumerate(zip(*tokens, strict=True)):
         if i % mini_batch_size == 0:
-            start, sums = weights, tuple(torch.zeros_like(part) for part in weights)
+            start, sums = weights, (torch.zeros_like(weights[0]), torch.zeros_like(weights[1]))
         o, weights, sums = token(q, k, v, row, col, start, sums, norm_weight_HK, norm_bias_HK, eps)
         outputs.append(o)
     return (torch.stack(outputs, 1) if outputs else v_BTHK), weights

@@ -5,6 +5,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import partial
 
 from torch import nn
 
@@ -92,14 +93,13 @@ class LION3DBackboneOneStride(nn.Module):
         self.divisors = _divisors(layer_down_scales)
 
         # What follows them.
-        options = {"shift": True, "n_layer": n_layer, "direction": direction}
-        self.linear_out = LIONLayer(feature_dim, build, OUT_WINDOW, OUT_GROUP, layer_id=layer_id, **options)
+        layer = partial(LIONLayer, feature_dim, build, shift=True, n_layer=n_layer, direction=direction)
+        self.linear_out = layer(OUT_WINDOW, OUT_GROUP, layer_id=layer_id)
         if self.bev_layers:
             self.dow_out = PatchMerging3D(feature_dim, HALVE_HEIGHT, diffusion, diff_scale)
             for number, (window, group) in enumerate(BEV_LAYERS, 1):
                 first = layer_id + per_layer * number
-                layer = LIONLayer(feature_dim, build, window, group, layer_id=first, **options)
-                self.add_module(f"linear_bev{number}", layer)
+                self.add_module(f"linear_bev{number}", layer(window, group, layer_id=first))
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         if any(size % divisor for size, divisor in zip(x.spatial_shape, self.divisors, strict=True)):

@@ -67,7 +67,7 @@ class FrameInput:
         # Their place and scale.
         if any(shift) or intensity_scale != 1:
             values = values.copy()
-            values[:, :3] += np.float32(shift)
+            values[:, :3] += np.array(shift, np.float32)
             if "intensity" in columns:
                 values[:, columns.index("intensity")] *= np.float32(intensity_scale)
         prepared = prepare_points(values, columns, preparation)
@@ -131,7 +131,9 @@ def _warn_of_ground(
 ) -> None:
     """Warn where the ground of a cloud, after the shift, is not as high as in the model's training data."""
     expected = preparation.ground_level
-    level = None if expected is None else ground_level(values)
+    if expected is None:
+        return
+    level = ground_level(values)
     if level is None or abs(level - expected) <= GROUND_TOLERANCE:
         return
     better = " ".join(f"{value:g}" for value in (*shift[:2], round(shift[2] + expected - level, 2)))

@@ -1,7 +1,7 @@
 """The detector: points -> voxels -> LION backbone -> map seen from above -> head -> boxes (arXiv 2407.18232)."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,8 @@ from visionseq.lion import backbone, bev, heads, limits, vfe
 from visionseq.lion.detections import Detections
 from visionseq.lion.layer import operator
 from visionseq.saving.pretrained import PretrainedModel
+
+Module = TypeVar("Module", bound=nn.Module)
 
 VFES = {kind.__name__: kind for kind in (vfe.DynamicVoxelVFE, vfe.DynamicPillarVFE)}
 BACKBONES_3D = {
@@ -80,7 +82,7 @@ class LionDetector(PretrainedModel):
         channels = options["feature_dim"]
 
         # Map and head.
-        self.backbone_2d = None
+        self.backbone_2d: bev.BaseBEVBackbone | None = None
         if backbone_2d is not None:
             height = self.vfe.spatial_shape[0] // 16  # halved after each of the four blocks
             self.backbone_2d = _part("backbone_2d", BACKBONES_2D, backbone_2d, channels * height)
@@ -143,7 +145,7 @@ def points_of(points: Tensor, sample: int) -> Tensor:
     return cloud
 
 
-def _part(section: str, kinds: Mapping[str, type[nn.Module]], config: Part, *inputs: Any, **place: Any) -> nn.Module:
+def _part(section: str, kinds: Mapping[str, type[Module]], config: Part, *inputs: Any, **place: Any) -> Module:
     """The module that a section of the configuration describes."""
     options = dict(_section(section, config))
     name = options.pop("type", next(iter(kinds)))

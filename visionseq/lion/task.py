@@ -18,6 +18,7 @@ from torch import Tensor
 
 from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.data_check import check_resumed_classes, data_module_of
+from visionseq.errors import DataError
 from visionseq.lion.detections import Detections
 from visionseq.lion.evaluation import DetectionMetric
 from visionseq.lion.model import LionDetector, points_of
@@ -75,7 +76,7 @@ class LionTask(LightningModule):
         check_resumed_classes(data_module_of(self.trainer), checkpoint)
 
     def training_step(self, batch: PointCloudBatch, batch_idx: int) -> dict[str, Tensor]:
-        return self.model.losses(batch.points, batch.batch_size, batch.gt_boxes)
+        return self.model.losses(batch.points, batch.batch_size, _labels(batch))
 
     def validation_step(self, batch: PointCloudBatch, batch_idx: int) -> None:
         self._evaluate(batch, "val")
@@ -117,7 +118,7 @@ class LionTask(LightningModule):
     def on_test_epoch_end(self) -> None:
         self._report("test")
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
 
     @torch.no_grad()
@@ -132,7 +133,7 @@ class LionTask(LightningModule):
     def _picture(self, batch: PointCloudBatch, row: int) -> Tensor:
         points = points_of(batch.points, row)
         (detections,) = self.model.detect(points.to(self.device))
-        names = self.model.class_names
+        names = tuple(self.model.class_names)
         drawn = [drawn_boxes(detections.above(DRAWN), names)]
         if batch.gt_boxes is not None:
             labels = batch.gt_boxes[row].cpu().numpy()
@@ -151,7 +152,7 @@ class LionTask(LightningModule):
     @torch.no_grad()
     def _losses_of(self, batch: PointCloudBatch, row: int) -> dict[str, float]:
         """The losses of one frame by itself: heads divide by the number of objects in what they see at once."""
-        losses = self.model.losses(points_of(batch.points, row), 1, batch.gt_boxes[row : row + 1])
+        losses = self.model.losses(points_of(batch.points, row), 1, _labels(batch)[row : row + 1])
         return {name: value.item() for name, value in losses.items()}
 
     def _report(self, stage: str) -> None:
@@ -167,10 +168,17 @@ class LionTask(LightningModule):
         self.log_dict({f"{stage}/{name}": value for name, value in figures.items()})
 
 
+def _labels(batch: PointCloudBatch) -> Tensor:
+    """The boxes to learn; `DataError` where the data set has none."""
+    if batch.gt_boxes is None:
+        raise DataError(f"frame {batch.frame_ids[0]}: no labels; losses need them")
+    return batch.gt_boxes
+
+
 def gathered(value: Any) -> list[Any]:
     """The value of every process, in the order of their ranks."""
     if not (dist.is_available() and dist.is_initialized()):
         return [value]
-    values = [None] * dist.get_world_size()
+    values: list[Any] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
     return values

@@ -50,7 +50,7 @@ class DynamicVoxelVFE(nn.Module):
         self.use_absolute_xyz, self.with_distance = use_absolute_xyz, with_distance
 
         # The grid. Float32 whatever the dtype of the points, as in trained detectors; it matters in float64 only.
-        low, half = np.float32(point_cloud_range[:3]), np.float32(np.array(voxel_size) / 2)
+        low, half = np.array(point_cloud_range[:3], np.float32), (np.array(voxel_size) / 2).astype(np.float32)
         self.low, self.first_centre, self.size = low.tolist(), (half + low).tolist(), list(voxel_size)
         self.grid = limits.grid_of(point_cloud_range, voxel_size)
 

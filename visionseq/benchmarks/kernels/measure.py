@@ -10,6 +10,7 @@ import ctypes
 import gc
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _speed_of(row: Row, device: str, rounds: int, peers: bool) -> dict[str, Any]
         "naive loop": lambda: row.ours(inputs, "reference"),
     }
     for name, peer in {**row.peers, **(row.optional_peers if peers else {})}.items():
-        alternatives[name] = lambda peer=peer: peer(**inputs)
+        alternatives[name] = partial(peer, **inputs)
     result: dict[str, Any] = {}
     directions = {
         "forward": {name: _forward(call) for name, call in alternatives.items()},
@@ -59,7 +60,7 @@ def memory(device: str, rounds: int) -> dict[str, Any]:
     bytes_of = sum(tensor.nbytes for tensor in inputs.values()) + row.ours(inputs).nbytes
     result: dict[str, Any] = {"bytes of inputs and outputs": bytes_of}
     for name, backend in (("visionseq", "auto"), ("naive loop", "reference")):
-        step = _with_backward(lambda backend=backend: row.ours(inputs, backend), inputs)
+        step = _with_backward(partial(row.ours, inputs, backend), inputs)
         step()
         result[name] = {
             "peak_bytes": (peak := peak_bytes(step, device)),
@@ -75,7 +76,7 @@ def scaling(device: str, rounds: int) -> dict[str, Any]:
         sys.stderr.write(f"scaling: {length} tokens\n")
         for name, row in growing(length).items():
             inputs = row.draw(device)
-            timed = compare({"visionseq": _with_backward(lambda row=row, x=inputs: row.ours(x), inputs)}, rounds)
+            timed = compare({"visionseq": _with_backward(partial(row.ours, inputs), inputs)}, rounds)
             seconds.setdefault(name, {})[length] = min(timed.seconds["visionseq"])
     return {name: {"seconds": values, "exponent": _exponent(values)} for name, values in seconds.items()}
 
@@ -86,7 +87,7 @@ def threads(device: str, rounds: int) -> dict[str, Any]:
     result = {}
     for name, row in _announced("threads"):
         inputs = row.draw(device)
-        step = _with_backward(lambda row=row, x=inputs: row.ours(x), inputs)
+        step = _with_backward(partial(row.ours, inputs), inputs)
 
         def with_threads(count: int, step: Callable[[], None] = step) -> Callable[[], None]:
             def call() -> None:

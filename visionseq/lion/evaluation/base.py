@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -45,3 +46,11 @@ class DetectionMetric(ABC):
         labels = detections.labels.cpu().numpy().tolist()
         names = np.array([self.class_names[label - 1] for label in labels], dtype=np.str_)
         return detections.boxes.double().cpu().numpy(), names, detections.scores.double().cpu().numpy()
+
+
+def label(frame: LidarFrame, field: Literal["boxes", "names", "num_points", "difficulty"]) -> np.ndarray:
+    """One array of a frame's labels; `DataError` where the frame does not have it."""
+    values: np.ndarray | None = getattr(frame, field)
+    if values is None:
+        raise DataError(f"frame {frame.frame_id}: no {field}")
+    return values

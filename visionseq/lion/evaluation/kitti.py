@@ -9,7 +9,7 @@ from visionseq.data.lidar.frame import LidarFrame
 from visionseq.data.lidar.kitti_labels import DONT_CARE, lidar_boxes
 from visionseq.errors import ConfigError
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import DetectionMetric
+from visionseq.lion.evaluation.base import DetectionMetric, label
 from visionseq.metrics import KittiAP
 from visionseq.metrics.detection.kitti import camera_annotations
 
@@ -47,14 +47,15 @@ class KittiMetric(DetectionMetric):
         predictions, targets = [], []
         for boxes, frame in zip(detections, frames, strict=True):
             values, names, scores = self.arrays(boxes)
-            place = {"calibration": frame.calibration, "image_shape": frame.image_shape}
+            camera = (frame.calibration, frame.image_shape)
             near = self._near(values)
-            predictions.append(camera_annotations(values[near], names[near], scores[near], **place))
+            predictions.append(camera_annotations(values[near], names[near], scores[near], *camera))
             if "bbox" in frame.annotations:
                 targets.append(self._near_annotations(frame))
             else:
-                near = self._near(frame.boxes)
-                targets.append(camera_annotations(frame.boxes[near], frame.names[near], **place))
+                boxes_of_frame, names = label(frame, "boxes"), label(frame, "names")
+                near = self._near(boxes_of_frame)
+                targets.append(camera_annotations(boxes_of_frame[near], names[near], None, *camera))
         self.metric.update(predictions, targets)
 
     def compute(self) -> dict[str, float]:
@@ -74,7 +75,8 @@ class KittiMetric(DetectionMetric):
         """The annotations within reach; regions of no interest have no place in space and stay."""
         if self.reach is None:
             return frame.annotations
-        # `frame.boxes` would not do: they lack the regions, and what the reader leaves out.
+        # `frame.boxes` lack the regions, and what the reader leaves out.
+        assert frame.calibration is not None  # annotations in an image come with it
         kept = self._near(lidar_boxes(frame.annotations, frame.calibration))
         kept |= frame.annotations["name"] == DONT_CARE
         return {name: values[kept] for name, values in frame.annotations.items()}

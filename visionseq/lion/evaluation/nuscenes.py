@@ -11,7 +11,7 @@ import numpy as np
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.errors import DataError
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import DetectionMetric
+from visionseq.lion.evaluation.base import DetectionMetric, label
 from visionseq.lion.global_boxes import MOST_BOXES, attributes_of, to_global
 from visionseq.metrics import NuScenesNDS
 from visionseq.metrics.detection.nuscenes import in_class_range
@@ -51,7 +51,7 @@ class NuScenesMetric(DetectionMetric):
         missing = [name for name in LABELS if name not in frame.annotations]
         if missing:
             raise DataError(f"frame {frame.frame_id}: no {', '.join(missing)} in its annotations, expected `NuScenes`")
-        return _evaluated({"name": frame.names, **{name: frame.annotations[name] for name in LABELS}}, frame)
+        return _evaluated({"name": label(frame, "names"), **{name: frame.annotations[name] for name in LABELS}}, frame)
 
 
 def _evaluated(boxes: dict[str, np.ndarray], frame: LidarFrame) -> dict[str, np.ndarray]:

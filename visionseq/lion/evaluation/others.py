@@ -9,7 +9,7 @@ import numpy as np
 from visionseq.data.lidar.frame import LidarFrame
 from visionseq.geometry.rotations import upright_quaternions
 from visionseq.lion.detections import Detections
-from visionseq.lion.evaluation.base import DetectionMetric
+from visionseq.lion.evaluation.base import DetectionMetric, label
 from visionseq.metrics import Argoverse2AP, OnceAP, WaymoAP
 
 
@@ -50,8 +50,8 @@ class WaymoMetric(_Wrapped):
         self.means = ("mAP/L1", "mAPH/L1", "mAP/L2", "mAPH/L2", *types)
 
     def target(self, frame: LidarFrame) -> dict[str, np.ndarray]:
-        facts = {"difficulty": frame.difficulty, "num_points": frame.num_points}
-        return {"name": frame.names, "box": frame.boxes[:, :7], **facts}
+        facts = {"difficulty": label(frame, "difficulty"), "num_points": label(frame, "num_points")}
+        return {"name": label(frame, "names"), "box": label(frame, "boxes")[:, :7], **facts}
 
     def prediction(self, boxes: np.ndarray, names: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         return {"name": names, "box": boxes[:, :7], "score": scores, "no_label_zone": np.zeros(len(names))}
@@ -67,7 +67,7 @@ class OnceMetric(_Wrapped):
         self.metric = OnceAP(self.class_names)
 
     def target(self, frame: LidarFrame) -> dict[str, np.ndarray]:
-        return {"name": frame.names, "box": frame.boxes[:, :7]}
+        return {"name": label(frame, "names"), "box": label(frame, "boxes")[:, :7]}
 
     def prediction(self, boxes: np.ndarray, names: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         return {"name": names, "box": boxes[:, :7], "score": scores}
@@ -90,7 +90,8 @@ class Argoverse2Metric(_Wrapped):
         self.metric = Argoverse2AP(self.class_names, self.max_range)
 
     def target(self, frame: LidarFrame) -> dict[str, np.ndarray]:
-        return {**_cuboids(frame.boxes, frame.names), "num_points": frame.num_points}
+        cuboids = _cuboids(label(frame, "boxes"), label(frame, "names"))
+        return {**cuboids, "num_points": label(frame, "num_points")}
 
     def prediction(self, boxes: np.ndarray, names: np.ndarray, scores: np.ndarray) -> dict[str, np.ndarray]:
         return {**_cuboids(boxes, names), "score": scores}

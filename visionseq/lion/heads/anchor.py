@@ -15,6 +15,7 @@ from visionseq.errors import ConfigError
 from visionseq.geometry import limit_period, nearest_bev_iou
 from visionseq.lion import limits
 from visionseq.lion.detections import Detections
+from visionseq.lion.heads.layers import fill_bias
 from visionseq.lion.heads.losses import sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.nn.precision import at_least_float32
@@ -43,6 +44,9 @@ class AnchorHeadSingle(nn.Module):
         score_thresh: the least score of a detection.
         nms: values of `Suppression`.
     """
+
+    anchors: Tensor
+    code_weights: Tensor
 
     def __init__(
         self,
@@ -92,7 +96,7 @@ class AnchorHeadSingle(nn.Module):
         self.conv_cls = nn.Conv2d(input_channels, per_cell * self.classes, 1)
         self.conv_box = nn.Conv2d(input_channels, per_cell * 7, 1)
         self.conv_dir_cls = nn.Conv2d(input_channels, per_cell * num_dir_bins, 1)
-        nn.init.constant_(self.conv_cls.bias, -math.log(99))
+        fill_bias(self.conv_cls, -math.log(99))
         nn.init.normal_(self.conv_box.weight, 0, 0.001)
 
     def forward(self, x_BCHW: Tensor) -> dict[str, Tensor]:
@@ -138,7 +142,9 @@ class AnchorHeadSingle(nn.Module):
     @torch.no_grad()
     def targets(self, gt_boxes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Labels int64 [B, A] (0 background, -1 ignored), residuals [B, A, 7] and headings of the boxes [B, A]."""
-        labels, residuals, headings = [], [], []
+        labels: list[Tensor] = []
+        residuals: list[Tensor] = []
+        headings: list[Tensor] = []
         for boxes in gt_boxes:
             parts = [self._assign(boxes[boxes[:, -1] == label + 1], label) for label in range(self.classes)]
             for collected, values in zip((labels, residuals, headings), zip(*parts, strict=True), strict=True):

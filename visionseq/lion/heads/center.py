@@ -4,7 +4,7 @@ Legend: B samples, C classes of a group, H x W map, K slots or candidates.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from visionseq.lion.heads.center_code import (
 from visionseq.lion.heads.center_targets import CenterTargets, Grid, center_targets
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier, iou_loss
-from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution
+from visionseq.lion.heads.layers import HEAT_BIAS, branch, convolution, fill_bias
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.nn.precision import at_least_float32
@@ -58,6 +58,9 @@ class CenterHead(nn.Module):
     `ConfigError` for values that do not go together.
     """
 
+    code_weights: Tensor
+    limits: Tensor
+
     def __init__(
         self,
         input_channels: int,
@@ -88,7 +91,7 @@ class CenterHead(nn.Module):
         super().__init__()
         # Targets and losses.
         self.groups = groups_of(class_names, class_names_each_head)
-        low, voxel = tuple(point_cloud_range[:2]), tuple(voxel_size[:2])
+        low, voxel = (point_cloud_range[0], point_cloud_range[1]), (voxel_size[0], voxel_size[1])
         self.grid = Grid(low, voxel, feature_map_stride, gaussian_overlap, min_radius, num_max_objs)
         self.code = code_branches(velocity)
         self.cls_weight, self.loc_weight = cls_weight, loc_weight
@@ -107,19 +110,21 @@ class CenterHead(nn.Module):
         channels, norm = shared_conv_channel, (use_bias_before_norm, bn_eps, bn_momentum)
         self.shared_conv = convolution(input_channels, channels, *norm)
         outputs = {name: CODE[name] for name in self.code} | ({"iou": 1} if iou else {})
-        self.heads_list = nn.ModuleList()
+        of_groups = []
         for group in self.groups:
             branches = {
                 name: branch(channels, count, convolutions_of(name, num_conv), *norm)
                 for name, count in {**outputs, "hm": len(group)}.items()
             }
-            self.heads_list.append(nn.ModuleDict(branches))
-        self._initialise()
+            of_groups.append(branches)
+        self.heads_list = nn.ModuleList(nn.ModuleDict(branches) for branches in of_groups)
+        for branches in of_groups:
+            _initialise(branches)
 
     def forward(self, x_BCHW: Tensor) -> list[dict[str, Tensor]]:
         """The maps of each group by branch, float32 whatever the network computes in."""
         shared = self.shared_conv(x_BCHW)
-        return [{name: at_least_float32(layers(shared)) for name, layers in head.items()} for head in self.heads_list]
+        return [{name: at_least_float32(layers(shared)) for name, layers in head.items()} for head in self._branches()]
 
     def losses(self, predictions: list[dict[str, Tensor]], gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0[, iou_loss_head_0]."""
@@ -170,14 +175,19 @@ class CenterHead(nn.Module):
         row, column = cells.div(width, rounding_mode="floor"), cells % width
         return decoded(code, column, row, self.grid)
 
-    def _initialise(self) -> None:
-        for head in self.heads_list:
-            for name, layers in head.items():
-                if name == "hm":
-                    nn.init.constant_(layers[-1].bias, HEAT_BIAS)
-                    continue
-                for layer in layers.modules():
-                    if isinstance(layer, nn.Conv2d):
-                        nn.init.kaiming_normal_(layer.weight)
-                        if layer.bias is not None:
-                            nn.init.zeros_(layer.bias)
+    def _branches(self) -> list[nn.ModuleDict]:
+        """The branches of each group; nn.ModuleList does not keep the type."""
+        return [cast(nn.ModuleDict, head) for head in self.heads_list]
+
+
+def _initialise(branches: Mapping[str, nn.Sequential]) -> None:
+    """The initial values of the branches of one group."""
+    for name, layers in branches.items():
+        if name == "hm":
+            fill_bias(layers[-1], HEAT_BIAS)
+            continue
+        for layer in layers.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)

@@ -43,7 +43,7 @@ def groups_of(class_names: Sequence[str], each: Sequence[Sequence[str]] | None) 
     unknown = [name for names in each or () for name in names if name not in class_names]
     if unknown:
         raise ConfigError(f"class_names_each_head: {', '.join(unknown)}, expected some of {', '.join(class_names)}")
-    if len(each or ()) > len(class_names):
+    if each is not None and len(each) > len(class_names):
         raise ConfigError(f"class_names_each_head: {len(each)} groups of {len(class_names)} classes, expected fewer")
     return [[class_names.index(name) + 1 for name in names] for names in each or [class_names]]
 

@@ -4,7 +4,7 @@ Legend: V cells, B samples, C classes of a group, K slots, D values of a code.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from visionseq.lion.heads.center_code import (
 from visionseq.lion.heads.center_targets import CenterTargets, Grid
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier, iou_loss
-from visionseq.lion.heads.layers import HEAT_BIAS
+from visionseq.lion.heads.layers import HEAT_BIAS, fill_bias
 from visionseq.lion.heads.losses import heatmap_loss, masked_l1
 from visionseq.lion.heads.sparse_targets import rows_of_batch, sparse_targets
 from visionseq.lion.heads.suppression import Suppression
@@ -49,6 +49,9 @@ class SparseCenterHead(nn.Module):
 
     `ConfigError` for values that do not go together.
     """
+
+    code_weights: Tensor
+    limits: Tensor
 
     def __init__(
         self,
@@ -79,7 +82,7 @@ class SparseCenterHead(nn.Module):
         super().__init__()
         # Targets and losses.
         self.groups = groups_of(class_names, class_names_each_head)
-        low, voxel = tuple(point_cloud_range[:2]), tuple(voxel_size[:2])
+        low, voxel = (point_cloud_range[0], point_cloud_range[1]), (voxel_size[0], voxel_size[1])
         self.grid = Grid(low, voxel, feature_map_stride, gaussian_overlap, min_radius, num_max_objs)
         self.code = code_branches(velocity)
         self.cls_weight, self.loc_weight = cls_weight, loc_weight
@@ -103,12 +106,12 @@ class SparseCenterHead(nn.Module):
                 )
                 for name, count in {**outputs, "heatmap": len(group)}.items()
             }
-            nn.init.constant_(branches["heatmap"][-1].bias, HEAT_BIAS)
+            fill_bias(branches["heatmap"][-1], HEAT_BIAS)
             self.heads_list.append(nn.ModuleDict(branches))
 
     def forward(self, x: SparseTensor) -> Predictions:
         """The cells, and for each group [V, channels] by branch, float32 whatever the network computes in."""
-        return x, [{name: at_least_float32(layers(x)) for name, layers in head.items()} for head in self.heads_list]
+        return x, [{name: at_least_float32(layers(x)) for name, layers in head.items()} for head in self._branches()]
 
     def losses(self, predictions: Predictions, gt_boxes: Tensor) -> dict[str, Tensor]:
         """ "loss" and its parts, of each group: hm_loss_head_0, loc_loss_head_0[, iou_loss_head_0]."""
@@ -160,6 +163,10 @@ class SparseCenterHead(nn.Module):
             scores = self.rectifier(scores, values["iou"][rows, 0], labels)
         return Detections(boxes[kept], scores[kept], labels[kept])
 
+    def _branches(self) -> list[nn.ModuleDict]:
+        """The branches of each group; nn.ModuleList does not keep the type."""
+        return [cast(nn.ModuleDict, head) for head in self.heads_list]
+
     def _box_losses(self, cells: SparseTensor, values: dict[str, Tensor], targets: CenterTargets) -> dict[str, Tensor]:
         """The losses of the cells that learn a box: loc[, iou]."""
         rows = rows_of_batch(cells, targets.cells, targets.mask)
@@ -189,6 +196,7 @@ class _Branch(nn.Sequential):
 
     def forward(self, x: SparseTensor) -> Tensor:
         *hidden, last = self
-        for convolution, norm, relu in hidden:
+        for layers in hidden:
+            convolution, norm, relu = layers.children()
             x = x.with_features(relu(norm(convolution(x).features)))
         return last(x).features

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -60,8 +60,8 @@ class Suppression:
         if not len(boxes):
             return torch.zeros(0, dtype=torch.int64, device=boxes.device)
         if self.kind == "class_agnostic":
-            limits = [values[0] for values in self._limits.values()]
-            return nms(boxes, scores, *limits, swap_dims=self.swap_dims)
+            threshold, before, after = (values[0] for values in self._limits.values())
+            return nms(boxes, scores, threshold, before, after, swap_dims=self.swap_dims)
         count = max(int(classes.max()) + 1, *map(len, self._limits.values()))
         self.check_classes(count)
         limits = [values * count if len(values) == 1 else values for values in self._limits.values()]
@@ -69,7 +69,7 @@ class Suppression:
         return multi_class_nms(boxes, scores, classes, thresholds, pre, post, swap_dims=self.swap_dims)
 
 
-def _values(name: str, limit: float | Sequence[float]) -> list:
+def _values(name: str, limit: Any) -> list[Any]:
     """One value or a list of them, as a list of numbers that make sense."""
     values = list(limit) if isinstance(limit, list | tuple) else [limit]
     whole = name != "thresholds"

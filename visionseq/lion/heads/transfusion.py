@@ -18,7 +18,7 @@ from visionseq.lion.detections import Detections
 from visionseq.lion.heads.center_code import within
 from visionseq.lion.heads.ground_truth import boxes_to_learn
 from visionseq.lion.heads.iou_branch import IouRectifier
-from visionseq.lion.heads.layers import HEAT_BIAS
+from visionseq.lion.heads.layers import HEAT_BIAS, fill_bias
 from visionseq.lion.heads.losses import heatmap_loss, sigmoid_focal
 from visionseq.lion.heads.suppression import Suppression
 from visionseq.lion.heads.transfusion_decoder import DecoderLayer
@@ -54,6 +54,9 @@ class TransFusionHead(nn.Module):
 
     `ConfigError` for values that do not go together.
     """
+
+    code_weights: Tensor
+    limits: Tensor
 
     def __init__(
         self,
@@ -120,8 +123,8 @@ class TransFusionHead(nn.Module):
         )
         self.class_encoding = nn.Conv1d(self.classes, hidden_channel, 1)
         self.decoder = DecoderLayer(hidden_channel, num_heads, ffn_channel, dropout, bn_momentum)
-        branches = {**BRANCHES, "heatmap": self.classes}
-        self.prediction_head = nn.ModuleDict({
+        outputs = {**BRANCHES, "heatmap": self.classes}
+        branches = {
             name: nn.Sequential(
                 nn.Sequential(
                     nn.Conv1d(hidden_channel, BRANCH_CHANNELS, 1),
@@ -130,9 +133,10 @@ class TransFusionHead(nn.Module):
                 ),
                 nn.Conv1d(BRANCH_CHANNELS, count, 1),
             )
-            for name, count in branches.items()
-        })  # fmt: skip
-        nn.init.constant_(self.prediction_head["heatmap"][-1].bias, HEAT_BIAS)
+            for name, count in outputs.items()
+        }  # fmt: skip
+        fill_bias(branches["heatmap"][-1], HEAT_BIAS)
+        self.prediction_head = nn.ModuleDict(branches)
         for parameter in self.decoder.parameters():
             if parameter.ndim > 1:
                 nn.init.xavier_uniform_(parameter)

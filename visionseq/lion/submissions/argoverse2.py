@@ -36,7 +36,7 @@ class Argoverse2Submission(Submission):
         log, time = origin_of(frame, "log", "timestamp_ns")
         boxes, count = detections.boxes.double().cpu().numpy(), len(detections)
         values = np.column_stack([boxes[:, :6], upright_quaternions(boxes[:, 6])])
-        columns = {name: values[:, number] for number, name in enumerate(PLACE)}
+        columns: dict[str, np.ndarray | list[str]] = {name: values[:, number] for number, name in enumerate(PLACE)}
         columns["score"] = detections.scores.double().cpu().numpy()
         columns |= {"log_id": [log] * count, "timestamp_ns": np.full(count, time, np.int64)}
         columns["category"] = [name.upper() for name in self.names_of(detections)]

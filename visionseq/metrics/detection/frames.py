@@ -36,6 +36,8 @@ class FrameMetric(Metric):
                 f"{type(self).__name__}: no class {unknown[0]!r}, expected some of {', '.join(self.rules)}"
             )
         self.known_names = tuple(class_names)
+        self.gt_rows: list[Tensor]
+        self.gt_counts: list[Tensor]
         for side in ("gt", "dt"):
             self.add_state(f"{side}_rows", default=[], dist_reduce_fx="cat")
             self.add_state(f"{side}_counts", default=[], dist_reduce_fx="cat")

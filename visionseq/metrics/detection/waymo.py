@@ -71,7 +71,7 @@ def type_counts(
         gt, dt = _within(gt, number, limits), _within(dt, number, limits)
         missed = np.array([(gt["difficulty"] <= level).sum() for level in LEVELS])
         iou = _overlap(dt["box"], gt["box"])
-        earlier, totals = None, None
+        earlier, totals = None, np.zeros(0)
         for cutoff, score in enumerate(CUTOFFS):
             chosen = (dt["score"] >= score).nonzero()[0]
             if earlier is None or len(chosen) != len(earlier):
@@ -85,7 +85,8 @@ def average_precisions(counts: np.ndarray) -> tuple[float, float]:
     """AP and APH of counts [cutoff, 4]."""
     true, false, missed, heading = counts.T
     recall = _ratio(true, true + missed)
-    return tuple(_area(recall, _ratio(hits, true + false)) for hits in (true, heading))
+    precision, weighted = _ratio(true, true + false), _ratio(heading, true + false)
+    return _area(recall, precision), _area(recall, weighted)
 
 
 def _matched(iou: np.ndarray, least: float, gt: dict, dt: dict, objects: np.ndarray) -> np.ndarray:
@@ -114,7 +115,8 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> float:
     best: dict[float, float] = {0.0: 1.0}
     for r, p in zip(recall.tolist(), precision.tolist(), strict=True):
         best[r] = max(best.get(r, 0.0), 1.0 if r == 0 else p)
-    points, highest = [], 0.0
+    points: list[tuple[float, float]] = []
+    highest = 0.0
     for r in sorted(best, reverse=True):
         if points:
             before = points[-1][0]

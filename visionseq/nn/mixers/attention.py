@@ -26,7 +26,7 @@ class AttentionState(NamedTuple):
 
     k: Tensor
     v: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # takes the place of the method `tuple.count`
 
 
 class SoftmaxAttention(Mixer):
@@ -71,9 +71,8 @@ class SoftmaxAttention(Mixer):
         y_BTD, state = self(x_BD.unsqueeze(1), state)
         return y_BTD[:, 0], state
 
-    def _attend(
-        self, q: Tensor, k: Tensor, v: Tensor, state: AttentionState | None
-    ) -> tuple[Tensor, AttentionState | None]:
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, state: AttentionState | None) -> tuple[Tensor, AttentionState]:
+        # the keys and values read so far, before those of these tokens
         count_N = torch.full((q.shape[0],), q.shape[1], device=q.device)
         mask = None
         if state is not None:
@@ -82,9 +81,11 @@ class SoftmaxAttention(Mixer):
             count_N = count_N + state.count
         elif self.direction == "past":
             k, v = k.clone(), v.clone()  # views would keep q alive with the state
+
+        # attention, the heads before the tokens
         causal = self.direction == "past" and mask is None
-        heads_first = (x.transpose(1, 2) for x in (q, k, v))
-        o_BHTK = F.scaled_dot_product_attention(*heads_first, attn_mask=mask, is_causal=causal)
+        q_BHTK, k_BHSK, v_BHSK = (x.transpose(1, 2) for x in (q, k, v))
+        o_BHTK = F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=mask, is_causal=causal)
         return o_BHTK.transpose(1, 2), AttentionState(k, v, count_N)
 
     def _attend_packed(
@@ -92,10 +93,10 @@ class SoftmaxAttention(Mixer):
     ) -> tuple[Tensor, AttentionState]:
         outputs, states = [q[:, :0]], []
         for i, (start, stop) in enumerate(pairwise(offsets)):
-            own = None if state is None else AttentionState(*(part[i : i + 1] for part in state))
-            o, own = self._attend(*(x[:, start:stop] for x in (q, k, v)), own)
+            before = None if state is None else AttentionState(*(part[i : i + 1] for part in state))
+            o, after = self._attend(q[:, start:stop], k[:, start:stop], v[:, start:stop], before)
             outputs.append(o)
-            states.append(own)
+            states.append(after)
         return torch.cat(outputs, 1), _stack(states, k)
 
 

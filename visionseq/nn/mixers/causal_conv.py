@@ -19,7 +19,7 @@ class CausalConv(nn.Conv1d):
     def __init__(self, dim: int, width: int = 4, bias: bool = True):
         super().__init__(dim, dim, width, groups=dim, bias=bias)
 
-    def forward(
+    def forward(  # type: ignore[override]  # takes a history too, and returns the one to go on with
         self, x_BTD: Tensor, history: Tensor | None = None, cu_seqlens: Tensor | None = None, reverse: bool = False
     ) -> tuple[Tensor, Tensor]:
         """The convolved tokens [B, T, D] and the history [N, W-1, D] to go on with."""
@@ -27,7 +27,9 @@ class CausalConv(nn.Conv1d):
         if cu_seqlens is not None or x_BTD.shape[1] == 0:
             lags, history = lagged_tokens(x_BTD, width - 1, history, cu_seqlens, reverse)
             taps_WD = self.weight[:, 0].t().flip(0)
-            y = sum((lag * tap for lag, tap in zip(lags, taps_WD, strict=True)), self._offset())
+            y = self._offset() + lags[0] * taps_WD[0]
+            for lag, tap in zip(lags[1:], taps_WD[1:], strict=True):
+                y = y + lag * tap
             return y.to(x_BTD.dtype), history
         padded, history = _with_history(x_BTD, width - 1, history, reverse)
         weight = self.weight.flip(-1) if reverse else self.weight

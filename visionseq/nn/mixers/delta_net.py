@@ -95,7 +95,7 @@ class DeltaNet(Mixer):
     def _projected(self, x_D: Tensor) -> Tensor:
         return torch.cat([self.q_proj(x_D), self.k_proj(x_D), self.v_proj(x_D)], -1)
 
-    def _operands(self, x_D: Tensor, qkv_C: Tensor) -> tuple[Tensor | None, ...]:
+    def _operands(self, x_D: Tensor, qkv_C: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None]:
         """q, k [..., H, K], v [..., H, V], beta and log decays [..., H], for tokens [..., D] and convolved [..., C]."""
         q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in F.silu(qkv_C).split(self.sizes, -1))
         beta = self.largest_beta * torch.sigmoid(at_least_float32(self.b_proj(x_D)))

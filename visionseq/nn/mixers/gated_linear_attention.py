@@ -53,6 +53,7 @@ class GatedLinearAttention(Mixer):
         o_BTHV, state = gated_linear_attention(
             *self._operands(x_BTD), initial_state=state, reverse=reverse, cu_seqlens=cu_seqlens
         )
+        assert state is not None  # it is None for two directions alone
         return self._output(x_BTD, o_BTHV), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

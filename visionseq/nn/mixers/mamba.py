@@ -52,6 +52,18 @@ class Mamba(Mixer):
         bidirectional: scan from both ends and add; such a mixer has no state.
     """
 
+    # weights of the scan from the left, and of the one from the right where there is one
+    conv1d: CausalConv
+    x_proj: nn.Linear
+    dt_proj: nn.Linear
+    A_log: nn.Parameter
+    D: nn.Parameter
+    conv1d_b: CausalConv
+    x_proj_b: nn.Linear
+    dt_proj_b: nn.Linear
+    A_b_log: nn.Parameter
+    D_b: nn.Parameter
+
     def __init__(
         self,
         dim: int,
@@ -129,7 +141,7 @@ class Mamba(Mixer):
         )
         return y_BTE, MambaState(history, scan)
 
-    def _operands(self, weights: _Direction, u_E: Tensor) -> tuple[Tensor, ...]:
+    def _operands(self, weights: _Direction, u_E: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """delta [..., E] without its bias, A [E, S], B and C [..., S], for inputs [..., E]."""
         d_state = weights.A_log.shape[1]
         dt_R, B_S, C_S = weights.x_proj(u_E).split([self.dt_rank, d_state, d_state], -1)
@@ -148,5 +160,5 @@ class Mamba(Mixer):
 def _without_decay(values: Tensor) -> nn.Parameter:
     """A parameter that optimisers exempt from weight decay, by the mark that the official code uses."""
     parameter = nn.Parameter(values)
-    parameter._no_weight_decay = True
+    parameter._no_weight_decay = True  # type: ignore[attr-defined]
     return parameter

@@ -29,7 +29,7 @@ class TTTState(NamedTuple):
     W: Tensor
     b: Tensor
     tokens: Tensor
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # takes the place of the method `tuple.count`
 
 
 @dataclass

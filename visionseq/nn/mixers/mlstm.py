@@ -9,7 +9,7 @@ Shapes: B sequences, T tokens, D channels, E = expand * D inner channels, H head
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -80,26 +80,31 @@ class MLSTM(Mixer):
         self.check(x_BTD, state, cu_seqlens)
         x_BTE, z_BTE = self.proj_up(x_BTD).chunk(2, -1)
         history = None if state is None else state.history
-        convolved_BTE, history = self.conv["conv"](x_BTE, history, cu_seqlens, reverse)
+        convolved_BTE, history = self._convolution(x_BTE, history, cu_seqlens, reverse)
         a_BTE = F.silu(convolved_BTE)
-        cell = None if state is None else tuple(state[1:])
+        cell = None if state is None else state[1:]
         h_BTHK, cell = mlstm(*self._operands(a_BTE, x_BTE), initial_state=cell, reverse=reverse, cu_seqlens=cu_seqlens)
         return self._output(h_BTHK, a_BTE, z_BTE), MLSTMState(history, *cell)
 
     def step(self, x_BD: Tensor, state: MLSTMState | None = None) -> tuple[Tensor, MLSTMState]:
         self.check_step(x_BD, state)
         x_BE, z_BE = self.proj_up(x_BD).chunk(2, -1)
-        convolved_BE, history = self.conv["conv"].step(x_BE, None if state is None else state.history)
+        convolved_BE, history = self._convolution.step(x_BE, None if state is None else state.history)
         a_BE = F.silu(convolved_BE)
         operands = self._operands(a_BE, x_BE)
-        h_BHK, cell = mlstm_step(*operands, _empty_cell(operands[0]) if state is None else tuple(state[1:]))
+        h_BHK, cell = mlstm_step(*operands, _empty_cell(operands[0]) if state is None else state[1:])
         return self._output(h_BHK, a_BE, z_BE), MLSTMState(history, *cell)
 
-    def _operands(self, a_E: Tensor, x_E: Tensor) -> tuple[Tensor, ...]:
+    @property
+    def _convolution(self) -> CausalConv:
+        return cast(CausalConv, self.conv["conv"])  # nn.ModuleDict does not keep the type
+
+    def _operands(self, a_E: Tensor, x_E: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """q, k, v [..., H, K], input and forget gates [..., H], for channels [..., E] with and without convolution."""
         q_E, k_E, v_E = self.q_proj(a_E), self.k_proj(a_E), self.v_proj(x_E)
         gates = self.mlstm_cell.gates(torch.cat([q_E, k_E, v_E], -1))
-        return *(part.unflatten(-1, (self.heads, -1)) for part in (q_E, k_E, v_E)), *gates
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q_E, k_E, v_E))
+        return q, k, v, *gates
 
     def _output(self, h_HK: Tensor, a_E: Tensor, z_E: Tensor) -> Tensor:
         return self.proj_down((self.mlstm_cell.outnorm(h_HK) + self.learnable_skip * a_E) * F.silu(z_E))

@@ -84,6 +84,7 @@ class MultiScaleRetention(Mixer):
                 reverse=reverse,
                 cu_seqlens=cu_seqlens,
             )
+            assert scan is not None  # it is None for two directions alone
             o_BTHV, state = o_BTHV / self._weight_sum(position_BT, o_BTHV).sqrt(), RetentionState(scan, after_N)
         return self._output(x_BTD, o_BTHV), state
 

@@ -66,6 +66,7 @@ class RetNet(Mixer):
             reverse=reverse,
             cu_seqlens=cu_seqlens,
         )
+        assert state is not None  # it is None for two directions alone
         return self.o_proj(o_BTHV.flatten(-2)), state
 
     def step(self, x_BD: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,8 @@ class RWKV6(Mixer):
         bidirectional: read both directions; such a mixer has no state.
     """
 
+    time_maa_x: nn.Parameter
+
     def __init__(self, dim: int, heads: int, layer_id: int = 0, n_layer: int = 1, bidirectional: bool = False):
         super().__init__()
         if dim % heads:
@@ -81,7 +83,8 @@ class RWKV6(Mixer):
             reverse=reverse,
             cu_seqlens=cu_seqlens,
         )
-        return self.output(self.ln_x(y_BTHN) * gate_BTC), None if both else RWKV6State(history, scan)
+        after = None if scan is None else RWKV6State(history, scan)
+        return self.output(self.ln_x(y_BTHN) * gate_BTC), after
 
     def step(self, x_BD: Tensor, state: RWKV6State | None = None) -> tuple[Tensor, RWKV6State]:
         self.check_step(x_BD, state)

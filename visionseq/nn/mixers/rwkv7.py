@@ -81,9 +81,9 @@ class RWKV7(Mixer):
         self.check_step(x_BD, state)
         history = no_history(x_BD.unsqueeze(1), 1) if state is None else state.history
         *operands, gate_BC = self._operands(x_BD, history[:, 0])
-        log_decay = operands[-1]
+        r, written, v, a, b, log_decay = operands
         scan = log_decay.new_zeros(*log_decay.shape, log_decay.shape[-1]) if state is None else state.scan
-        o_BHK, scan = delta_rule_step(*operands, scan, scale=1.0)
+        o_BHK, scan = delta_rule_step(r, written, v, a, b, log_decay, scan, scale=1.0)
         return self._output(o_BHK, operands, gate_BC), RWKV7State(x_BD.unsqueeze(1).clone(), scan)
 
     def _operands(self, x_C: Tensor, previous_C: Tensor) -> list[Tensor]:
@@ -105,8 +105,8 @@ class RWKV7(Mixer):
 
     def _output(self, o_HK: Tensor, operands: list[Tensor], gate_C: Tensor) -> Tensor:
         r, written, v = operands[:3]
-        own = (r * self.r_k * written).sum(-1, keepdim=True) * v
-        return self.output((self.ln_x(o_HK) + own.flatten(-2)).to(gate_C.dtype) * gate_C)
+        read_itself = (r * self.r_k * written).sum(-1, keepdim=True) * v
+        return self.output((self.ln_x(o_HK) + read_itself.flatten(-2)).to(gate_C.dtype) * gate_C)
 
 
 def _low_rank(dim: int, rank: int) -> tuple[nn.Parameter, nn.Parameter]:

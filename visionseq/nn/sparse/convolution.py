@@ -7,10 +7,11 @@ values.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import once_differentiable
 
 from visionseq.errors import KernelError
 from visionseq.nn.sparse import backend
@@ -129,7 +130,7 @@ class _GatherMultiplyAdd(torch.autograd.Function):
     """out[outputs_k] += x[inputs_k] @ W_k over the kernel's elements; the gathered rows are not kept."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, x_VC: Tensor, weight_KCD: Tensor, pairs: list[Pairs], outputs: int) -> Tensor:
+    def forward(ctx: Any, x_VC: Tensor, weight_KCD: Tensor, pairs: list[Pairs], outputs: int) -> Tensor:
         ctx.save_for_backward(x_VC, weight_KCD)
         ctx.pairs = pairs
         centre = next((k for k, (inputs, rows) in enumerate(pairs) if inputs is rows), None)
@@ -141,7 +142,7 @@ class _GatherMultiplyAdd(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, grad_VD: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_VD: Tensor) -> tuple[Tensor | None, ...]:
         x_VC, weight_KCD = ctx.saved_tensors
         grad_x = torch.zeros_like(x_VC) if ctx.needs_input_grad[0] else None
         grad_weight = torch.zeros_like(weight_KCD, memory_format=torch.contiguous_format)
