@@ -44,8 +44,8 @@ def check_cu_seqlens(main: Tensor, cu_seqlens: Tensor | None) -> None:
     if cu_seqlens is None:
         return
     if cu_seqlens.dtype not in (torch.int32, torch.int64) or cu_seqlens.dim() != 1 or len(cu_seqlens) < 1:
-        found = f"{cu_seqlens.dtype} {list(cu_seqlens.shape)}"
-        raise KernelArgumentError(f"cu_seqlens: expected int32 or int64 [N+1], got {found}")
+        actual = f"{cu_seqlens.dtype} {list(cu_seqlens.shape)}"
+        raise KernelArgumentError(f"cu_seqlens: expected int32 or int64 [N+1], got {actual}")
     if main.shape[0] != 1:
         raise KernelArgumentError(f"cu_seqlens: packed sequences need a batch of 1, got {main.shape[0]}")
     if not torch.compiler.is_compiling():
@@ -81,8 +81,8 @@ def run_segments(
     results = []
     for i, (start, stop) in enumerate(pairwise(cu_seqlens.tolist())):
         part = [None if tensor is None else tensor[:, start:stop] for tensor in timed]
-        own_state = tree_map(partial(torch.narrow, dim=state_axis, start=i, length=1), state)
-        results.append(_run_one(loop, part, own_state, reverse))
+        before = tree_map(partial(torch.narrow, dim=state_axis, start=i, length=1), state)
+        results.append(_run_one(loop, part, before, reverse))
     outputs, states = zip(*results, strict=True)
     return tree_map(_cat(1), *outputs), tree_map(_cat(state_axis), *states)
 

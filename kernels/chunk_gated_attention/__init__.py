@@ -52,7 +52,8 @@ def chunk_gated_attention(
         o [B, T, H, V] in the dtype of q, and the final memory [N, H, K, V] in float32 (float64 where q is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: Hui et al., "ARFlow: Autoregressive Flow with Hybrid Linear Attention", arXiv 2501.16085.
     """

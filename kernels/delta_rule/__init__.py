@@ -49,7 +49,8 @@ def delta_rule(
         o [B, T, H, V] in the dtype of v, and the final state [N, H, K, V] in float32 (float64 where v is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: the generalised delta rule of RWKV-7 (arXiv 2503.14456).
     """

@@ -176,48 +176,22 @@ def _backward(
                 if gated:
                     e[:] = decay[t, h]
                 q_t, k_t, a_t, b_t = q[t, h], k[t, h], a[t, h], b[t, h]
-                v_t, read_t, do_t = v[t, h, low:high], read[t, h, low:high], d_o[t, h, low:high]
                 dq_t, dk_t, da_t, db_t = d_q[block, t, h], d_k[block, t, h], d_a[block, t, h], d_b[block, t, h]
-                dv_t, dg_t = d_v[t, h, low:high], d_g[block, t, h]
+                dg_t = d_g[block, t, h]
                 for gradient in (dq_t, dk_t, da_t, db_t, by_gate):
                     gradient[:] = ZERO
 
-                # a row of the transposed state at a time
-                by_u, by_v = ZERO, ZERO
-                for r in range(high - low):
-                    L_r, S_r, m, dv = L[r], history[i, r], ZERO, ZERO
-                    v_r, u_r, do_r = v_t[r], read_t[r], scale * do_t[r]
+                # all equations but (5), and the sum of eq. (3)
+                by_u, by_v = _through_rows(
+                    L, history[i], e, q_t, k_t, a_t, b_t, v[t, h, low:high], read[t, h, low:high], d_o[t, h, low:high],
+                    scale, gated, dq_t, dk_t, da_t, db_t, d_v[t, h, low:high], by_gate,
+                )  # fmt: skip
 
-                    # eq. (1), with m_t and eq. (2) for v
-                    for j in range(keys):
-                        adj = L_r[j] + q_t[j] * do_r
-                        L_r[j] = adj
-                        m += adj * b_t[j]
-                        dv += adj * k_t[j]
-
-                    # eq. (2) for k, a and b, and the sums of eq. (3) and (5)
-                    dv_t[r] = dv
-                    by_u += u_r * do_r
-                    by_v += v_r * do_r
-                    for j in range(keys):
-                        dq_t[j] += S_r[j] * do_r
-                    for j in range(keys):
-                        dk_t[j] += L_r[j] * v_r
-                    for j in range(keys):
-                        da_t[j] += S_r[j] * m
-                    for j in range(keys):
-                        db_t[j] += L_r[j] * u_r
-
-                    # eq. (3), the sum over the value channels
-                    if gated:
-                        for j in range(keys):
-                            by_gate[j] += L_r[j] * S_r[j]
-                    for j in range(keys):
-                        L_r[j] = e[j] * L_r[j] + a_t[j] * m
-
-                # eq. (5) and (3)
-                for j in range(keys):  # S_t do_t from S_{t-1} do_t
+                # eq. (5): S_t do_t from S_{t-1} do_t
+                for j in range(keys):
                     dq_t[j] = e[j] * dq_t[j] + b_t[j] * by_u + k_t[j] * by_v
+
+                # eq. (3), for each key or for the head
                 if dg_t.size == keys:
                     for j in range(keys):
                         dg_t[j] = e[j] * by_gate[j]
@@ -226,6 +200,49 @@ def _backward(
                     for j in range(keys):
                         total += by_gate[j]
                     dg_t[0] = e[0] * total
+
+
+@inlined
+def _through_rows(
+    L, S, e, q_t, k_t, a_t, b_t, v_t, read_t, do_t, scale, gated, dq_t, dk_t, da_t, db_t, dv_t, by_gate
+):  # fmt: skip
+    """A token backwards, a row of the transposed state S before it and of its adjoint L at a time.
+
+    dq_t is left to be finished from S_{t-1} do_t and the two sums returned, over u_t do_t and v_t do_t; by_gate is the
+    sum of eq. (3) over the value channels.
+    """
+    by_u, by_v = ZERO, ZERO
+    for r in range(v_t.size):
+        L_r, S_r, m, dv = L[r], S[r], ZERO, ZERO
+        v_r, u_r, do_r = v_t[r], read_t[r], scale * do_t[r]
+
+        # eq. (1), with m_t and eq. (2) for v
+        for j in range(e.size):
+            adj = L_r[j] + q_t[j] * do_r
+            L_r[j] = adj
+            m += adj * b_t[j]
+            dv += adj * k_t[j]
+
+        # eq. (2) for k, a and b, and the sums of eq. (3) and (5)
+        dv_t[r] = dv
+        by_u += u_r * do_r
+        by_v += v_r * do_r
+        for j in range(e.size):
+            dq_t[j] += S_r[j] * do_r
+        for j in range(e.size):
+            dk_t[j] += L_r[j] * v_r
+        for j in range(e.size):
+            da_t[j] += S_r[j] * m
+        for j in range(e.size):
+            db_t[j] += L_r[j] * u_r
+
+        # eq. (3), the sum over the value channels
+        if gated:
+            for j in range(e.size):
+                by_gate[j] += L_r[j] * S_r[j]
+        for j in range(e.size):
+            L_r[j] = e[j] * L_r[j] + a_t[j] * m
+    return by_u, by_v
 
 
 @inlined

@@ -58,7 +58,8 @@ def gated_linear_attention(
         o [B, T, H, V] in the dtype of v, and the final state [N, H, K, V] in float32 (float64 where v is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Sources: gated linear attention arXiv:2312.06635, RetNet arXiv:2307.08621, Mamba-2 arXiv:2405.21060, RWKV6
         arXiv:2404.05892; both directions and the bidirectional chunks: LION arXiv:2407.18232.

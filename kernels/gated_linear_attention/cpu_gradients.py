@@ -105,70 +105,94 @@ def scan_gradients(
     for n in range(first // heads, (last + heads - 1) // heads):
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         low, high = max(first - n * heads, 0), min(last - n * heads, heads)
-        chunks = (length + CHUNK - 1) // CHUNK
 
-        # forwards: dq_t = scale S_t do_t; with gates, the states before every chunk are marked
+        # forwards, from the initial states
         for h in range(low, high):
             load_state(initial, n, h, True, transposed[h])
+        _forwards(
+            q, k, v, decay, bonus, d_o, d_q, scale, reverse, before, accumulate, start, length, low, high, gates,
+            block, at, transposed, kept, marks,
+        )  # fmt: skip
 
-        # chunk by chunk
-        for chunk in range(chunks):
-            count = min(CHUNK, length - chunk * CHUNK)
-            t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
-
-            # a head of the chunk
-            for h in range(low, high):
-                read(k, h, t, step, count, ONE, block, at.k)
-                read(v, h, t, step, count, ONE, block, at.v)
-                read(d_o, h, t, step, count, scale[h], block, at.d_o)
-                read_decay(decay, h, t, step, count, keys, block, at.decay)
-                if gates:
-                    copy(transposed[h], marks[chunk, h])
-                sweep_queries(block, at, transposed[h], kept, keys, values, before, count)
-                if bonus.size:
-                    add_bonus_to_queries(block, at, bonus[h], keys, values, count)
-                write(block, at.d_q, h, t, step, count, accumulate, d_q)
-
-        # backwards: L_t = scale q_t do_t^T + exp(g_{t+1}) L_{t+1}, from the gradient of the final state
+        # backwards, from the gradients of the final states
         for h in range(low, high):
             load_state(adjoint, n, h, False, states[h])
             load_state(adjoint, n, h, True, transposed[h])
             for j in range(keys):
                 following[h, j] = ONE
-
-        # dk_t = L_t v_t, dv_t = L_t^T k_t, dg_t = exp(g_t) sum_V L_t S_{t-1}
-        for chunk in range(chunks - 1, -1, -1):
-            count = min(CHUNK, length - chunk * CHUNK)
-            t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
-            for h in range(low, high):
-                read(q, h, t, step, count, ONE, block, at.q)
-                read(k, h, t, step, count, ONE, block, at.k)
-                read(v, h, t, step, count, ONE, block, at.v)
-                read(d_o, h, t, step, count, scale[h], block, at.d_o)
-                read_decay(decay, h, t, step, count, keys, block, at.decay)
-
-                # the decay of the token after each one
-                for j in range(keys):
-                    block[count, at.decay + j] = following[h, j]
-                    following[h, j] = block[0, at.decay + j]
-
-                # the gradients of the tokens
-                mark = marks[chunk if gates else 0, h]
-                sweep_keys(block, at, transposed[h], mark, kept, keys, values, before, gates, count)
-                sweep_values(block, at, states[h], kept, keys, values, before, count)
-                if bonus.size:
-                    add_bonus(block, at, bonus[h], d_bonus[n, h], keys, values, count)
-                write(block, at.d_k, h, t, step, count, accumulate, d_k)
-                write(block, at.d_v, h, t, step, count, accumulate, d_v)
-                if gates:
-                    multiply_gates(block, at, keys, d_g.shape[2], count)
-                    write(block, at.d_g, h, t, step, count, accumulate, d_g)
+        _backwards(
+            q, k, v, decay, bonus, d_o, d_k, d_v, d_g, d_bonus[n], scale, reverse, before, accumulate, start, length,
+            low, high, gates, block, at, states, transposed, kept, marks, following,
+        )  # fmt: skip
 
         # the gradient of the initial state
         for h in range(low, high):
             if length and not before:
                 scale_rows(following[h, :keys], states[h])
             store_state(states[h], n, h, adjoint)
+
+
+@inlined
+def _forwards(
+    q, k, v, decay, bonus, d_o, d_q, scale, reverse, before, accumulate, start, length, low, high, gates,
+    block, at, transposed, kept, marks,
+):  # fmt: skip
+    """dq_t = scale S_t do_t for the heads low ... high - 1; with gates, the states before every chunk are marked."""
+    keys, values = q.shape[2], v.shape[2]
+    for chunk in range((length + CHUNK - 1) // CHUNK):
+        count = min(CHUNK, length - chunk * CHUNK)
+        t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
+
+        # a head of the chunk
+        for h in range(low, high):
+            read(k, h, t, step, count, ONE, block, at.k)
+            read(v, h, t, step, count, ONE, block, at.v)
+            read(d_o, h, t, step, count, scale[h], block, at.d_o)
+            read_decay(decay, h, t, step, count, keys, block, at.decay)
+            if gates:
+                copy(transposed[h], marks[chunk, h])
+            sweep_queries(block, at, transposed[h], kept, keys, values, before, count)
+            if bonus.size:
+                add_bonus_to_queries(block, at, bonus[h], keys, values, count)
+            write(block, at.d_q, h, t, step, count, accumulate, d_q)
+
+
+@inlined
+def _backwards(
+    q, k, v, decay, bonus, d_o, d_k, d_v, d_g, d_bonus, scale, reverse, before, accumulate, start, length,
+    low, high, gates, block, at, states, transposed, kept, marks, following,
+):  # fmt: skip
+    """dk_t = L_t v_t, dv_t = L_t^T k_t, dg_t = exp(g_t) sum_V L_t S_{t-1} for the heads low ... high - 1.
+
+    L_t = scale q_t do_t^T + exp(g_{t+1}) L_{t+1} is in `states` and `transposed`; `following` is exp(g_{t+1}).
+    """
+    keys, values = q.shape[2], v.shape[2]
+    for chunk in range((length + CHUNK - 1) // CHUNK - 1, -1, -1):
+        count = min(CHUNK, length - chunk * CHUNK)
+        t, step = (start + length - 1 - chunk * CHUNK, -1) if reverse else (start + chunk * CHUNK, 1)
+        for h in range(low, high):
+            read(q, h, t, step, count, ONE, block, at.q)
+            read(k, h, t, step, count, ONE, block, at.k)
+            read(v, h, t, step, count, ONE, block, at.v)
+            read(d_o, h, t, step, count, scale[h], block, at.d_o)
+            read_decay(decay, h, t, step, count, keys, block, at.decay)
+
+            # the decay of the token after each one
+            for j in range(keys):
+                block[count, at.decay + j] = following[h, j]
+                following[h, j] = block[0, at.decay + j]
+
+            # the gradients of the tokens
+            mark = marks[chunk if gates else 0, h]
+            sweep_keys(block, at, transposed[h], mark, kept, keys, values, before, gates, count)
+            sweep_values(block, at, states[h], kept, keys, values, before, count)
+            if bonus.size:
+                add_bonus(block, at, bonus[h], d_bonus[h], keys, values, count)
+            write(block, at.d_k, h, t, step, count, accumulate, d_k)
+            write(block, at.d_v, h, t, step, count, accumulate, d_v)
+            if gates:
+                multiply_gates(block, at, keys, d_g.shape[2], count)
+                write(block, at.d_g, h, t, step, count, accumulate, d_g)
 
 
 @inlined

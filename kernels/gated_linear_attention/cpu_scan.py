@@ -71,8 +71,8 @@ def scan(first, last, q, k, v, decay, bonus, offsets, reverse, before, accumulat
                 if bonus.size:
                     for i in range(count):
                         row = block[i]
-                        own = dot_of_three(bonus[h], row[Q : Q + keys], row[K : K + keys])
-                        add_scaled(own, row[V : V + values], row[OUT : OUT + values])
+                        weight = dot_of_three(bonus[h], row[Q : Q + keys], row[K : K + keys])
+                        add_scaled(weight, row[V : V + values], row[OUT : OUT + values])
                 write(block, OUT, h, t, step, count, accumulate, o)
 
         # the states after the segment

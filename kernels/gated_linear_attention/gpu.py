@@ -121,12 +121,15 @@ def _sweep(
     meet: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
 ) -> None:
     """State [X, Y] and its decay along X `by_row`, otherwise the transposed one."""
+    # one program for each segment, head and block of columns
     (_, heads, rows), columns = x_MHX.shape, y_MHY.shape[-1]
     items = (len(part.offsets) - 1) * heads
     if not items * columns:
         return
     token, head, key = decay.stride()
     kept, v, k, meeting = meet or (marks, None, None, None)
+
+    # tensors, sizes and strides of the state and of the decay, then what the sweep does
     sweep[(items, triton.cdiv(columns, COLUMNS))](
         x_MHX,
         y_MHY,

@@ -71,7 +71,8 @@ def grid_scan(
         [B, Y, H, K, V] at x = X-1 and bottom [B, X, H, K, V] at y = Y-1. With four directions these are None.
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: pLSTM, arXiv 2506.11997.
     """

@@ -95,19 +95,19 @@ def _backward(
 
             # second pass: the states within the band
             for line in range(start, stop):
-                x, own = line_x(line, width, r), line - start
-                enter(down[own, 0], top, n, x)
-                _follow_line(k[n], v[n], gates[n, r], x, height, r, right[own], down[own], right[own + 1])
+                x, place = line_x(line, width, r), line - start
+                enter(down[place, 0], top, n, x)
+                _follow_line(k[n], v[n], gates[n, r], x, height, r, right[place], down[place], right[place + 1])
 
             # the adjoints, node by node from the last line of the band to its first
             for line in range(stop - 1, start - 1, -1):
-                x, own = line_x(line, width, r), line - start
+                x, place = line_x(line, width, r), line - start
                 enter(column, d_bottom, n, x)
                 for step in range(height - 1, -1, -1):
                     h = step_y(step, height, r)
                     i = x * height + h
                     _adjoint(
-                        q[n, i], k[n, i], v[n, i], gates[n, r, i], d_y[n, i], right[own, h], down[own, step],
+                        q[n, i], k[n, i], v[n, i], gates[n, r, i], d_y[n, i], right[place, h], down[place, step],
                         row[h], column, d_q[r, n, i], d_k[r, n, i], d_v[r, n, i], d_gates[n, r, i],
                     )  # fmt: skip
                     if direct.size and r == 0:
@@ -192,14 +192,14 @@ def _adjoint(q, k, v, gates, d_y, left, up, d_right, d_down, d_q, d_k, d_v, d_ga
 @inlined
 def _adjoint_of_itself(q, k, v, direct, d_y, d_q, d_k, d_v):
     """The gradient of direct; adds those of q, k and v."""
-    own = read = np.float32(0)
+    score = read = np.float32(0)
     for c in range(len(k)):
-        own += q[c] * k[c]
+        score += q[c] * k[c]
     for j in range(len(v)):
         read += v[j] * d_y[j]
     for c in range(len(k)):
         d_q[c] += direct * read * k[c]
         d_k[c] += direct * read * q[c]
     for j in range(len(v)):
-        d_v[j] += direct * own * d_y[j]
-    return own * read
+        d_v[j] += direct * score * d_y[j]
+    return score * read

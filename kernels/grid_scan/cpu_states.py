@@ -94,9 +94,9 @@ def _visit(q, k, v, gates, left, up, y):
 
 @inlined
 def _read_itself(q, k, v, direct, y):
-    own = np.float32(0)
+    score = np.float32(0)
     for c in range(len(k)):
-        own += q[c] * k[c]
-    own *= direct
+        score += q[c] * k[c]
+    score *= direct
     for j in range(len(v)):
-        y[j] += own * v[j]
+        y[j] += score * v[j]

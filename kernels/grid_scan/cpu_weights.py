@@ -96,11 +96,11 @@ def _weigh_backward(first, last, gates, direct, width, height, weights, d_weight
 def _scale_rows(g, direct, n, weights):
     for i in range(len(g)):
         g_i, weights_i = g[i], weights[i]
-        own = g_i[i] + direct[n, i] if direct.size else g_i[i]
-        own *= weights_i[i]
+        diagonal = g_i[i] + direct[n, i] if direct.size else g_i[i]
+        diagonal *= weights_i[i]
         for j in range(len(g_i)):
             weights_i[j] *= g_i[j]
-        weights_i[i] = own
+        weights_i[i] = diagonal
 
 
 @inlined

@@ -128,37 +128,50 @@ def _scan(
     BLOCK_K: tl.constexpr,
     BLOCK_V: tl.constexpr,
 ):
+    # a direction of a head, and the program's tile of its states
     item = tl.program_id(0).to(tl.int64)
     n, r = item // directions, item % directions
     c, j = tl.arange(0, BLOCK_K), tl.program_id(1) * BLOCK_V + tl.arange(0, BLOCK_V)
     mask_k, mask_v = c < keys, j < values
     mask, tile, state = mask_k[:, None] & mask_v[None, :], c[:, None] * values + j[None, :], keys * values
+
+    # a line at a time, beginning with the state that enters it from above
     for line in range(start, stop):
         x, h, i = _place(line, 0, width, height, r)
         up = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
         if HAS_TOP:
             up = tl.load(top + (n * width + x) * state + tile, mask=mask, other=0.0)
+
+        # a node at a time: the states that enter it, its key and value
         for step in range(height):
             x, h, i = _place(line, step, width, height, r)
             node = n * width * height + i
             gate = gates + (item * width * height + i) * 8
-            at = row + (item * height + h) * state + tile
-            left = tl.load(at, mask=mask, other=0.0)
+            edge = row + (item * height + h) * state + tile
+            left = tl.load(edge, mask=mask, other=0.0)
             k_i = tl.load(k + node * keys + c, mask=mask_k, other=0.0)
             v_i = tl.load(v + node * values + j, mask=mask_v, other=0.0)
+
+            # what the backward keeps
             if KEEP:
                 kept = ((item * (stop - start) + line - start) * height + h) * state + tile
                 tl.store(lefts + kept, left, mask=mask)
                 tl.store(ups + kept, up, mask=mask)
+
+            # y = q (mark_l left + mark_u up)
             if WRITE:
                 q_i = tl.load(q + node * keys + c, mask=mask_k, other=0.0)
                 read = tl.load(gate + 6) * left + tl.load(gate + 7) * up
                 y_i = tl.sum(q_i[:, None] * read, axis=0)
                 tl.store(y + (item * width * height + i) * values + j, y_i, mask=mask_v)
+
+            # right = t_rl left + t_ru up + source_r k v^T, and down the same
             write = k_i[:, None] * v_i[None, :]
             right = tl.load(gate + 2) * left + tl.load(gate + 3) * up + tl.load(gate) * write
             up = tl.load(gate + 4) * left + tl.load(gate + 5) * up + tl.load(gate + 1) * write
-            tl.store(at, right, mask=mask)
+            tl.store(edge, right, mask=mask)
+
+        # the state that leaves the line
         if WRITE:
             tl.store(bottom + (item * width + x) * state + tile, up, mask=mask)
         tl.debug_barrier()  # the next line reads what this one has written
@@ -191,49 +204,62 @@ def _adjoint(
     BLOCK_K: tl.constexpr,
     BLOCK_V: tl.constexpr,
 ):
+    # a direction of a head, and the program's tile of its states
     item, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     n, r, items, nodes = item // directions, item % directions, tl.num_programs(0), width * height
     c, j = tl.arange(0, BLOCK_K), block * BLOCK_V + tl.arange(0, BLOCK_V)
     mask_k, mask_v = c < keys, j < values
     mask, tile, state = mask_k[:, None] & mask_v[None, :], c[:, None] * values + j[None, :], keys * values
+
+    # a line at a time, from the last to the first
     for back in range(stop - start):
         line = stop - 1 - back
         x, h, i = _place(line, 0, width, height, r)
         d_down = tl.zeros([BLOCK_K, BLOCK_V], tl.float32)
         if HAS_D_BOTTOM:
             d_down = tl.load(d_bottom + (n * width + x) * state + tile, mask=mask, other=0.0)
+
+        # a node at a time: the adjoints of the states that leave it, the states that enter it
         for back_step in range(height):
             x, h, i = _place(line, height - 1 - back_step, width, height, r)
-            node, own = n * nodes + i, item * nodes + i
-            gate, found = gates + own * 8, d_gates + (block * items * nodes + own) * 8
-            at = row + (item * height + h) * state + tile
+            node, visit = n * nodes + i, item * nodes + i
+            gate, d_gate = gates + visit * 8, d_gates + (block * items * nodes + visit) * 8
+            edge = row + (item * height + h) * state + tile
             kept = ((item * (stop - start) + line - start) * height + h) * state + tile
-            d_right = tl.load(at, mask=mask, other=0.0)
+            d_right = tl.load(edge, mask=mask, other=0.0)
             left = tl.load(lefts + kept, mask=mask, other=0.0)
             up = tl.load(ups + kept, mask=mask, other=0.0)
-            tl.store(found + 2, tl.sum(d_right * left))
-            tl.store(found + 3, tl.sum(d_right * up))
-            tl.store(found + 4, tl.sum(d_down * left))
-            tl.store(found + 5, tl.sum(d_down * up))
+
+            # transitions: products of both
+            tl.store(d_gate + 2, tl.sum(d_right * left))
+            tl.store(d_gate + 3, tl.sum(d_right * up))
+            tl.store(d_gate + 4, tl.sum(d_down * left))
+            tl.store(d_gate + 5, tl.sum(d_down * up))
+
+            # marks and q, by the states that enter
             d_y_i = tl.load(d_y + node * values + j, mask=mask_v, other=0.0)
             q_i = tl.load(q + node * keys + c, mask=mask_k, other=0.0)
             left_y, up_y = tl.sum(left * d_y_i[None, :], axis=1), tl.sum(up * d_y_i[None, :], axis=1)
-            tl.store(found + 6, tl.sum(q_i * left_y))
-            tl.store(found + 7, tl.sum(q_i * up_y))
-            part = (block * items * nodes + own) * keys + c
+            tl.store(d_gate + 6, tl.sum(q_i * left_y))
+            tl.store(d_gate + 7, tl.sum(q_i * up_y))
+            part = (block * items * nodes + visit) * keys + c
             tl.store(d_q + part, tl.load(gate + 6) * left_y + tl.load(gate + 7) * up_y, mask=mask_k)
+
+            # sources, k and v, by the adjoints of the states that leave
             v_i = tl.load(v + node * values + j, mask=mask_v, other=0.0)
             k_i = tl.load(k + node * keys + c, mask=mask_k, other=0.0)
             right_v, down_v = tl.sum(d_right * v_i[None, :], axis=1), tl.sum(d_down * v_i[None, :], axis=1)
-            tl.store(found, tl.sum(k_i * right_v))
-            tl.store(found + 1, tl.sum(k_i * down_v))
+            tl.store(d_gate, tl.sum(k_i * right_v))
+            tl.store(d_gate + 1, tl.sum(k_i * down_v))
             source_r, source_d = tl.load(gate), tl.load(gate + 1)
             tl.store(d_k + part, source_r * right_v + source_d * down_v, mask=mask_k)
             d_v_i = tl.sum(k_i[:, None] * (source_r * d_right + source_d * d_down), axis=0)
-            tl.store(d_v + own * values + j, d_v_i, mask=mask_v)
+            tl.store(d_v + visit * values + j, d_v_i, mask=mask_v)
+
+            # the adjoints of the states that enter
             read = q_i[:, None] * d_y_i[None, :]
             d_left = tl.load(gate + 6) * read + tl.load(gate + 2) * d_right + tl.load(gate + 4) * d_down
             d_down = tl.load(gate + 7) * read + tl.load(gate + 3) * d_right + tl.load(gate + 5) * d_down
-            tl.store(at, d_left, mask=mask)
+            tl.store(edge, d_left, mask=mask)
         tl.store(d_top + (item * width + x) * state + tile, d_down, mask=mask)
         tl.debug_barrier()  # the next line reads what this one has written

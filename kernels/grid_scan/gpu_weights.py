@@ -82,43 +82,57 @@ def _first_line(block, width, height, r, BLOCK: tl.constexpr):
 
 @triton.jit
 def _add_directions(gates, row, g, width, height, BLOCK: tl.constexpr):
+    # a head, and the program's block of sources
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     nodes = width * height
     source = block * BLOCK + tl.arange(0, BLOCK)
     mask = source < nodes
     row += n * height * nodes
+
+    # one direction after the other; nothing has reached its first line
     for r in range(4):
         for y in range(height):
             tl.store(row + y * nodes + source, tl.zeros([BLOCK], tl.float32), mask=mask)
         tl.debug_barrier()
+
+        # a line at a time
         for line in range(_first_line(block, width, height, r, BLOCK), width):
             up = tl.zeros([BLOCK], tl.float32)
             for step in range(height):
                 y, i = _place(line, step, width, height, r)
                 gate = gates + ((n * 4 + r) * nodes + i) * 8
                 left = tl.load(row + y * nodes + source, mask=mask, other=0.0)
+
+                # what the node reads
                 at = g + (n * nodes + i) * nodes + source
                 read = tl.load(gate + 6) * left + tl.load(gate + 7) * up
                 tl.store(at, tl.load(at, mask=mask, other=0.0) + read, mask=mask)
-                own = (source == i).to(tl.float32)
-                right = tl.load(gate + 2) * left + tl.load(gate + 3) * up + tl.load(gate) * own
-                up = tl.load(gate + 4) * left + tl.load(gate + 5) * up + tl.load(gate + 1) * own
+
+                # what leaves it
+                is_source = (source == i).to(tl.float32)
+                right = tl.load(gate + 2) * left + tl.load(gate + 3) * up + tl.load(gate) * is_source
+                up = tl.load(gate + 4) * left + tl.load(gate + 5) * up + tl.load(gate + 1) * is_source
                 tl.store(row + y * nodes + source, right, mask=mask)
             tl.debug_barrier()  # the next line reads what this one has written
 
 
 @triton.jit
 def _adjoint_directions(gates, row, lefts, ups, d_g, d_gates, width, height, BLOCK: tl.constexpr):
+    # a head, and the program's block of sources
     n, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     nodes = width * height
     source = block * BLOCK + tl.arange(0, BLOCK)
     mask = source < nodes
     row += n * height * nodes
+
+    # one direction after the other; nothing has reached its first line
     for r in range(4):
         first = _first_line(block, width, height, r, BLOCK)
         for y in range(height):
             tl.store(row + y * nodes + source, tl.zeros([BLOCK], tl.float32), mask=mask)
         tl.debug_barrier()
+
+        # forwards, keeping the vectors of the edges that enter every node
         for line in range(first, width):
             up = tl.zeros([BLOCK], tl.float32)
             for step in range(height):
@@ -127,14 +141,18 @@ def _adjoint_directions(gates, row, lefts, ups, d_g, d_gates, width, height, BLO
                 left = tl.load(row + y * nodes + source, mask=mask, other=0.0)
                 tl.store(lefts + (n * nodes + i) * nodes + source, left, mask=mask)
                 tl.store(ups + (n * nodes + i) * nodes + source, up, mask=mask)
-                own = (source == i).to(tl.float32)
-                right = tl.load(gate + 2) * left + tl.load(gate + 3) * up + tl.load(gate) * own
-                up = tl.load(gate + 4) * left + tl.load(gate + 5) * up + tl.load(gate + 1) * own
+                is_source = (source == i).to(tl.float32)
+                right = tl.load(gate + 2) * left + tl.load(gate + 3) * up + tl.load(gate) * is_source
+                up = tl.load(gate + 4) * left + tl.load(gate + 5) * up + tl.load(gate + 1) * is_source
                 tl.store(row + y * nodes + source, right, mask=mask)
             tl.debug_barrier()  # the next line reads what this one has written
+
+        # the adjoints after the last line are zero
         for y in range(height):
             tl.store(row + y * nodes + source, tl.zeros([BLOCK], tl.float32), mask=mask)
         tl.debug_barrier()
+
+        # back over the nodes: the vectors and adjoints of their edges
         for back in range(width - first):
             d_down = tl.zeros([BLOCK], tl.float32)
             for back_step in range(height):
@@ -144,17 +162,21 @@ def _adjoint_directions(gates, row, lefts, ups, d_g, d_gates, width, height, BLO
                 up = tl.load(ups + at, mask=mask, other=0.0)
                 d_read = tl.load(d_g + at, mask=mask, other=0.0)
                 d_right = tl.load(row + y * nodes + source, mask=mask, other=0.0)
+
+                # the gradients of the gates: sources, transitions, marks
                 gate = gates + ((n * 4 + r) * nodes + i) * 8
-                found = d_gates + (((block * tl.num_programs(0) + n) * 4 + r) * nodes + i) * 8
-                own = source == i
-                tl.store(found, tl.sum(tl.where(own, d_right, 0.0)))
-                tl.store(found + 1, tl.sum(tl.where(own, d_down, 0.0)))
-                tl.store(found + 2, tl.sum(d_right * left))
-                tl.store(found + 3, tl.sum(d_right * up))
-                tl.store(found + 4, tl.sum(d_down * left))
-                tl.store(found + 5, tl.sum(d_down * up))
-                tl.store(found + 6, tl.sum(d_read * left))
-                tl.store(found + 7, tl.sum(d_read * up))
+                d_gate = d_gates + (((block * tl.num_programs(0) + n) * 4 + r) * nodes + i) * 8
+                is_source = source == i
+                tl.store(d_gate, tl.sum(tl.where(is_source, d_right, 0.0)))
+                tl.store(d_gate + 1, tl.sum(tl.where(is_source, d_down, 0.0)))
+                tl.store(d_gate + 2, tl.sum(d_right * left))
+                tl.store(d_gate + 3, tl.sum(d_right * up))
+                tl.store(d_gate + 4, tl.sum(d_down * left))
+                tl.store(d_gate + 5, tl.sum(d_down * up))
+                tl.store(d_gate + 6, tl.sum(d_read * left))
+                tl.store(d_gate + 7, tl.sum(d_read * up))
+
+                # the adjoints of the edges that enter
                 to_left = tl.load(gate + 6) * d_read + tl.load(gate + 2) * d_right + tl.load(gate + 4) * d_down
                 d_down = tl.load(gate + 7) * d_read + tl.load(gate + 3) * d_right + tl.load(gate + 5) * d_down
                 tl.store(row + y * nodes + source, to_left, mask=mask)

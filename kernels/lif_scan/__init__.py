@@ -63,22 +63,23 @@ def lif_scan(
         where x is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: event_flow, arXiv 2106.01862, and the surrogates named in `lif_scan.surrogates`.
     """
     # the arguments
     trace_leak, trace_scale = adaptive or (None, None)
-    fixed, given = (threshold, None) if threshold.dim() == 1 else (None, threshold)
+    threshold_C, threshold_BTCP = (threshold, None) if threshold.dim() == 1 else (None, threshold)
     width = _check(x, leak, threshold, adaptive, initial_state, cu_seqlens, reset, input_scale, surrogate, width)
 
     # the definition
     chosen = serving_backend("lif_scan", x, backend)
     if chosen == "reference":
-        loop = _loop(x, leak, fixed, adaptive, reset, input_scale, surrogate, width, detach_reset)
+        loop = _loop(x, leak, threshold_C, adaptive, reset, input_scale, surrogate, width, detach_reset)
         dtype, shape = state_dtype(x), _state_shape(x, threshold, adaptive, cu_seqlens)
         state = x.new_zeros(shape, dtype=dtype) if initial_state is None else initial_state.to(dtype)
-        timed = (x.to(dtype), None if given is None else given.to(dtype))
+        timed = (x.to(dtype), None if threshold_BTCP is None else threshold_BTCP.to(dtype))
         (z, v), final_state = run_segments(loop, timed, state, reverse, cu_seqlens, state_axis=1)
         return z.to(x.dtype), v.to(x.dtype), final_state
 
@@ -87,8 +88,8 @@ def lif_scan(
     z, v, final_state = operator(
         x.reshape(rows),
         leak,
-        fixed,
-        None if given is None else given.reshape(rows),
+        threshold_C,
+        None if threshold_BTCP is None else threshold_BTCP.reshape(rows),
         trace_leak,
         trace_scale,
         None if initial_state is None else initial_state.float().reshape(*initial_state.shape[:2], *rows[1:]),

@@ -52,7 +52,7 @@ def run_backward(
     """The items are the blocks of neurons of each segment; `adjoint` holds d_final and becomes d_initial."""
     # scratch for a stretch of the longest segment
     fixed_hard = hard and not (adaptive or thresholds.size)
-    given, blocks, longest = thresholds.size > 0, (x.shape[1] + BLOCK - 1) // BLOCK, 1
+    per_token, blocks, longest = thresholds.size > 0, (x.shape[1] + BLOCK - 1) // BLOCK, 1
     for n in range(offsets.shape[0] - 1):
         longest = max(longest, offsets[n + 1] - offsets[n])
     steps, widest = min(longest, STEPS), min(BLOCK, x.shape[1])
@@ -79,7 +79,7 @@ def run_backward(
             t = begin if reverse else end - 1
             states[0, c + 1, low:high] = v[t - begin, :size]
             states[1, c + 1, low:high] = z[t - begin, :size]
-            if given:
+            if per_token:
                 states[2, c + 1, low:high] = thresholds[t, low:high]
             elif adaptive:
                 states[2, c + 1, low:high] = traces[end - begin - 1, :size]
@@ -93,7 +93,7 @@ def run_backward(
         carry_third = adjoint[adjoint.shape[0] - 1, n, low:high]
         S, carry_th = buffers[0, :size], buffers[1, :size]
         level, level_before = buffers[2, :size], buffers[3, :size]
-        carry_th[:] = carry_third if given else nothing[:size]
+        carry_th[:] = carry_third if per_token else nothing[:size]
         threshold = threshold_before = resting
 
         # from the last stretch to the first: forwards once more, then back
@@ -110,7 +110,7 @@ def run_backward(
                 dv_t = dv[t, low:high] if dv.size else nothing[:size]
                 v_before = v[t_before - begin, :size] if i else states[0, c, low:high]
                 z_before = z[t_before - begin, :size] if i else states[1, c, low:high]
-                if given:
+                if per_token:
                     threshold = thresholds[t, low:high]
                     threshold_before = thresholds[t_before, low:high] if i else third
                 elif adaptive:
@@ -126,12 +126,12 @@ def run_backward(
                 for j in range(size):
                     G[j] = carry_v[j] + dv_t[j] + S[j]
 
-                # eq. (3): the threshold that is given, or the sum over all tokens
+                # eq. (3): the threshold of the token, or the sum over all tokens
                 if fixed_hard:
                     _subtract(sum_threshold, S)
                 else:
                     _subtract(carry_th, S)
-                    if given:
+                    if per_token:
                         dth[t, low:high] = carry_th
                     else:
                         _add(sum_threshold, carry_th)
@@ -174,7 +174,7 @@ def run_backward(
                         carry_third[j] *= trace_leak[j]
 
         # the threshold before the first token
-        if given:
+        if per_token:
             carry_third[:] = carry_th
         else:
             _add(sum_threshold, carry_th)

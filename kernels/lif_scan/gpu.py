@@ -63,6 +63,7 @@ def backward(
     detach_reset: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, leak, the thresholds, the leak and scale of the trace, and the initial state."""
+    # the forward once more, where its traces and membranes are not at hand in float32
     x_MCP, adaptive = x_MCP.contiguous(), trace_leak_C is not None
     channels = _channels(leak_C, threshold_C, trace_leak_C, trace_scale_C, scale_input)
     traces = torch.empty_like(v_MCP, dtype=torch.float32) if adaptive else None
@@ -71,10 +72,14 @@ def backward(
         z_MCP = torch.empty_like(z_MCP)
         options = (offsets, reverse, hard, scale_input)
         _run(x_MCP, channels, threshold_MCP, adaptive, initial_SNCP, *options, z_MCP, v_MCP, traces)
+
+    # room for the gradients
     d_x = torch.empty_like(x_MCP)
     d_thresholds = None if threshold_MCP is None else torch.empty_like(x_MCP, dtype=torch.float32)
     d_initial = torch.empty_like(final_SNCP)
     d_neurons = final_SNCP.new_zeros(4, *final_SNCP.shape[1:])
+
+    # back through all segments
     family, wide, height = family_of(surrogate, width)
     if d_initial.numel():
         run_backward[_grid(final_SNCP)](
@@ -108,6 +113,8 @@ def backward(
             BLOCK=BLOCK,
             enable_fp_fusion=False,
         )
+
+    # sums over the neurons of a channel
     sums = d_neurons.sum((1, 3))
     of_channels = zip((leak_C, threshold_C, trace_leak_C, trace_scale_C), sums, strict=True)
     d_leak, d_threshold, d_trace_leak, d_trace_scale = (

@@ -1,4 +1,4 @@
-"""The Triton kernels of spiking neurons; the equations of the backward are in `adjoints`."""
+"""The Triton kernels of spiking neurons; the equations of the backward are numbered in `adjoints`."""
 
 import triton
 import triton.language as tl
@@ -29,23 +29,30 @@ def run_forward(
     SCALE_INPUT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # a block of neurons of a segment, and its parameters
     n = tl.program_id(0).to(tl.int64)
     neurons = channel_count * inner
     neuron = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = neuron < neurons
     leak, scale, resting, trace_leak, trace_scale = _parameters(channels, neuron // inner, channel_count, mask)
+
+    # the segment, and the state before it
     start = tl.load(offsets + n)
     length = tl.load(offsets + n + 1) - start
     plane = segments.to(tl.int64) * neurons
     place = n * neurons + neuron
     v_now, z_now, third = _state(initial, place, plane, mask, KIND, HAS_INITIAL, BLOCK)
     threshold = _threshold(resting, trace_scale, third, KIND)
+
+    # a token at a time: the membrane, with the reset by the spike before
     for i in range(length):
         row = (start + (length - 1 - i if REVERSE else i)) * neurons + neuron
         current = tl.load(x + row, mask=mask, other=0.0).to(tl.float32)
         if SCALE_INPUT:
             current = scale * current
         v_now = leak * v_now * (1.0 - z_now) + current if HARD else leak * v_now + current - threshold * z_now
+
+        # the threshold of the token, and its spike
         if KIND == GIVEN:
             third = tl.load(thresholds + row, mask=mask, other=0.0).to(tl.float32)
         if KIND == ADAPTIVE:
@@ -56,6 +63,8 @@ def run_forward(
         z_now = (v_now > threshold).to(tl.float32)
         tl.store(z + row, z_now, mask=mask)
         tl.store(v + row, v_now, mask=mask)
+
+    # the state after the last token
     tl.store(final + place, v_now, mask=mask)
     tl.store(final + plane + place, z_now, mask=mask)
     if KIND != FIXED:
@@ -95,11 +104,14 @@ def run_backward(
     FAMILY: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # a block of neurons of a segment, and its parameters
     n = tl.program_id(0).to(tl.int64)
     neurons = channel_count * inner
     neuron = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = neuron < neurons
     leak, scale, resting, trace_leak, trace_scale = _parameters(channels, neuron // inner, channel_count, mask)
+
+    # the segment, the state before it and the adjoint of the one after it
     start = tl.load(offsets + n)
     length = tl.load(offsets + n + 1) - start
     plane = segments.to(tl.int64) * neurons
@@ -109,12 +121,16 @@ def run_backward(
     carry_v, carry_z, carry_third = _state(d_final, place, plane, mask, KIND, HAS_D_FINAL, BLOCK)
     carry_threshold = carry_third if KIND == GIVEN else zero
     d_leak, d_resting, d_trace_leak, d_trace_scale = zero, zero, zero, zero
+
+    # a token at a time, from the last to the first
     for i in range(length):
         step = length - 1 - i
         row = (start + (i if REVERSE else step)) * neurons + neuron
         row_before = row + (neurons if REVERSE else -neurons)
         later = step + tl.zeros_like(neuron) > 0  # a vector: the interpreter has no mask from a scalar
         inside = mask & later
+
+        # membranes, spikes and thresholds of the token and of the one before it
         third, third_before = zero, zero
         if KIND == GIVEN:
             third = tl.load(thresholds + row, mask=mask, other=0.0).to(tl.float32)
@@ -129,6 +145,8 @@ def run_backward(
         threshold_before = _threshold(resting, trace_scale, third_before, KIND)
         z_before = tl.where(later, (v_before > threshold_before).to(tl.float32), first_z)
         v_before = tl.where(later, v_before, first_v)
+
+        # eq. (1) to (3), and dx of eq. (6)
         if HAS_D_Z:
             carry_z += tl.load(d_z + row, mask=mask, other=0.0).to(tl.float32)
         if HAS_D_V:
@@ -137,6 +155,8 @@ def run_backward(
         adjoint = carry_v + through_spike
         tl.store(d_x + row, scale * adjoint, mask=mask)
         d_threshold = carry_threshold - through_spike
+
+        # eq. (5)
         carry_z, carry_threshold = zero, zero
         if HARD:
             d_leak += adjoint * v_before * (1.0 - z_before)
@@ -149,8 +169,12 @@ def run_backward(
             carry_threshold = -adjoint * z_before
             if not DETACH:
                 carry_z = -adjoint * threshold_before
+
+        # dleak of eq. (6)
         if SCALE_INPUT:
             d_leak -= adjoint * tl.load(x + row, mask=mask, other=0.0).to(tl.float32)
+
+        # the gradient of the threshold; eq. (4) and (7) where it follows a trace
         if KIND == GIVEN:
             tl.store(d_thresholds + row, d_threshold, mask=mask)
         else:
@@ -161,6 +185,8 @@ def run_backward(
             d_trace_leak += carry_third * (third_before - z_before)
             carry_z += (1.0 - trace_leak) * carry_third
             carry_third = trace_leak * carry_third
+
+    # the threshold of the state before the first token
     if KIND == GIVEN:
         carry_third = carry_threshold
     else:
@@ -168,6 +194,8 @@ def run_backward(
     if KIND == ADAPTIVE:
         d_trace_scale += carry_threshold * first_third
         carry_third += trace_scale * carry_threshold
+
+    # the gradients of the state and of the neurons' parameters
     tl.store(d_initial + place, carry_v, mask=mask)
     tl.store(d_initial + plane + place, carry_z, mask=mask)
     if KIND != FIXED:

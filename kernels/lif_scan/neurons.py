@@ -44,8 +44,8 @@ def run_block(
     trace_leak, trace_scale = channels[3, low:high], channels[4, low:high]
     v_before, z_before, third = state[0, n, low:high], state[1, n, low:high], state[state.shape[0] - 1, n, low:high]
     scaled = np.empty(size if scale_input else 0, np.float32)
-    given, threshold = thresholds.size > 0, resting
-    if given:
+    per_token, threshold = thresholds.size > 0, resting
+    if per_token:
         threshold = third
     elif adaptive:
         threshold = np.empty(size, np.float32)
@@ -75,7 +75,7 @@ def run_block(
                 v_t[j] -= threshold[j] * z_before[j]
 
         # the threshold, which may follow the spikes by a trace
-        if given:
+        if per_token:
             threshold = thresholds[t, low:high]
         elif adaptive:
             trace = traces[min(i, traces.shape[0] - 1), :size]

@@ -40,7 +40,8 @@ def linear_scan(
         h [B, T, *S] in the dtype of b, and the final state [N, *S] in float32 (float64 where b is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: Blelloch, "Prefix sums and their applications" (1990), section 1.4; the recurrence of HGRN and minimal RNNs.
     """
@@ -92,11 +93,11 @@ def _reference(
 
 
 def _count_gate_axes(a: Tensor, b: Tensor) -> int:
-    """How many axes of the state have gates of their own; the gate is shared over the others."""
-    own = list(a.shape[2:])
-    while own and own[-1] == 1:
-        own.pop()
-    if a.dim() < 2 or list(a.shape[:2]) != list(b.shape[:2]) or own != list(b.shape[2 : 2 + len(own)]):
+    """How many axes of the state have a gate at each place; the gate is shared over the others."""
+    gated = list(a.shape[2:])
+    while gated and gated[-1] == 1:
+        gated.pop()
+    if a.dim() < 2 or list(a.shape[:2]) != list(b.shape[:2]) or gated != list(b.shape[2 : 2 + len(gated)]):
         expected = f"{list(b.shape)} with trailing axes missing or 1"
         raise KernelArgumentError(f"a: expected {expected}, got {list(a.shape)}")
-    return len(own)
+    return len(gated)

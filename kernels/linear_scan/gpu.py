@@ -132,20 +132,27 @@ def _backward(
     EXCLUSIVE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # a block of channels of a segment
     n = tl.program_id(0).to(tl.int64)
     width = gates * shared
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     mask = channel < width
     gate = channel // shared
+
+    # the segment, and the adjoint of the state after it
     start = tl.load(offsets + n)
     length = tl.load(offsets + n + 1) - start
     carry = tl.zeros([BLOCK], tl.float32)
     if HAS_D_FINAL:
         carry = tl.load(d_final + n * width + channel, mask=mask, other=0.0)
+
+    # a token at a time, from the last to the first
     for i in range(length):
         t = start + (i if REVERSE else length - 1 - i)
         dh_t = tl.load(d_h + t * width + channel, mask=mask, other=0.0).to(tl.float32)
         a_t = tl.load(a + t * gates + gate, mask=mask, other=0.0).to(tl.float32)
+
+        # the state before the token, which is h_t itself where EXCLUSIVE, and the adjoint of the state after it
         if EXCLUSIVE:
             adjoint = carry
             before = tl.load(h + t * width + channel, mask=mask, other=0.0).to(tl.float32)
@@ -159,6 +166,8 @@ def _backward(
             elif HAS_INITIAL:
                 before = tl.load(initial + n * width + channel, mask=mask, other=0.0)
             carry = a_t * adjoint
+
+        # da_t = L_t h_{t-1}, db_t = L_t, with L_t the adjoint of the state after the token
         tl.store(d_a + t * width + channel, adjoint * before, mask=mask)
         tl.store(d_b + t * width + channel, adjoint, mask=mask)
     tl.store(d_initial + n * width + channel, carry, mask=mask)

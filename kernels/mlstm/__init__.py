@@ -55,7 +55,8 @@ def mlstm(
         relative to m: C e^m does not depend on where m started.
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: Beck et al., "xLSTM: Extended Long Short-Term Memory", arXiv 2405.04517.
     """

@@ -1,9 +1,9 @@
 """The backward of the mLSTM on the CPU: all gradients of a chunk from the memory before it and the adjoint after it.
 
-With the denominators and m held fixed this is gated linear attention. The memory and its adjoint are kept transposed,
-[V, K], with those of the normaliser beside them. What remains is d_m, the derivative by m_t through everything that
-comes after it: with a_t and b_t the derivatives by log F_t and log I_t and w_t the share of the maximum that goes to
-the old m,
+Equations (1) to (4) are those of `reference`. With the denominators and m held fixed this is gated linear attention.
+The memory and its adjoint are kept transposed, [V, K], with those of the normaliser beside them. What remains is d_m,
+the derivative by m_t through everything that comes after it: with a_t and b_t the derivatives by log F_t and log I_t
+and w_t the share of the maximum that goes to the old m,
 
     d(logsig f_t + m_{t-1}) = a_t + w_t (d_m_t - a_t - b_t),   di_t = b_t + (1 - w_t) (d_m_t - a_t - b_t)
 """
@@ -35,6 +35,7 @@ HALF = np.float32(0.5)
 
 @compiled
 def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, reverse, eps, dc, dn, dm, dq, dk, dv, di, df):
+    # room for the states of all chunks of the longest segment, and scratch memory for one chunk
     heads, keys, values = q.shape[1], q.shape[2], v.shape[2]
     scaling, step = np.float32(1 / np.sqrt(keys)), -1 if reverse else 1
     longest = 0
@@ -51,6 +52,8 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
     forget, write, read, kept, m_rows = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
     d_qn, d_floor, reads, writes, ones = row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK), row_of(CHUNK)
     ones[:] = ONE
+
+    # a head of a segment: the memory before every chunk, the adjoints after the last
     for item in range(first, last):
         n, h = item // heads, item % heads
         start, length = offsets[n], offsets[n + 1] - offsets[n]
@@ -62,16 +65,22 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
         )
         d_normaliser, d_m = dn[n, h], dm[n, h]
         transpose(adjoint, dc[n, h], keys, values)
+
+        # a chunk at a time, from the last to the first: its rows
         for index in range((length - 1) // CHUNK, -1, -1):
             count, t0 = min(CHUNK, length - index * CHUNK), t_first + step * index * CHUNK
             memory, normaliser = memories[index], normalisers[index]
             load_rows(queries, q, h, t0, step, count, ONE)
             load_rows(keys_, k, h, t0, step, count, scaling)
             load_rows(values_, v, h, t0, step, count, ONE)
+
+            # eq. (1): the gates, and the weights between the rows
             load_gates(forget, write, m_rows, i, f, h, t0, step, count, m_before[index])
             set_weights(weights, read, forget, write, count)
             decay = read[count - 1]
             kept[:count] = weights[count - 1, :count]
+
+            # eq. (4): weighted scores, and the gradients of the outputs without their sizes
             transpose(keys_across, keys_, count, keys)
             transpose(values_across, values_, count, values)
             set_product(scores, queries, keys_across, count, count, keys)
@@ -94,18 +103,25 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
                 eps,
                 keys,
             )
+
+            # the gradients of the scores
             set_product(d_scores, d_outputs, values_across, count, count, values)
             _split(d_scores, weights, scores, d_qn, count)
             products = weights  # from here on d_score * score
 
+            # dq, by the memory before the chunk and by its own rows
             set_product(d_rows, d_outputs, memory, count, keys, values)
             _finish_rows(d_rows, reads, queries, read, d_qn, normaliser, count, keys)
             add_product(d_rows, d_scores, keys_, count, keys, count)
             store_rows(dq, h, t0, step, count, d_rows, ONE)
+
+            # dk, by the adjoint after the chunk and by its own rows
             set_product(d_rows, values_, adjoint, count, keys, values)
             _finish_rows(d_rows, writes, keys_, kept, ones, d_normaliser, count, keys)
             add_transposed_product(d_rows, d_scores, queries, count, keys, count)
             store_rows(dk, h, t0, step, count, d_rows, scaling)
+
+            # dv, the same
             set_product(values_across, adjoint, keys_across, values, count, keys)
             transpose(d_values, values_across, values, count)
             for s in range(count):
@@ -113,6 +129,7 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
             add_transposed_product(d_values, scores, d_outputs, count, values, count)
             store_rows(dv, h, t0, step, count, d_values, ONE)
 
+            # the gates
             through = dot(d_normaliser, normaliser, keys)
             for j in range(values):
                 through += dot(adjoint[j], memory[j], keys)
@@ -120,6 +137,8 @@ def differentiate(first, last, q, k, v, i, f, c0, n0, m0, o, do, offsets, revers
                 di, df, i, f, h, t0, step, count, products, reads, writes, decay * through, d_floor, m_rows,
                 m_before[index], d_m,
             )  # fmt: skip
+
+            # the adjoints before the chunk: eq. (2) and (3)
             scale_row(d_normaliser, decay)
             scale(adjoint, decay, values)
             for r in range(count):

@@ -1,8 +1,8 @@
 """The mLSTM in Triton: a program takes a block of value channels of one head through a whole segment, token by token.
 
-Shapes: M rows, N segments, H heads, K key size, V value size. The memory [K, block of V] stays in registers. The
-backward first keeps the state before every chunk of CHUNK rows; segment n has its chunks from offsets[n] // CHUNK + n
-on. Blocks of values give partial gradients, which are added at the end.
+Equations are numbered in `reference`. Shapes: M rows, N segments, H heads, K key size, V value size. The memory
+[K, block of V] stays in registers. The backward first keeps the state before every chunk of CHUNK rows; segment n has
+its chunks from offsets[n] // CHUNK + n on. Blocks of values give partial gradients, which are added at the end.
 """
 
 import torch
@@ -61,11 +61,14 @@ def backward(
     eps: float,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of q, k, v, i, f and of the initial state."""
+    # what the kernels read
     arguments = (q_MHK, k_MHK, v_MHV, i_MH, f_MH)
     inputs = [x.contiguous() for x in arguments]
     initial = [None if x is None else x.contiguous() for x in (initial_c, initial_n, initial_m)]
     d_o = torch.zeros_like(o_MHV) if d_o is None else d_o.contiguous()
     do_o_MH = (d_o.float() * o_MHV).sum(-1)
+
+    # the state before every chunk, and m of every row
     segments, heads = final_m.shape
     kept = _new_states(q_MHK, v_MHV, len(q_MHK) // CHUNK + segments)
     m_rows = torch.empty_like(inputs[3], dtype=torch.float32)
@@ -74,6 +77,8 @@ def backward(
         torch.zeros_like(x) if d is None else d.float().contiguous()
         for d, x in zip((d_final_c, d_final_n, d_final_m), (final_c, final_n, final_m), strict=True)
     ]
+
+    # room for the states of one chunk in each program, and for the gradients of each block of values
     keys, values, width, block = _sizes(q_MHK, v_MHV)
     blocks = triton.cdiv(values, block)
     programs = segments * heads * blocks
@@ -85,6 +90,8 @@ def backward(
     )
     d_v, d_c = (torch.empty_like(inputs[2], dtype=torch.float32), torch.empty_like(final_c))
     d_n, d_m = (q_MHK.new_empty((blocks, *x.shape), dtype=torch.float32) for x in (final_n, final_m))
+
+    # back through all segments
     if segments * heads * keys * values:
         _backward[segments * heads, blocks](
             *inputs,
@@ -117,6 +124,8 @@ def backward(
             BK=width,
             BV=block,
         )
+
+    # the blocks' parts added
     gradients = [x.sum(0) for x in (d_q, d_k)] + [d_v] + [x.sum(0) for x in (d_i, d_f)]
     gradients = [gradient.to(x.dtype) for gradient, x in zip(gradients, arguments, strict=True)]
     return *gradients, *([None] * 3 if initial_c is None else (d_c, d_n.sum(0), d_m.sum(0)))
@@ -201,18 +210,23 @@ def _forward(
     BK: tl.constexpr,
     BV: tl.constexpr,
 ):
+    # a head of a segment, and the program's block of the memory
     item = tl.program_id(0).to(tl.int64)
     n, h = item // heads, item % heads
     key, value = tl.arange(0, BK), tl.program_id(1) * BV + tl.arange(0, BV)
     key_mask, value_mask = key < keys, value < values
     square = (key * values)[:, None] + value[None, :]
     square_mask = key_mask[:, None] & value_mask[None, :]
+
+    # the state before the segment
     memory_KV, normaliser_K = tl.zeros([BK, BV], tl.float32), tl.zeros([BK], tl.float32)
     m = tl.full([], -float("inf"), tl.float32)
     if HAS_INITIAL:
         memory_KV = tl.load(initial_c + item * keys * values + square, mask=square_mask, other=0.0)
         normaliser_K = tl.load(initial_n + item * keys + key, mask=key_mask, other=0.0)
         m = tl.load(initial_m + item)
+
+    # a token at a time; the state before every chunk is kept
     start = tl.load(offsets + n)
     length = tl.load(offsets + n + 1) - start
     place = (start // CHUNK + n) * heads + h
@@ -222,12 +236,18 @@ def _forward(
             tl.store(state_n + place * keys + key, normaliser_K, mask=key_mask)
             tl.store(state_m + place, m)
             place += heads
+
+        # eq. (1)
         at = (start + (length - 1 - index if REVERSE else index)) * heads + h
         forget, write, m = gates(i, f, at, m)
+
+        # eq. (2) and (3)
         k_K = tl.load(k + at * keys + key, mask=key_mask, other=0.0).to(tl.float32) * (write * scaling)
         v_V = tl.load(v + at * values + value, mask=value_mask, other=0.0).to(tl.float32)
         memory_KV = forget * memory_KV + k_K[:, None] * v_V[None, :]
         normaliser_K = forget * normaliser_K + k_K
+
+        # eq. (4)
         if KEEP:
             tl.store(m_rows + at, m)
         else:
@@ -236,6 +256,8 @@ def _forward(
             size = tl.maximum(tl.abs(tl.sum(q_K * normaliser_K, 0)), floor) + eps
             o_V = tl.sum(q_K[:, None] * memory_KV, 0) / size
             tl.store(o + at * values + value, o_V, mask=value_mask)
+
+    # the state after the last token
     if not KEEP:
         tl.store(state_c + item * keys * values + square, memory_KV, mask=square_mask)
         tl.store(state_n + item * keys + key, normaliser_K, mask=key_mask)

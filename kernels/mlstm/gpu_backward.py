@@ -64,6 +64,7 @@ def _backward(
     BK: tl.constexpr,
     BV: tl.constexpr,
 ):
+    # a head of a segment, the program's block of the memory, and its scratch memory
     item, block = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     n, h = item // heads, item % heads
     key, lane = tl.arange(0, BK), tl.arange(0, BV)
@@ -71,25 +72,31 @@ def _backward(
     key_mask, value_mask = key < keys, value < values
     square = (key * values)[:, None] + value[None, :]
     square_mask = key_mask[:, None] & value_mask[None, :]
-    part, own = block * rows * heads, (item * tl.num_programs(1) + block) * CHUNK
-    own_square = (key * BV)[:, None] + lane[None, :]
+    part, scratch = block * rows * heads, (item * tl.num_programs(1) + block) * CHUNK
+    scratch_square = (key * BV)[:, None] + lane[None, :]
     first = tl.where(block == 0, 1.0, 0.0)
+
+    # the adjoints of the state after the segment; those of m and of the normaliser are in the first block's alone
     adjoint_KV = tl.load(d_final_c + item * keys * values + square, mask=square_mask, other=0.0)
     adjoint_K = tl.load(d_final_n + item * keys + key, mask=key_mask, other=0.0) * first
     incoming = tl.load(d_final_m + item) * first
+
+    # chunks from the last to the first
     start = tl.load(offsets + n)
     length = tl.load(offsets + n + 1) - start
     chunks = tl.cdiv(length, CHUNK)
     for chunk in range(chunks):
         base = (chunks - 1 - chunk) * CHUNK
         place = (start // CHUNK + n + chunks - 1 - chunk) * heads + h
+
+        # the states of the chunk once more, from the one that was kept
         memory_KV = tl.load(kept_c + place * keys * values + square, mask=square_mask, other=0.0)
         normaliser_K = tl.load(kept_n + place * keys + key, mask=key_mask, other=0.0)
         m = tl.load(kept_m + place)
         count = tl.minimum(CHUNK, length - base)
         for r in range(count):
-            tl.store(chunk_c + (own + r) * BK * BV + own_square, memory_KV)
-            tl.store(chunk_n + (own + r) * BK + key, normaliser_K)
+            tl.store(chunk_c + (scratch + r) * BK * BV + scratch_square, memory_KV)
+            tl.store(chunk_n + (scratch + r) * BK + key, normaliser_K)
             at = (start + (length - 1 - base - r if REVERSE else base + r)) * heads + h
             forget, write, m = gates(i, f, at, m)
             k_K = tl.load(k + at * keys + key, mask=key_mask, other=0.0).to(tl.float32) * (write * scaling)
@@ -97,6 +104,8 @@ def _backward(
             memory_KV = forget * memory_KV + k_K[:, None] * v_V[None, :]
             normaliser_K = forget * normaliser_K + k_K
         tl.debug_barrier()
+
+        # back over the tokens of the chunk: the vectors, m and the gates
         for back in range(count):
             r = count - 1 - back
             at = (start + (length - 1 - base - r if REVERSE else base + r)) * heads + h
@@ -110,6 +119,7 @@ def _backward(
                 m_before = tl.load(m_rows + at + (heads if REVERSE else -heads))
             forget, write, _ = gates(i, f, at, m_before)
 
+            # eq. (4): the size of q . n or of e^-m, and q
             qn, floor = tl.sum(q_K * normaliser_K, 0), tl.exp(tl.minimum(-m, MAX_FLOOR))
             inverse = 1.0 / (tl.maximum(tl.abs(qn), floor) + eps)
             share = tl.where(tl.abs(qn) > floor, 1.0, tl.where(tl.abs(qn) == floor, 0.5, 0.0))
@@ -120,6 +130,7 @@ def _backward(
             d_q_K = tl.sum(memory_KV * do_V[None, :], 1) + d_qn * normaliser_K
             tl.store(d_q + (part + at) * keys + key, d_q_K, mask=key_mask)
 
+            # eq. (2) and (3): the adjoints of C and n, then k and v
             adjoint_KV += q_K[:, None] * do_V[None, :]
             adjoint_K += d_qn * q_K
             d_k_K = write * (tl.sum(adjoint_KV * v_V[None, :], 1) + adjoint_K)
@@ -127,8 +138,9 @@ def _backward(
             d_v_V = write * tl.sum(adjoint_KV * k_K[:, None], 0)
             tl.store(d_v + at * values + value, d_v_V, mask=value_mask)
 
-            memory_KV = tl.load(chunk_c + (own + r) * BK * BV + own_square)
-            normaliser_K = tl.load(chunk_n + (own + r) * BK + key)
+            # eq. (1): the gates, by the states before the token
+            memory_KV = tl.load(chunk_c + (scratch + r) * BK * BV + scratch_square)
+            normaliser_K = tl.load(chunk_n + (scratch + r) * BK + key)
             adjoint_KV, adjoint_K = forget * adjoint_KV, forget * adjoint_K
             a = tl.sum(tl.sum(adjoint_KV * memory_KV, 1), 0) + tl.sum(adjoint_K * normaliser_K, 0)
             b = tl.sum(k_K * d_k_K, 0)

@@ -56,7 +56,8 @@ def selective_scan(
         y [B, T, E] in the dtype of u, and the final state [N', E, N] in float32 (float64 where u is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: Gu and Dao, "Mamba: linear-time sequence modeling with selective state spaces", arXiv 2312.00752.
     """

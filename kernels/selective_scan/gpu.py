@@ -62,6 +62,7 @@ def backward(
     delta_softplus: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of all tensors but the offsets; those of A, B, C, D and the bias are sums over the programs' parts."""
+    # room for the gradients
     segments, blocks = len(final_SEN), triton.cdiv(len(A_EN) // B_MGN.shape[1], BLOCK)
     d_u, d_delta = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (u_ME, delta_ME))
     d_z = None if z_ME is None else torch.empty_like(z_ME, memory_format=torch.contiguous_format)
@@ -69,6 +70,8 @@ def backward(
     d_initial = torch.zeros_like(final_SEN) if d_final is None else d_final.float().clone()
     d_D, d_bias = final_SEN.new_empty(2, segments, len(A_EN))
     d_B, d_C = final_SEN.new_empty(2, blocks, *B_MGN.shape)
+
+    # back through all segments
     inputs = _contiguous(u_ME, delta_ME, A_EN, B_MGN, C_MGN, D_E, z_ME, bias_E, initial_SEN)
     d_y = torch.zeros_like(y_ME) if d_y is None else d_y.contiguous()
     gradients = (d_u, d_delta, d_A, d_B, d_C, d_D, d_z, d_bias, d_initial)
@@ -76,6 +79,8 @@ def backward(
         grid, constants = _launch(A_EN, B_MGN, segments, reverse, delta_softplus)
         sizes = (len(u_ME), *_sizes(A_EN, B_MGN))
         backward_kernel[grid](*inputs, offsets, checkpoints_CNE, d_y, *gradients, *sizes, **constants)
+
+    # the parts of the programs added
     return (
         d_u,
         d_delta,

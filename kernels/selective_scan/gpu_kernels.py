@@ -37,11 +37,14 @@ def forward_kernel(
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # the segment, and the program's channels of one group
     segment = tl.program_id(0).to(tl.int64)
     g, e, has_e = _channels(channels, groups, BLOCK)
     start = tl.load(offsets + segment)
     length = (tl.load(offsets + segment + 1) - start).to(tl.int32)
-    own_E = segment * channels * states + e * states
+    state_E = segment * channels * states + e * states
+
+    # a chunk at a time, k counts its tokens
     k = tl.arange(0, CHUNK)
     shift = -k if REVERSE else k
     chunks = tl.cdiv(length, CHUNK)
@@ -51,24 +54,32 @@ def forward_kernel(
         at_KE, mask_KE = shift[:, None] * channels + e[None, :], (k < left)[:, None] & has_e[None, :]
         weights = row * groups * states + g * states
         at_K = shift * groups * states
+
+        # inputs, time steps and the skip connection
         u_KE = tl.load(u + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
         dt_KE, _ = _time_step(delta + row * channels, at_KE, bias, e, has_e, mask_KE, SOFTPLUS)
         o_KE = _optional(D, e, has_e)[None, :] * u_KE
         checkpoint = checkpoints + (start // CHUNK + c) * states * channels + e
+
+        # the scan of each state: what the tokens write, begun with the state before the chunk
         for n in range(states):
-            h_E = _state(c, checkpoint - states * channels + n * channels, initial, own_E + n, has_e)
+            h_E = _state(c, checkpoint - states * channels + n * channels, initial, state_E + n, has_e)
             rate_E = tl.load(A + e * states + n, mask=has_e, other=0.0).to(tl.float32) * LOG2_E
             B_K = tl.load(B + weights + at_K + n, mask=k < left, other=0.0).to(tl.float32)
             C_K = tl.load(C + weights + at_K + n, mask=k < left, other=0.0).to(tl.float32)
             a_KE = tl.exp2(dt_KE * rate_E[None, :])
             b_KE = dt_KE * u_KE * B_K[:, None] + tl.where(k[:, None] == 0, a_KE * h_E[None, :], 0.0)
+
+            # what they read, and the state after the chunk
             _, h_KE = tl.associative_scan((a_KE, b_KE), 0, _compose)
             o_KE += h_KE * C_K[:, None]
             h_E = tl.sum(tl.where(k[:, None] == CHUNK - 1, h_KE, 0.0), 0)
             if c + 1 < chunks:
                 tl.store(checkpoint + n * channels, h_E, mask=has_e)
             else:
-                tl.store(final + own_E + n, h_E, mask=has_e)
+                tl.store(final + state_E + n, h_E, mask=has_e)
+
+        # the gate
         if z is not None:
             z_KE = tl.load(z + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
             o_KE *= z_KE * tl.sigmoid(z_KE)
@@ -108,13 +119,16 @@ def backward_kernel(
     CHUNK: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
+    # the segment, and the program's channels of one group
     segment = tl.program_id(0).to(tl.int64)
     g, e, has_e = _channels(channels, groups, BLOCK)
     part = (tl.program_id(1) % tl.cdiv(channels // groups, BLOCK)).to(tl.int64) * rows * groups * states
     start = tl.load(offsets + segment)
     length = (tl.load(offsets + segment + 1) - start).to(tl.int32)
-    own_E = segment * channels * states + e * states
+    state_E = segment * channels * states + e * states
     dD_E, dbias_E = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+
+    # chunks from the last to the first, k counts the tokens of one
     k = tl.arange(0, CHUNK)
     shift = -k if REVERSE else k
     one = -1 if REVERSE else 1
@@ -126,6 +140,8 @@ def backward_kernel(
         at_KE, mask_KE = shift[:, None] * channels + e[None, :], (k < left)[:, None] & has_e[None, :]
         weights = row * groups * states + g * states
         at_K = shift * groups * states
+
+        # inputs and time steps of the tokens, of those before and of those after them
         u_KE = tl.load(u + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
         dt_KE, slope_KE = _time_step(delta + row * channels, at_KE, bias, e, has_e, mask_KE, SOFTPLUS)
         before = (row - one) * channels
@@ -135,6 +151,8 @@ def backward_kernel(
         after = (row + one) * channels
         mask_after = ((k < left - 1) & (k < CHUNK - 1))[:, None] & has_e[None, :]
         dt_after, _ = _time_step(delta + after, at_KE, bias, e, has_e, mask_after, SOFTPLUS)
+
+        # the gradient before the gate, and sums over the states: o, the gradients of dt u and of dt
         r_KE = tl.load(d_y + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
         if z is not None:
             z_KE = tl.load(z + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
@@ -142,13 +160,15 @@ def backward_kernel(
         o_KE = _optional(D, e, has_e)[None, :] * u_KE
         p_KE, q_KE = tl.zeros([CHUNK, BLOCK], tl.float32), tl.zeros([CHUNK, BLOCK], tl.float32)
         checkpoint = checkpoints + (start // CHUNK + c - 1) * states * channels + e
+
+        # the decay, input and output weights of each state
         for n in range(states):
             A_E = tl.load(A + e * states + n, mask=has_e, other=0.0).to(tl.float32)
             rate_E = A_E * LOG2_E
             B_K = tl.load(B + weights + at_K + n, mask=k < left, other=0.0).to(tl.float32)
             C_K = tl.load(C + weights + at_K + n, mask=k < left, other=0.0).to(tl.float32)
             # h_{t-1}: the scan of the tokens one place earlier, begun with the state before the chunk
-            h_E = _state(c, checkpoint + n * channels, initial, own_E + n, has_e)
+            h_E = _state(c, checkpoint + n * channels, initial, state_E + n, has_e)
             B_before = B + weights - one * groups * states + at_K + n
             b_before = tl.load(B_before, mask=(k > 0) & (k <= left), other=0.0).to(tl.float32)[:, None] * dtu_before
             b_before += tl.where(k[:, None] == 0, h_E[None, :], 0.0)
@@ -159,7 +179,7 @@ def backward_kernel(
             o_KE += h_KE * C_K[:, None]
             tl.store(d_C + part + weights + at_K + n, tl.sum(r_KE * h_KE, 1), mask=k < left)
             # the adjoint L_t = r_t C_t + a_{t+1} L_{t+1}, begun with what comes from after the chunk
-            L_E = tl.load(d_initial + own_E + n, mask=has_e, other=0.0)
+            L_E = tl.load(d_initial + state_E + n, mask=has_e, other=0.0)
             read_KE = r_KE * C_K[:, None] + tl.where(k[:, None] == CHUNK - 1, L_E[None, :], 0.0)
             a_after = tl.exp2(dt_after * rate_E[None, :])
             _, L_KE = tl.associative_scan((a_after, read_KE), 0, _compose, reverse=True)
@@ -167,15 +187,19 @@ def backward_kernel(
             p_KE += L_KE * B_K[:, None]
             Lah_KE = L_KE * ah_KE
             q_KE += Lah_KE * A_E[None, :]
-            dA_E = tl.load(d_A + own_E + n, mask=has_e, other=0.0) + tl.sum(Lah_KE * dt_KE, 0)
-            tl.store(d_A + own_E + n, dA_E, mask=has_e)
+            dA_E = tl.load(d_A + state_E + n, mask=has_e, other=0.0) + tl.sum(Lah_KE * dt_KE, 0)
+            tl.store(d_A + state_E + n, dA_E, mask=has_e)
             L_E = tl.sum(tl.where(k[:, None] == 0, a_KE * L_KE, 0.0), 0)
-            tl.store(d_initial + own_E + n, L_E, mask=has_e)
+            tl.store(d_initial + state_E + n, L_E, mask=has_e)
+
+        # the gradient of the gate
         if z is not None:
             z_KE = tl.load(z + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
             dy_KE = tl.load(d_y + row * channels + at_KE, mask=mask_KE, other=0.0).to(tl.float32)
             slope_z = tl.sigmoid(z_KE) * (1 + z_KE * (1 - tl.sigmoid(z_KE)))
             tl.store(d_z + row * channels + at_KE, dy_KE * o_KE * slope_z, mask=mask_KE)
+
+        # the gradients of the inputs, and sums over the tokens
         ddelta_KE = (u_KE * p_KE + q_KE) * slope_KE
         tl.store(d_delta + row * channels + at_KE, ddelta_KE, mask=mask_KE)
         du_KE = dt_KE * p_KE + _optional(D, e, has_e)[None, :] * r_KE
@@ -183,6 +207,8 @@ def backward_kernel(
         dD_E += tl.sum(r_KE * u_KE, 0)
         dbias_E += tl.sum(ddelta_KE, 0)
         tl.debug_barrier()
+
+    # sums over the segment
     tl.store(d_D + segment * channels + e, dD_E, mask=has_e)
     tl.store(d_bias + segment * channels + e, dbias_E, mask=has_e)
 

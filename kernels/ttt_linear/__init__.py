@@ -59,7 +59,8 @@ def ttt_linear(
         o [B, T, H, K] in the dtype of v, and the final (W, b) in float32 (float64 where v is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot run the call.
 
     Source: Sun et al., "Learning to (Learn at Test Time): RNNs with Expressive Hidden States" (arXiv 2407.04620).
     """

@@ -83,101 +83,133 @@ def backward(
         start, length = offsets[n], offsets[n + 1] - offsets[n]
         X, X_bias = d_W[n, h], d_b[n, h]
         for place in range((length - 1) // group, -1, -1):
-            # forwards: the weights before each mini-batch of the group, eq. (1), (2) and (4)
+            # the weights before each mini-batch of the group, from those that were kept
             W[0] = kept_W[start // group + n + place, h]
             b[0] = kept_b[start // group + n + place, h]
             last_batch = (min(group, length - place * group) - 1) // size
-            for m in range(last_batch):
-                A[:] = ZERO
-                A_bias[:] = ZERO
-                W[m + 1] = W[m]
-                b[m + 1] = b[m]
-                begin = place * group + m * size
-                for i in range(begin, begin + size):
-                    t = start + (length - 1 - i if reverse else i)
-                    _inner_gradient(k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[0], error[0], grad[0])
-                    _accumulate(k[t, h], col[t, h], grad[0], A, A_bias)
-                _descend(W[m + 1], b[m + 1], A, A_bias, row[t, h])
+            _repeat_group(
+                W, b, A, A_bias, unit[0], error[0], grad[0], k, v, row, col, weight, bias, h, start, length,
+                place * group, last_batch, size, reverse, eps,
+            )  # fmt: skip
 
-            # a mini-batch forwards: eq. (1) and (2), and what eq. (3) gives for q and row
+            # each mini-batch twice: forwards with A, backwards with the adjoint D of A
             for m in range(last_batch, -1, -1):
                 begin = place * group + m * size
                 end = min(begin + size, length)
-                A[:] = ZERO
-                A_bias[:] = ZERO
-                for i in range(begin, end):
-                    t, s = start + (length - 1 - i if reverse else i), i - begin
-                    q_t, do_t, dq_t, row_t = q[t, h], d_o[t, h], d_q[t, h], row[t, h]
-                    std[s] = _inner_gradient(
-                        k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit[s], error[s], grad[s]
-                    )
+                _forwards_over_batch(
+                    W[m], b[m], A, A_bias, D, D_bias, X, X_bias, unit, error, grad, std, sums, q, k, v, row, col,
+                    weight, bias, d_o, d_q, d_row, h, start, length, begin, end, reverse, eps,
+                )  # fmt: skip
+                _backwards_over_batch(
+                    W[m], D, D_bias, X, X_bias, unit, error, grad, std, sums, dz, q, k, row, col, weight, d_o,
+                    d_k, d_v, d_col, d_weight[n, h], d_bias[n, h], h, start, length, begin, end, reverse,
+                )  # fmt: skip
 
-                    # A_t, and dq_t = (W - row_t A_t) do_t
-                    k_t, col_t, grad_t = k[t, h], col[t, h], grad[s]
-                    for j in range(channels):
-                        A_bias[j] += col_t * grad_t[j]
-                    for c in range(channels):
-                        A_c, W_c, written, dq = A[c], W[m, c], col_t * k_t[c], ZERO
-                        for j in range(channels):
-                            a = A_c[j] + written * grad_t[j]
-                            A_c[j] = a
-                            dq += (W_c[j] - row_t * a) * do_t[j]
-                        dq_t[c] = dq
 
-                    # drow_t = -(q_t A_t + a_t) . do_t
-                    sums[:] = A_bias
-                    _add_product(sums, q_t, A)
-                    d_row[t, h] = -_dot(sums, do_t)
+@inlined
+def _repeat_group(
+    W, b, A, A_bias, unit, error, grad, k, v, row, col, weight, bias, h, start, length, first, last_batch, size,
+    reverse, eps,
+):  # fmt: skip
+    """The weights before the mini-batches of a group that begins at token `first`: eq. (1), (2) and (4)."""
+    for m in range(last_batch):
+        A[:] = ZERO
+        A_bias[:] = ZERO
+        W[m + 1] = W[m]
+        b[m + 1] = b[m]
+        begin = first + m * size
+        for i in range(begin, begin + size):
+            t = start + (length - 1 - i if reverse else i)
+            _inner_gradient(k[t, h], v[t, h], W[m], b[m], weight[h], bias[h], eps, unit, error, grad)
+            _accumulate(k[t, h], col[t, h], grad, A, A_bias)
+        _descend(W[m + 1], b[m + 1], A, A_bias, row[t, h])
 
-                # eq. (4) backwards: the row of the last token, and the adjoint of A
-                d_row[t, h] -= _dot(A_bias, X_bias)
-                for c in range(channels):
-                    d_row[t, h] -= _dot(A[c], X[c])
-                for c in range(channels):
-                    D_c, X_c = D[c], X[c]
-                    for j in range(channels):
-                        D_c[j] = -row_t * X_c[j]
-                for j in range(channels):
-                    D_bias[j] = -row_t * X_bias[j]
 
-                # the mini-batch backwards: D collects -row_t q_t do_t^T
-                for i in range(end - 1, begin - 1, -1):
-                    t, s = start + (length - 1 - i if reverse else i), i - begin
-                    q_t, k_t, do_t, row_t, col_t = q[t, h], k[t, h], d_o[t, h], row[t, h], col[t, h]
-                    dk_t, dv_t, grad_t = d_k[t, h], d_v[t, h], grad[s]
+@inlined
+def _forwards_over_batch(
+    W, b, A, A_bias, D, D_bias, X, X_bias, unit, error, grad, std, sums, q, k, v, row, col, weight, bias, d_o, d_q,
+    d_row, h, start, length, begin, end, reverse, eps,
+):  # fmt: skip
+    """Eq. (1) and (2) for the tokens of a mini-batch, what eq. (3) gives for q and row, and D after the last token."""
+    channels = sums.size
+    A[:] = ZERO
+    A_bias[:] = ZERO
+    for i in range(begin, end):
+        t, s = start + (length - 1 - i if reverse else i), i - begin
+        q_t, do_t, dq_t, row_t = q[t, h], d_o[t, h], d_q[t, h], row[t, h]
+        std[s] = _inner_gradient(k[t, h], v[t, h], W, b, weight[h], bias[h], eps, unit[s], error[s], grad[s])
 
-                    # D_t; by eq. (2) it gives k_t, col_t and the adjoint of grad_t
-                    for j in range(channels):
-                        D_bias[j] -= row_t * do_t[j]
-                    for c in range(channels):
-                        D_c, read, dk = D[c], row_t * q_t[c], ZERO
-                        for j in range(channels):
-                            adjoint = D_c[j] - read * do_t[j]
-                            D_c[j] = adjoint
-                            dk += adjoint * grad_t[j]
-                        dk_t[c] = col_t * dk
+        # A_t, and dq_t = (W - row_t A_t) do_t
+        k_t, col_t, grad_t = k[t, h], col[t, h], grad[s]
+        for j in range(channels):
+            A_bias[j] += col_t * grad_t[j]
+        for c in range(channels):
+            A_c, W_c, written, dq = A[c], W[c], col_t * k_t[c], ZERO
+            for j in range(channels):
+                a = A_c[j] + written * grad_t[j]
+                A_c[j] = a
+                dq += (W_c[j] - row_t * a) * do_t[j]
+            dq_t[c] = dq
 
-                    # the gradient of col_t, and the adjoint of grad_t
-                    sums[:] = D_bias
-                    _add_product(sums, k_t, D)
-                    d_col[t, h] = _dot(sums, grad_t)
-                    for j in range(channels):
-                        sums[j] *= col_t
+        # drow_t = -(q_t A_t + a_t) . do_t
+        sums[:] = A_bias
+        _add_product(sums, q_t, A)
+        d_row[t, h] = -_dot(sums, do_t)
 
-                    # eq. (1) backwards
-                    _second_order(
-                        sums, unit[s], error[s], grad_t, std[s], weight[h], dz, dv_t, d_weight[n, h], d_bias[n, h]
-                    )
+    # eq. (4) backwards: the row of the last token, and the adjoint of A
+    d_row[t, h] -= _dot(A_bias, X_bias)
+    for c in range(channels):
+        d_row[t, h] -= _dot(A[c], X[c])
+    for c in range(channels):
+        D_c, X_c = D[c], X[c]
+        for j in range(channels):
+            D_c[j] = -row_t * X_c[j]
+    for j in range(channels):
+        D_bias[j] = -row_t * X_bias[j]
 
-                    # the adjoint of the weights, and dk_t by z_t and by the error
-                    for j in range(channels):
-                        X_bias[j] += do_t[j] + dz[j]
-                    for c in range(channels):
-                        X_c, W_c, q_c, k_c, dk = X[c], W[m, c], q_t[c], k_t[c], ZERO
-                        for j in range(channels):
-                            X_c[j] += q_c * do_t[j] + k_c * dz[j]
-                            dk += W_c[j] * dz[j]
-                        dk_t[c] += dk - dv_t[c]
+
+@inlined
+def _backwards_over_batch(
+    W, D, D_bias, X, X_bias, unit, error, grad, std, sums, dz, q, k, row, col, weight, d_o, d_k, d_v, d_col, d_weight,
+    d_bias, h, start, length, begin, end, reverse,
+):  # fmt: skip
+    """From the last token of a mini-batch to its first: D collects -row_t q_t do_t^T, X the adjoint of the weights."""
+    channels = sums.size
+    for i in range(end - 1, begin - 1, -1):
+        t, s = start + (length - 1 - i if reverse else i), i - begin
+        q_t, k_t, do_t, row_t, col_t = q[t, h], k[t, h], d_o[t, h], row[t, h], col[t, h]
+        dk_t, dv_t, grad_t = d_k[t, h], d_v[t, h], grad[s]
+
+        # D_t; by eq. (2) it gives k_t, col_t and the adjoint of grad_t
+        for j in range(channels):
+            D_bias[j] -= row_t * do_t[j]
+        for c in range(channels):
+            D_c, read, dk = D[c], row_t * q_t[c], ZERO
+            for j in range(channels):
+                adjoint = D_c[j] - read * do_t[j]
+                D_c[j] = adjoint
+                dk += adjoint * grad_t[j]
+            dk_t[c] = col_t * dk
+
+        # the gradient of col_t, and the adjoint of grad_t
+        sums[:] = D_bias
+        _add_product(sums, k_t, D)
+        d_col[t, h] = _dot(sums, grad_t)
+        for j in range(channels):
+            sums[j] *= col_t
+
+        # eq. (1) backwards
+        _second_order(sums, unit[s], error[s], grad_t, std[s], weight[h], dz, dv_t, d_weight, d_bias)
+
+        # the adjoint of the weights, and dk_t by z_t and by the error
+        for j in range(channels):
+            X_bias[j] += do_t[j] + dz[j]
+        for c in range(channels):
+            X_c, W_c, q_c, k_c, dk = X[c], W[c], q_t[c], k_t[c], ZERO
+            for j in range(channels):
+                X_c[j] += q_c * do_t[j] + k_c * dz[j]
+                dk += W_c[j] * dz[j]
+            dk_t[c] += dk - dv_t[c]
 
 
 @inlined

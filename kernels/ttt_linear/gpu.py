@@ -73,6 +73,7 @@ def backward(
     eps: float,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of all tensors but the offsets; those of the norm are sums over the segments."""
+    # what the kernel reads, and room for the gradients
     segments, heads, channels = final_b.shape
     group, block = group_size(mini_batch_size), triton.next_power_of_2(channels)
     timed = (v_MHK, q_MHK, k_MHK, eta_row_MH, eta_col_MH)
@@ -80,6 +81,8 @@ def backward(
     d_timed = [torch.empty_like(x, memory_format=torch.contiguous_format) for x in timed]
     d_norm = [torch.zeros_like(final_b) for _ in norm]
     adjoints = [torch.zeros_like(x) if d is None else d.clone() for d, x in ((d_W, final_W), (d_b, final_b))]
+
+    # back through all segments, with scratch memory for the weights of one group of mini-batches
     if final_W.numel():
         gpu_kernels.backward[segments, heads](
             *(x.contiguous() for x in (*timed, *norm, kept_W, kept_b)),
@@ -93,6 +96,8 @@ def backward(
             BLOCK=block,
             num_warps=_warps(channels),
         )
+
+    # the gradients of the norm added over the segments
     return (
         *d_timed,
         *(d.sum(0).to(x.dtype) for d, x in zip(d_norm, norm, strict=True)),

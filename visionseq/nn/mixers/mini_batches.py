@@ -105,8 +105,8 @@ def _arrange_packed(x_BTD: Tensor, state: TTTState | None, offsets: Tensor, mini
     carried = x_BTD.new_zeros(0, dim) if state is None else state.tokens.reshape(count * room, dim).to(x_BTD.dtype)
     row_TD = torch.cat([carried, x_BTD.reshape(-1, dim), x_BTD.new_zeros(1, dim)])[source]
 
-    given = segment_of_token(offsets, batch * length)
-    rows = arranged[given] + fronts[given] + torch.arange(batch * length, device=device) - offsets[given]
+    sequence = segment_of_token(offsets, batch * length)
+    rows = arranged[sequence] + fronts[sequence] + torch.arange(batch * length, device=device) - offsets[sequence]
     rest = (fronts + sizes) % mini_batch
     slot = torch.arange(mini_batch - 1, device=device)
     last = (stops - 1 - rest).unsqueeze(1) + slot
