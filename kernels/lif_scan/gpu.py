@@ -63,7 +63,7 @@ def backward(
     detach_reset: bool,
 ) -> tuple[Tensor | None, ...]:
     """Gradients of x, leak, the thresholds, the leak and scale of the trace, and the initial state."""
-    # the forward once more, where its traces and membranes are not at hand in float32
+    # the forward once more, where traces are missing or membranes were rounded
     x_MCP, adaptive = x_MCP.contiguous(), trace_leak_C is not None
     channels = _channels(leak_C, threshold_C, trace_leak_C, trace_scale_C, scale_input)
     traces = torch.empty_like(v_MCP, dtype=torch.float32) if adaptive else None

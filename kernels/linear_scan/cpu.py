@@ -12,7 +12,7 @@ from visionseq.kernels.compiled import compiled
 from visionseq.kernels.hand_over import array, optional_array
 from visionseq.kernels.threads import spread
 
-OWN_BLOCK = 512  # channels with gates of their own in one item
+CHANNEL_BLOCK = 512  # channels with gates of their own in one item
 SHARED_BLOCK = 2048  # channels under one gate in one item
 FEW = 8  # channels under one gate that are too few to vectorise over
 
@@ -28,7 +28,7 @@ def forward(
     options = (offsets.numpy(), reverse, exclusive)
     if shared < FEW:
         inputs, results = (_widened(a_MP, shared), _flat(b_MPQ)), (_flat(h_MPQ), _flat(final_NPQ))
-        spread(_forward_own, segments * -(-gates * shared // OWN_BLOCK), *inputs, *options, *results)
+        spread(_forward_by_channel, segments * -(-gates * shared // CHANNEL_BLOCK), *inputs, *options, *results)
     else:
         inputs, results = (array(a_MP), array(b_MPQ)), (array(h_MPQ), array(final_NPQ))
         spread(_forward_shared, segments * gates * -(-shared // SHARED_BLOCK), *inputs, *options, *results)
@@ -64,7 +64,7 @@ def backward(
         initial = np.empty((0, 0), np.float32) if initial_NPQ is None else _flat(initial_NPQ)
         inputs = (_widened(a_MP, shared), _flat(h_MPQ), initial)
         results = map(_flat, (d_h, d_a, d_b, d_initial))
-        spread(_backward_own, segments * -(-gates * shared // OWN_BLOCK), *inputs, *options, *results)
+        spread(_backward_by_channel, segments * -(-gates * shared // CHANNEL_BLOCK), *inputs, *options, *results)
         d_a = d_a.sum(-1) if shared > 1 else d_a.squeeze(-1)
     else:
         blocks = -(-shared // SHARED_BLOCK)
@@ -89,12 +89,12 @@ def _widened(a_MP: Tensor, shared: int) -> np.ndarray:
 
 
 @compiled
-def _forward_own(first, last, a, b, offsets, reverse, exclusive, h, final):
+def _forward_by_channel(first, last, a, b, offsets, reverse, exclusive, h, final):
     width = a.shape[1]
-    blocks = (width + OWN_BLOCK - 1) // OWN_BLOCK
+    blocks = (width + CHANNEL_BLOCK - 1) // CHANNEL_BLOCK
     for item in range(first, last):
-        n, low = item // blocks, item % blocks * OWN_BLOCK
-        high = min(low + OWN_BLOCK, width)
+        n, low = item // blocks, item % blocks * CHANNEL_BLOCK
+        high = min(low + CHANNEL_BLOCK, width)
         start, stop = offsets[n], offsets[n + 1]
         state = final[n, low:high]
         for i in range(stop - start):
@@ -136,15 +136,15 @@ def _forward_shared(first, last, a, b, offsets, reverse, exclusive, h, final):
 
 
 @compiled
-def _backward_own(first, last, a, h, initial, offsets, reverse, exclusive, dh, da, db, adjoint):
+def _backward_by_channel(first, last, a, h, initial, offsets, reverse, exclusive, dh, da, db, adjoint):
     width = a.shape[1]
-    blocks = (width + OWN_BLOCK - 1) // OWN_BLOCK
-    zeros = np.zeros(OWN_BLOCK, np.float32)
+    blocks = (width + CHANNEL_BLOCK - 1) // CHANNEL_BLOCK
+    zeros = np.zeros(CHANNEL_BLOCK, np.float32)
 
     # a block of channels of a segment
     for item in range(first, last):
-        n, low = item // blocks, item % blocks * OWN_BLOCK
-        high = min(low + OWN_BLOCK, width)
+        n, low = item // blocks, item % blocks * CHANNEL_BLOCK
+        high = min(low + CHANNEL_BLOCK, width)
         start, stop = offsets[n], offsets[n + 1]
         before_first = initial[n, low:high] if initial.size else zeros[: high - low]
         carry = adjoint[n, low:high]

@@ -230,13 +230,13 @@ def _channels(channels, groups, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _state(c, checkpoint, initial, own_E, has_e):
+def _state(c, checkpoint, initial, state_E, has_e):
     """The state before chunk c."""
     h_E = tl.zeros(has_e.shape, tl.float32)
     if c > 0:
         h_E = tl.load(checkpoint, mask=has_e, other=0.0)
     elif initial is not None:
-        h_E = tl.load(initial + own_E, mask=has_e, other=0.0)
+        h_E = tl.load(initial + state_E, mask=has_e, other=0.0)
     return h_E
 
 

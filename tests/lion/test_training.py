@@ -14,9 +14,10 @@ from visionseq.data.lidar import (
     RandomScaling,
     build_database,
 )
+from visionseq.data.lidar.batch import PointCloudBatch
 from visionseq.data.lidar.source import Training
 from visionseq.data.lidar_world import LidarSensor, LidarWorld
-from visionseq.errors import ConfigError
+from visionseq.errors import ConfigError, DataError
 from visionseq.lion import KittiMetric, LionTask
 from visionseq.optim.adam_onecycle import AdamOneCycle
 from visionseq.training import fit
@@ -62,6 +63,15 @@ def test_a_run_is_not_resumed_on_other_classes(tmp_path):
     start(NAMES, max_steps=1)
     with pytest.raises(ConfigError, match=r"classes Pedestrian, Car.*, those of the checkpoint are Car, "):
         start(["Pedestrian", "Car", *NAMES[2:]], max_steps=2, ckpt_path="last")
+
+
+def test_frames_without_labels_have_no_losses():
+    task = LionTask(tiny_config(), AdamOneCycle(lr=0.01))
+    batch = PointCloudBatch(torch.zeros(3, 5), None, torch.tensor([4]), frame_ids=["000004"])
+    with pytest.raises(DataError, match="frame 000004: no labels; losses need them"):
+        task.training_step(batch, 0)
+    with pytest.raises(DataError, match="frame 000004: no labels; losses need them"):
+        task.validation_step(batch, 0)
 
 
 def test_a_resumed_run_ends_at_the_same_bits(database, tmp_path):

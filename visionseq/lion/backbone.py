@@ -58,7 +58,7 @@ class LION3DBackboneOneStride(nn.Module):
         direction: Sequence[str] = ("x", "y"),
     ):
         super().__init__()
-        # Numbers beyond all reason.
+        # Numbers out of bounds.
         limits.count("backbone_3d: feature_dim", feature_dim, limits.MOST_CHANNELS)
         limits.counts("backbone_3d: depths", depths, limits.MOST_LAYERS, length=STAGES)
         limits.counts("backbone_3d: group_size", group_size, limits.MOST_PLACES, length=STAGES)

@@ -39,7 +39,7 @@ class BaseBEVBackbone(nn.Module):
         num_upsample_filters: Sequence[int],
     ):
         super().__init__()
-        # Numbers beyond all reason.
+        # Numbers out of bounds.
         lists = (layer_nums, layer_strides, num_filters, upsample_strides, num_upsample_filters)
         limits.counts("backbone_2d: layer_nums", layer_nums, limits.MOST_LAYERS, least=0)
         limits.counts("backbone_2d: layer_strides", layer_strides, limits.MOST_CELLS)

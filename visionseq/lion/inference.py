@@ -18,7 +18,7 @@ from visionseq.lion.model import LionDetector
 from visionseq.zoo.loading import load
 
 PLAIN_INTENSITY = 2.0  # a cloud with a higher one does not have intensities of 0 to 1
-GROUND_TOLERANCE = 0.5  # metres between the ground of a cloud and of the training data that a model hardly minds
+GROUND_TOLERANCE = 0.5  # metres; smaller differences to the ground of the training data are not reported
 
 _log = logging.getLogger("visionseq.lion")
 
@@ -48,9 +48,9 @@ class FrameInput:
     ) -> "FrameInput":
         """Bring a cloud into the model's form; a column that it lacks becomes zero.
 
-        With `calibration` and `image_shape` (height, width) only the points that the camera sees stay. The log has a
-        warning for whatever leaves a model little to find: missing columns, no points, none in its range, intensities
-        beyond 1, ground at another height than in training.
+        With `calibration` and `image_shape` (height, width) only the points that the camera sees stay. The log warns of
+        clouds in which a model finds little: missing columns, no points, none in its range, intensities above 1, ground
+        at another height than in training.
         """
         # The columns of the model.
         preparation = PointPreparation.of(detector.preprocessing)
@@ -110,7 +110,7 @@ def _warn_of_nothing(name: str, total: int, seen: int, prepared: np.ndarray, pre
 
 
 def _warn_of_intensity(name: str, prepared: np.ndarray, preparation: PointPreparation, scale: float) -> None:
-    """Warn where intensities are not of 0 to 1; a model does not know which it was trained on."""
+    """Warn of intensities above 1; a model's files do not record the range that it was trained on."""
     features = list(preparation.features)
     if not len(prepared) or "intensity" not in features or "intensity" in preparation.squashed:
         return

@@ -1,4 +1,4 @@
-"""What a configuration may ask for: far beyond any detector that exists, and far below what would hang a machine.
+"""Bounds of the numbers in a configuration: far above any published detector, far below what would hang a machine.
 
 A detector's values come from files, so every number that becomes a loop or a size is checked before it does.
 """
@@ -13,7 +13,7 @@ from visionseq.errors import ConfigError
 MOST_LAYERS = 64  # one after the other
 MOST_CHANNELS = 1 << 14
 MOST_CELLS = 1 << 16  # along one axis of a grid
-MOST_VOXELS = 1 << 40  # of a grid; samples times voxels fit an int64 by far
+MOST_VOXELS = 1 << 40  # of a grid; samples times voxels stay far below the limit of int64
 MOST_PLACES = 1 << 20  # of a group, and of boxes in a frame
 MOST_CLASSES = 1000
 
@@ -47,16 +47,16 @@ def grid_of(point_cloud_range: Any, voxel_size: Any) -> tuple[int, int, int]:
 
 
 def check_names(where: str, names: Sequence[str]) -> list[str]:
-    """The names of classes, each once; `ConfigError` for none, too many, or what is no name."""
-    known = isinstance(names, list | tuple) and 0 < len(names) <= MOST_CLASSES
-    if not known or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+    """The names of classes, each once; `ConfigError` for none, too many, or values that are not names."""
+    is_list = isinstance(names, list | tuple) and 0 < len(names) <= MOST_CLASSES
+    if not is_list or not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
         raise ConfigError(f"{where}: {_short(names)}, expected 1 to {MOST_CLASSES} names, each once")
     return list(names)
 
 
 def _numbers(where: str, values: Any, length: int) -> list[float]:
-    known = isinstance(values, list | tuple) and len(values) == length
-    if not known or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
+    is_list = isinstance(values, list | tuple) and len(values) == length
+    if not is_list or not all(isinstance(v, int | float) and math.isfinite(v) for v in values):
         raise ConfigError(f"{where}: {_short(values)}, expected {length} finite numbers")
     return [float(value) for value in values]
 

@@ -39,7 +39,7 @@ class LionDetector(PretrainedModel):
         dense_head: `type` (a name of `HEADS`) and its arguments.
         backbone_2d: `type` (a name of `BACKBONES_2D`) and its arguments; None where the head takes the sparse map.
 
-    `ConfigError` names the part with an unknown type or argument, with a number beyond all reason, or that does not
+    `ConfigError` names the part with an unknown type or argument, with a number out of bounds, or that does not
     match the others.
     """
 

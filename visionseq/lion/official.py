@@ -1,7 +1,7 @@
 """The official configurations (OpenPCDet's YAML, as dicts) as the plain values of our detectors.
 
 `ConfigError` names a section or key that is missing, and a value that would make another network, loss or assignment
-than ours; keys that nothing here reads are passed over.
+than ours; keys that no function here reads are ignored.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Official configuration files as they lie in a checkout: YAML that names a base file for the data.
+"""Official configuration files as a checkout has them: YAML that names a base file for the data.
 
 A section with `_BASE_CONFIG_: cfgs/dataset_configs/x.yaml` holds what that file holds, and its own values replace or
 extend it, section by section; lists are replaced. The path is relative to the checkout's folder tools/ as a rule, so it

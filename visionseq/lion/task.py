@@ -55,7 +55,7 @@ class LionTask(LightningModule):
         self.optimizer_config, self.metric = optimizer, metric
         self.submission = submission
         self.submitted: dict[Path, list[str]] = {}  # frames of this process, by folder
-        self._frame_losses: list[dict[str, float]] = []  # of the evaluation at hand, in this process
+        self._frame_losses: list[dict[str, float]] = []  # of the running evaluation, in this process
         for part in (metric, submission):
             if part is not None:
                 part.begin(self.model.class_names)

@@ -17,7 +17,7 @@ from visionseq.metrics.detection.kitti import camera_annotations
 class KittiMetric(DetectionMetric):
     """KITTI's average precision, in percent, of the camera's annotations where the data set has them.
 
-    Without a camera every object counts as easy (boxes of 50 pixels, nothing hidden), as is usual for other data sets.
+    Without a camera every object counts as easy (image boxes of 50 pixels, nothing hidden).
     "mAP" is the mean of the first of `figures` over the classes.
 
     Args:

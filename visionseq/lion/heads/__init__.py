@@ -1,4 +1,4 @@
-"""The four detection heads of LION's detectors, all of one shape.
+"""The four detection heads of LION's detectors, all with the same interface.
 
     predictions = head(features)                       # during training and evaluation
     losses = head.losses(predictions, gt_boxes_BMX)    # dict of scalars, "loss" is their weighted sum

@@ -246,7 +246,7 @@ def _anchors(
     x, y = axes
     length, width, height = anchor["size"]
     fixed = torch.tensor([anchor["bottom"] + height / 2, length, width, height])
-    made = torch.empty(len(y), len(x), len(rotations), 7)
-    made[..., 0], made[..., 1] = x[None, :, None], y[:, None, None]
-    made[..., 2:6], made[..., 6] = fixed, torch.tensor(rotations)
-    return made
+    anchors = torch.empty(len(y), len(x), len(rotations), 7)
+    anchors[..., 0], anchors[..., 1] = x[None, :, None], y[:, None, None]
+    anchors[..., 2:6], anchors[..., 6] = fixed, torch.tensor(rotations)
+    return anchors

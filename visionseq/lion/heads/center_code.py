@@ -33,7 +33,7 @@ def code_weights_of(weights: Sequence[float], velocity: bool) -> Tensor:
 
 
 def convolutions_of(branch: str, num_conv: Depth) -> int:
-    """How many convolutions a branch has; `ConfigError` where a mapping does not say it, or for no such number."""
+    """How many convolutions a branch has; `ConfigError` where a mapping lacks the branch, or for a bad number."""
     depth = num_conv.get(branch) if isinstance(num_conv, Mapping) else num_conv
     return limits.count(f"dense_head: num_conv of {branch}", depth, limits.MOST_LAYERS)
 

@@ -41,7 +41,7 @@ class Grid:
         overlap, min_radius: see `gaussian_radius`; the least radius of the heat, in cells.
         slots: boxes of a group and sample that are learned.
 
-    `ConfigError` for a stride, radius or number of slots beyond all reason.
+    `ConfigError` for a stride, radius or number of slots out of bounds.
     """
 
     low: tuple[float, float]

@@ -21,8 +21,8 @@ class Suppression:
     Args:
         kind: all boxes together whatever their class, or class by class.
         thresholds: largest IoU seen from above of two boxes that stay.
-        pre: the best so many boxes take part.
-        post: so many boxes stay at most.
+        pre: how many boxes, the best ones, take part.
+        post: how many boxes stay at most.
         swap_dims: exchange dx and dy first, as the published Waymo figures were measured.
 
     Class by class, `thresholds`, `pre` and `post` may have one value for each class; otherwise they have one value.
@@ -70,7 +70,7 @@ class Suppression:
 
 
 def _values(name: str, limit: Any) -> list[Any]:
-    """One value or a list of them, as a list of numbers that make sense."""
+    """One value or a list of them, as a list; `ConfigError` for values out of range."""
     values = list(limit) if isinstance(limit, list | tuple) else [limit]
     whole = name != "thresholds"
     for value in values:

@@ -89,7 +89,7 @@ class TransFusionHead(nn.Module):
         nms_post: int = 100,
     ):
         super().__init__()
-        # Numbers beyond all reason.
+        # Numbers out of bounds.
         channels = {"hidden_channel": hidden_channel, "num_heads": num_heads, "ffn_channel": ffn_channel}
         for name, value in channels.items():
             limits.count(f"dense_head: {name}", value, limits.MOST_CHANNELS)

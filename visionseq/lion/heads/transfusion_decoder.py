@@ -12,7 +12,7 @@ REACH = 20  # cells that a proposal sees in each direction
 
 
 class DecoderLayer(nn.Module):
-    """One transformer decoder layer, post-norm, in which every query is alone with its neighbourhood."""
+    """One transformer decoder layer, post-norm, in which every query attends to its own neighbourhood alone."""
 
     def __init__(self, channels: int, heads: int, hidden: int, dropout: float, momentum: float):
         super().__init__()

@@ -52,7 +52,7 @@ class MapFrame:
         stride: voxels of a cell.
         overlap, min_radius: see `gaussian_radius`; the least radius of the heat, in cells.
 
-    `ConfigError` for a stride or radius beyond all reason.
+    `ConfigError` for a stride or radius out of bounds.
     """
 
     point_range: tuple[float, ...]
@@ -82,7 +82,7 @@ class MapFrame:
 
 
 def heat_targets(gt_boxes: Tensor, frame: MapFrame, classes: int, shape: Sequence[int]) -> Tensor:
-    """[B, C, X, Y] on the transposed map, which must be square; centres beyond it are drawn as far as they reach in."""
+    """[B, C, X, Y] on the transposed map, which must be square; a centre beyond it has its heat on the map alone."""
     labelled = gt_boxes.detach().cpu().numpy()
     heat = np.zeros((len(labelled), classes, *shape), np.float32)
     size = np.array(frame.voxel[:2], np.float32) * frame.stride

@@ -18,7 +18,7 @@ class RetNetBlock(Block):
     Args:
         d_model: D.
         layer_id, n_layer: place among the blocks of the network; of no effect here.
-        n_head: heads; checkpoints do not tell it, and the decays depend on it.
+        n_head: heads; checkpoints do not record the number, and the decays depend on it.
         expand_k, expand_v: as in `RetNet`.
         hidden_rate: hidden channels of the MLP / D.
         with_cp, drop_path: as in `Block`.

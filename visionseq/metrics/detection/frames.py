@@ -107,7 +107,7 @@ class FrameMetric(Metric):
             yield arrays
 
     def _sync_dist(self, dist_sync_fn: Any = None, process_group: Any = None) -> None:
-        """Gather the frames as objects, by whatever means the group has.
+        """Gather the frames as Python objects.
 
         A group of GPUs could not gather tensors on the CPU, and a process without frames would not know their shape.
         """
@@ -120,5 +120,5 @@ class FrameMetric(Metric):
 
 
 def figures_of(values: Mapping[str, float]) -> dict[str, Tensor]:
-    """As a metric returns them."""
+    """The figures as float64 scalars, the form in which a metric returns them."""
     return {name: torch.tensor(float(value), dtype=torch.float64) for name, value in values.items()}

@@ -181,8 +181,8 @@ def camera_annotations(
 ) -> dict[str, np.ndarray]:
     """Lidar boxes [M, >= 7] as `KittiAP` takes them.
 
-    Without a calibration they are as usual for data sets without a camera: image boxes of 50 pixels, nothing hidden or
-    cut off, and a camera in the place of the lidar.
+    Without a calibration they follow the convention for data sets without a camera: image boxes of 50 pixels, nothing
+    hidden or cut off, and a camera in the place of the lidar.
     """
     # The boxes in the camera frame, and in the image.
     boxes = np.asarray(boxes, np.float64).reshape(len(boxes), -1)[:, :7] if len(boxes) else np.zeros((0, 7))

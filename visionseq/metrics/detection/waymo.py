@@ -1,7 +1,7 @@
 """Waymo's detection metrics (arXiv 1912.04838): AP and APH, two levels of difficulty, by type and by distance.
 
 At each of 101 score cutoffs objects and detections of a frame are matched so that the sum of their 3D IoU is largest;
-scores play no part in it. Overlaps are exact, which the published tool's are not quite.
+scores play no part in it. Overlaps are exact; those of the published tool are approximations.
 """
 
 from collections.abc import Sequence

@@ -3,7 +3,7 @@
     y_t = W_o sum_s softmax_s(q_t . k_s / sqrt(K)) v_s,   s <= t where causal
 
 Its state holds the keys and values of every token read, so it grows, and a token costs as much as there are tokens
-before it. Positions are the caller's matter.
+before it. The caller adds positions.
 
 Shapes: B sequences, T tokens, D channels, H heads of K, S tokens in the cache, N states.
 """

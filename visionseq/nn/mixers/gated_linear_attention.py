@@ -1,4 +1,4 @@
-"""Gated linear attention: a matrix state whose rows decay as the token says (GLA, arXiv 2312.06635).
+"""Gated linear attention: a matrix state whose rows decay by the token's gates (GLA, arXiv 2312.06635).
 
     S_t = diag(exp(g_t)) S_{t-1} + k_t v_t^T,   o_t = q_t^T S_t / sqrt(K),   g = logsigmoid(W_2 W_1 x + b) / 16
     y = W_o (RMSNorm_heads(o) * silu(W_g x))

@@ -87,7 +87,7 @@ def _arrange_batch(x_BTD: Tensor, mini_batch: int) -> ArrangedTokens:
 
 
 def _arrange_packed(x_BTD: Tensor, state: TTTState | None, offsets: Tensor, mini_batch: int) -> ArrangedTokens:
-    """A row whose length no carried count decides: what carried tokens leave free becomes a last sequence of zeros."""
+    """The row's length is independent of the carried counts: places that stay free become a last sequence of zeros."""
     (batch, length, dim), count, device = x_BTD.shape, offsets.shape[0] - 1, x_BTD.device
     room = 0 if state is None else mini_batch - 1  # for carried tokens, of each sequence
     sizes = offsets.diff()

@@ -61,12 +61,12 @@ def _search_cpu(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list
 def _search_sorted(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
     keys = site_keys(indices, spatial_shape)
     order = keys.argsort()
-    known = keys[order]
-    twice = order[1:][known[1:] == known[:-1]]
+    sorted_keys = keys[order]
+    twice = order[1:][sorted_keys[1:] == sorted_keys[:-1]]
     if len(twice):
         raise occurs_twice(indices[twice[0]].tolist())
     strides = _strides(spatial_shape)
-    return [_shifted(indices, spatial_shape, step, strides, keys, known, order) for step in steps]
+    return [_shifted(indices, spatial_shape, step, strides, keys, sorted_keys, order) for step in steps]
 
 
 def _strides(spatial_shape: Axes) -> list[int]:
@@ -74,7 +74,13 @@ def _strides(spatial_shape: Axes) -> list[int]:
 
 
 def _shifted(
-    indices: Tensor, spatial_shape: Axes, step: Axes, strides: list[int], keys: Tensor, known: Tensor, order: Tensor
+    indices: Tensor,
+    spatial_shape: Axes,
+    step: Axes,
+    strides: list[int],
+    keys: Tensor,
+    sorted_keys: Tensor,
+    order: Tensor,
 ) -> Pairs:
     """Pairs of one step: the rows of the sites `step` away, and the rows that have such a site."""
     # Beyond the border a key would wrap around to another row: mask before searching.
@@ -86,8 +92,8 @@ def _shifted(
     seeing = inside.nonzero()[:, 0]
 
     neighbours = keys[seeing] + sum(s * stride for s, stride in zip(step, strides, strict=True))
-    place = torch.searchsorted(known, neighbours).clamp_(max=max(len(known) - 1, 0))
-    exists = known[place] == neighbours
+    place = torch.searchsorted(sorted_keys, neighbours).clamp_(max=max(len(sorted_keys) - 1, 0))
+    exists = sorted_keys[place] == neighbours
     return order[place[exists]], seeing[exists]
 
 
