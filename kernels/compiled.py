@@ -41,7 +41,7 @@ def inlined(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _njit(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy", **options)
+    dispatcher: Any = numba.njit(function, nogil=True, error_model="numpy", **options)
     if _may_cache(function.__code__.co_filename):
         try:
             dispatcher._cache = KeptCode(function)

@@ -46,5 +46,5 @@ def source_files(function: Callable[..., Any]) -> set[str]:
             files.add(current.__code__.co_filename)
             values = list(current.__globals__.values())
             called = [getattr(value, "py_func", getattr(value, "_defn", None)) for value in values]
-            waiting += [python for python in called if hasattr(python, "__code__")]
+            waiting += [python for python in called if python is not None and hasattr(python, "__code__")]
     return files
