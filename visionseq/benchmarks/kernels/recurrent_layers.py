@@ -22,7 +22,7 @@ SHAPES = (
     *((16, 128, 256), (1, 1024, 64), (1, 128, 256), (64, 64, 64), (16, 128, 512)),
     *((4, 32, 128), (1, 16, 32), (32, 256, 128), (128, 50, 256)),
 )
-SPAN = 1.0  # seconds for all rounds of short calls, which need many for a steady ratio
+SPAN, MOST = 1.0, 25  # seconds for all rounds of short calls, which need more for a steady ratio, and their number
 LAYERS = {"LSTM": (mixers.LSTM, nn.LSTM), "GRU": (mixers.GRU, nn.GRU)}
 WORK = {
     "forward": "input projection and recurrence, without gradients",
@@ -85,7 +85,7 @@ def _row(name: str, batch: int, length: int, width: int, device: str, rounds: in
 def _measured(calls: dict[str, Callable[[], None]], rounds: int, direction: str) -> dict[str, Any]:
     """How many times longer the peer takes: median over the rounds, and fastest round against fastest round."""
     ours, peer = calls
-    timed = compare(calls, max(rounds, int(SPAN / sum(map(_seconds, calls.values())))))
+    timed = compare(calls, max(rounds, min(MOST, int(SPAN / sum(map(_seconds, calls.values()))))))
     return {
         "each side does": WORK[direction],
         "rounds": len(timed.seconds[ours]),
