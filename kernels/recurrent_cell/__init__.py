@@ -58,7 +58,8 @@ def recurrent_cell(
         states [B, T, S, H, D] in the dtype of x, and the last one [N, S, H, D] in float32 (float64 where x is).
 
     Raises:
-        KernelArgumentError: an argument does not fit; KernelError: the backend cannot serve.
+        KernelArgumentError: an argument has a wrong shape, dtype or value.
+        KernelError: the backend cannot serve.
 
     Source: FlashRNN, arXiv 2412.07752; sLSTM from xLSTM, arXiv 2405.04517.
     """
@@ -68,11 +69,16 @@ def recurrent_cell(
 
     # the definition
     if chosen == "reference":
-        cut, clipval = gradient_recurrent_cut, gradient_recurrent_clipval
+        R_GHDE, b_GHD = _weights(x, R, b, cell)
         loop = partial(
-            reference.recurrent_cell, **_weights(x, R, b, cell), cell=cell, normalizer_floor=normalizer_floor
+            reference.recurrent_cell,
+            R_GHDE=R_GHDE,
+            b_GHD=b_GHD,
+            cell=cell,
+            normalizer_floor=normalizer_floor,
+            gradient_recurrent_cut=gradient_recurrent_cut,
+            gradient_recurrent_clipval=gradient_recurrent_clipval,
         )
-        loop = partial(loop, gradient_recurrent_cut=cut, gradient_recurrent_clipval=clipval)
         state = _initial_state(x, initial_state, cell, count_segments(x.shape[0], cu_seqlens))
         states, final_state = run_segments(loop, (x.to(state.dtype),), state, reverse, cu_seqlens)
         if outputs_only:
@@ -110,17 +116,18 @@ def recurrent_cell_step(
     outputs_only: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """One token of `recurrent_cell`: x [B, G, H, D], state [B, S, H, D] -> (that as output, or y, and the state)."""
-    weights = _weights(x, R, b, cell)
-    Ry_BGHD = torch.einsum("ghde,bhe->bghd", weights["R_GHDE"], state[:, 0])
-    new = reference.update(x.to(state.dtype), Ry_BGHD, weights["b_GHD"], state, cell, normalizer_floor)
+    R_GHDE, b_GHD = _weights(x, R, b, cell)
+    Ry_BGHD = torch.einsum("ghde,bhe->bghd", R_GHDE, state[:, 0])
+    new = reference.update(x.to(state.dtype), Ry_BGHD, b_GHD, state, cell, normalizer_floor)
     state = torch.stack(new, 1)
     return (state[:, 0] if outputs_only else state).to(x.dtype), state
 
 
-def _weights(x: Tensor, R: Tensor, b: Tensor | None, cell: str) -> dict[str, Tensor]:
+def _weights(x: Tensor, R: Tensor, b: Tensor | None, cell: str) -> tuple[Tensor, Tensor]:
+    """R [G, H, D, D] and b [G, H, D] in the dtype of the states, zero where there is no b."""
     dtype = state_dtype(x)
     zeros = x.new_zeros(LAYOUTS[cell].biases, *x.shape[-2:], dtype=dtype)
-    return {"R_GHDE": R.to(dtype), "b_GHD": zeros if b is None else b.to(dtype)}
+    return R.to(dtype), zeros if b is None else b.to(dtype)
 
 
 def _initial_state(x: Tensor, initial_state: Tensor | None, cell: str, segments: int) -> Tensor:

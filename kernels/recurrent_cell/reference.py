@@ -55,7 +55,10 @@ def update(
     gates_GBHD = (x_BGHD + Ry_BGHD + b_GHD).unbind(1)
     if cell == "elman":
         return (torch.tanh(*gates_GBHD),)
-    return _lstm(*gates_GBHD, state_BSHD) if cell == "lstm" else _slstm(*gates_GBHD, state_BSHD, normalizer_floor)
+    i, f, z, o = gates_GBHD
+    if cell == "lstm":
+        return _lstm(i, f, z, o, state_BSHD)
+    return _slstm(i, f, z, o, state_BSHD, normalizer_floor)
 
 
 def _lstm(i: Tensor, f: Tensor, z: Tensor, o: Tensor, state_BSHD: Tensor) -> tuple[Tensor, Tensor]:
