@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 from visionseq.kernels.compiled import compiled
 
 LANES = 16  # columns of a panel
+PANELS_IN_CACHE = 8  # panels that an outer product keeps for all rows
 
 FUSED = ("contract", "nsz")
 BYTE, FLOAT, LANE_INDEX = ir.IntType(8), ir.FloatType(), ir.IntType(32)
@@ -184,6 +185,3 @@ def add_outer(out, a, panels, depth):
             for panel in range(low, high):
                 outer_1(out, row, a, panels, panel, depth)
             row += 1
-
-
-PANELS_IN_CACHE = 8
