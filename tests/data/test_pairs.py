@@ -190,7 +190,7 @@ def test_one_zip_and_plain_folders(tmp_path):
         ("samples/00001.png", encode_png(np.zeros((3, 8, 8), np.uint8)), r"\(8, 8\) pixels, expected \(4, 4\)"),
         ("z/00001.bin", bytes(31), r"00001\.bin: 31 bytes, expected 32"),
         ("z/00009.bin", bytes(32), r"00009\.bin: no image 00009\.png"),
-        ("images_labels.csv", b"00000.png,0\n00001.png,cat\n", r"line 2: found '00001\.png,cat'"),
+        ("images_labels.csv", b"00000.png,0\n00001.png,cat\n", r"line 2: '00001\.png,cat', expected name\.png,label"),
         ("images_labels.csv", b"00000.png,0\n00001.png,0\n", r"no row for 00002\.png"),
         ("images_labels.csv", b"\xff\xfe\x00", "not a csv"),
         ("pairs.json", b"{", "not a JSON text"),

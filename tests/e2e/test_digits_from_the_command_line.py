@@ -1,4 +1,4 @@
-"""What a newcomer does with digits, command by command, each in a process of its own."""
+"""What a newcomer does with digits, command by command; what works runs in a process of its own."""
 
 import json
 import os
@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+
+from visionseq.cli import main
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "configs/rectified_flow/digits_1rf.yaml")
@@ -82,8 +84,10 @@ def test_an_existing_run_is_neither_overwritten_nor_resumed_by_accident(trained)
         (["test", "--config", CONFIG, "--ckpt_path", "rf-digits-2rf-pp"], 1, "no evaluation data"),
     ],
 )
-def test_mistakes_cost_one_readable_line(tmp_path, arguments, code, message):
-    output = run(*arguments, cwd=tmp_path, code=code)
+def test_mistakes_cost_one_readable_line(tmp_path, monkeypatch, capfd, arguments, code, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == code
+    output = "".join(capfd.readouterr())
     assert message in output
     assert len(output.strip().splitlines()) == 1, output
 

@@ -124,7 +124,7 @@ def test_a_metric_that_cannot_measure_is_refused(options, message):
 
 
 def test_a_metric_needs_evaluation_data_and_a_network_for_the_images():
-    with pytest.raises(ConfigError, match="no evaluation data"):
+    with pytest.raises(ConfigError, match="without evaluation data"):
         fit(task(metric=SampleFrechet("features-digits")), ImageData(Digits(), 8), max_steps=1, progress=False)
     data = ImageData(Digits(), 8, eval_dataset=Digits("test"))
     with pytest.raises(ConfigError, match=r"FeatureCNN: images \(2, 1, 8, 8\)"):

@@ -108,7 +108,9 @@ def test_frames_in_any_order_and_in_any_number_of_updates(kind):
     assert float(once.compute()[BEST[kind]]) == 0
 
 
-@pytest.mark.parametrize(("backend", "count"), [("gloo", 3), ("gloo", 1), ("cuda:gloo", 3)])
+@pytest.mark.parametrize(
+    ("backend", "count"), [("gloo", 3), pytest.param("gloo", 1, marks=pytest.mark.slow), ("cuda:gloo", 3)]
+)
 def test_two_processes_equal_one(backend, count, tmp_path):
     script = Path(__file__).with_name("detection_process.py")
     arguments, options = [str(tmp_path / "meeting"), backend, str(count)], {"stdout": subprocess.PIPE, "text": True}
