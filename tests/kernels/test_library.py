@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from case_list import CASES, ONE_PER_OPERATOR
+from code_generation import BACKEND
 from comparing import assert_close, assert_equal, run
 from operator_case import OperatorCase
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -55,7 +56,7 @@ def test_compiles_into_one_graph_for_any_size(case: OperatorCase):
         return sum(part.sin().sum() for part in tree_leaves(case.call(values)) if part is not None)
 
     torch.compiler.reset()  # the operators share this function's code, and its limit of recompilations
-    compiled = torch.compile(loss, fullgraph=True, dynamic=True)
+    compiled = torch.compile(loss, backend=BACKEND, fullgraph=True, dynamic=True)
     for length in (5, 8):
         values = leaves(case, length)
         inputs = tree_leaves(values)

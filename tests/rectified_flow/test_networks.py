@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 import torch.nn.functional as F
+from code_generation import BACKEND
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -353,5 +354,5 @@ def test_networks_are_one_graph(config):
 def test_compiled_network_gives_the_same():
     network = randomized({**SONG, "channel_mult": [1], "attn_resolutions": []}).eval()
     arguments = inputs(network)
-    compiled = torch.compile(network, fullgraph=True)
+    compiled = torch.compile(network, backend=BACKEND, fullgraph=True)
     torch.testing.assert_close(compiled(*arguments), network(*arguments), atol=1e-5, rtol=1e-5)
