@@ -7,6 +7,7 @@ with progress("sampling", 5000, unit="images") as meter:
 import os
 import sys
 import time
+from abc import ABC, abstractmethod
 from typing import TextIO
 
 from visionseq.errors import printable
@@ -14,7 +15,7 @@ from visionseq.errors import printable
 MEGABYTES = "MB"  # the unit of work that is counted in bytes
 
 
-class Meter:
+class Meter(ABC):
     """Counts finished units of work; a subclass displays them, at most once in `interval` seconds.
 
     Args:
@@ -60,11 +61,11 @@ class Meter:
         self.shown = time.monotonic()
         self.display(_joined(facts, self._rate()))
 
+    @abstractmethod
     def display(self, facts: str) -> None:
         """Write the count and the facts."""
-        raise NotImplementedError
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 (a display without an end has nothing to do)
         """End the display."""
 
     def seconds_left(self) -> float | None:

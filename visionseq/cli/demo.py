@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.outputs import claim_files
@@ -58,18 +58,19 @@ def demo(*, out: Path = Path("outputs/demo.png"), steps: PositiveInt = 2500, ove
     )
     with TemporaryDirectory() as work:
         say(f"training an EDM teacher ({steps} updates), its {experiment.num_pairs} pairs, and a student")
-        run_seed(experiment, 0, Path(work))
+        scores_here = run_seed(experiment, 0, Path(work))
         trained = load_as(EDMDenoiser, Path(work, "teacher")), load_as(EDMVelocity, Path(work, ROW))
 
     # Draw and score it beside the zoo's models, all from the same noise.
     shipped = load_as(EDMDenoiser, "rf-digits-edm"), load_as(EDMVelocity, "rf-digits-2rf-pp")
     measure = Measure(experiment, 0)
+    scores_of_zoo = {"teacher": measure.teacher(shipped[0]), ROW: measure.few_steps(shipped[1])}
     digits = experiment.images().images
     rows = {"real digits": to_float(digits[:: len(digits) // ROW_LENGTH][:ROW_LENGTH])}
     distances: dict[str, float] = {}
-    for place, models in (("zoo", shipped), ("trained here", trained)):
+    for place, models, scores in (("zoo", shipped, scores_of_zoo), ("trained here", trained, scores_here)):
         rows |= {f"{place}: {name}": images for name, images in _images(measure, *models).items()}
-        distances |= {f"{place}: {name}": distance for name, distance in _distances(measure, *models).items()}
+        distances |= {f"{place}: {name}": distance for name, distance in _distances(scores).items()}
     viz.save_png(viz.labelled_rows(rows, "2-rectified flow++ on digits"), out)
     say(f"Fréchet distance to {len(digits)} real digits ({experiment.num_samples} samples, {experiment.features}):")
     for name, distance in distances.items():
@@ -88,8 +89,8 @@ def _images(measure: "Measure", teacher: "EDMDenoiser", student: "EDMVelocity") 
     return dict(zip(WAYS, images, strict=True))
 
 
-def _distances(measure: "Measure", teacher: "EDMDenoiser", student: "EDMVelocity") -> dict[str, float]:
+def _distances(scores: dict[str, Any]) -> dict[str, float]:
     """The Fréchet distance of each row's way to make images."""
-    teacher_scores, student_scores = measure.teacher(teacher), measure.few_steps(student)["distance"]
-    distances = teacher_scores["distance"]["1"], student_scores["1"], student_scores["2"], teacher_scores["heun"]
+    teacher, student = scores["teacher"], scores[ROW]["distance"]
+    distances = teacher["distance"]["1"], student["1"], student["2"], teacher["heun"]
     return dict(zip(WAYS, distances, strict=True))
