@@ -20,6 +20,7 @@ log = logging.getLogger("visionseq.kernels")
 
 LOOP_TOKENS = {"linear_scan": 8, "gated_linear_attention": 1, "delta_rule": 1, "recurrent_cell": 1}
 LOOP_ELEMENTS = 1 << 14  # of the main input
+SETTINGS = ("VISIONSEQ_BACKEND", "TRITON_INTERPRET")  # what the choice depends on besides its arguments
 
 
 def serving_backend(name: str, main: Tensor, backend: str, tokens: int | None = None) -> str:
@@ -45,13 +46,19 @@ def _is_transformed() -> bool:
 
 
 def _serving_backend(name: str, device: str, double: bool, transformed: bool, backend: str) -> str:
-    chosen = choose_backend(device, backend, implemented_backends()[name], double, transformed)
-    _say_once(name, device, chosen)
-    return chosen
+    return _chosen(name, device, double, transformed, backend, *map(os.environ.get, SETTINGS))
 
 
 # What torch.compiler.assume_constant_result sets; the function itself imports torch._dynamo, which takes a second.
 _serving_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+@lru_cache
+def _chosen(name: str, device: str, double: bool, transformed: bool, backend: str, *settings: str | None) -> str:
+    """Kept for the values of `SETTINGS`, which `choose_backend` reads itself."""
+    chosen = choose_backend(device, backend, implemented_backends()[name], double, transformed)
+    _say_once(name, device, chosen)
+    return chosen
 
 
 @lru_cache

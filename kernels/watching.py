@@ -14,4 +14,7 @@ def is_unwatched(values: Iterable[Any]) -> bool:
     """Whether plain tensors are computed with here and now."""
     if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() or torch.jit.is_tracing():
         return False
-    return all(type(value) in (Tensor, nn.Parameter) for value in values if isinstance(value, Tensor))
+    for value in values:
+        if isinstance(value, Tensor) and type(value) is not Tensor and type(value) is not nn.Parameter:
+            return False
+    return True

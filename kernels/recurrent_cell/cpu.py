@@ -6,6 +6,8 @@ the gates to the backward, and where only the outputs are returned the other sta
 Shapes: M rows, N segments, G gates, H heads, D units, S states, K kept.
 """
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -148,7 +150,14 @@ def _head_groups(heads: int, blocks: int) -> int:
 def _sequences(offsets: Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Their offsets, and their numbers from the longest to the shortest."""
     bounds = offsets.numpy()
-    return bounds, np.argsort(bounds[:-1] - bounds[1:], kind="stable")
+    return bounds, _longest_first(bounds.tobytes())
+
+
+@lru_cache(maxsize=256)
+def _longest_first(offsets: bytes) -> np.ndarray:
+    """Numbers of the sequences; the loops only read them."""
+    bounds = np.frombuffer(offsets, np.int64)
+    return np.argsort(bounds[:-1] - bounds[1:], kind="stable")
 
 
 def _limits(normalizer_floor: float | None) -> tuple[np.float32, np.float32]:
