@@ -54,5 +54,25 @@ def test_tools_run_without_the_safe_path():
         assert result.returncode == 0, result.stderr
 
 
+def test_nothing_that_a_tool_imports_has_the_name_of_a_tool():
+    """Tools drop their folder from the path in `run_tool`; what is imported before that must not need it."""
+    names = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
+    check = (
+        "import sys; before = set(sys.modules)\n"
+        "from visionseq.cli import run_tool\n"
+        f"hidden = set({names}) & (set(sys.modules) - before); assert not hidden, hidden"
+    )
+    result = run_from_root("-c", check)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_tool_runs_through_a_link(tmp_path):
+    for name in ("zoo.py", "inspect.py"):
+        (tmp_path / name).symlink_to(ROOT / "tools" / name)
+    for arguments in ((str(tmp_path / "zoo.py"), "info", "--help"), (str(tmp_path / "inspect.py"), "--help")):
+        result = run_from_root(*arguments)
+        assert result.returncode == 0, result.stderr
+
+
 def test_makefile_and_ci_set_the_safe_path():
     assert "export PYTHONSAFEPATH := 1" in (ROOT / "Makefile").read_text()

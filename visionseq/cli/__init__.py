@@ -19,10 +19,11 @@ def main(argv: list[str] | None = None) -> int:
 def run_tool(command: str) -> int:
     """Run a command as its script in tools/: `python tools/sample.py ...` is `visionseq sample ...`.
 
-    Python puts a script's folder on sys.path; tools/inspect.py and tools/test.py would hide modules of that name.
+    Python puts a script's folder on sys.path, where tools/inspect.py and tools/test.py would hide the modules of those
+    names. The folder is removed here, and this file imports nothing before that needs them.
     """
-    folder = os.path.dirname(os.path.abspath(sys.argv[0]))
-    sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != folder]
+    folder = os.path.dirname(os.path.realpath(sys.argv[0]))
+    sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != folder]
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # for worker processes
     return main([command, *sys.argv[1:]])
 
