@@ -179,7 +179,7 @@ CUT, UNREADABLE = (field(1, 2) + field(2, field(2, data)) for data in (matrix(im
         ([laser(3, image())], None, np.eye(4), "no calibration of lidar 3"),
         ([laser(2, image())] * 2, None, np.eye(4), r"lidars \[2, 2\], expected each of 1 to 5 at most once"),
         ([laser(6, image())], None, np.eye(4), r"lidars \[6\], expected"),
-        ([laser(2, image())], np.ones(5), np.eye(4), "5 inclinations of 6 rows"),
+        ([laser(2, image())], np.ones(5), np.eye(4), "5 inclinations for 6 rows"),
         ([laser(2, image()[..., :3])], None, np.eye(4), r"expected \[H, W, 4\]"),
         ([laser(2, image(), poses=np.zeros((3, 4, 6)))], None, np.eye(4), "poses"),
         ([laser(2, image())], None, np.full((4, 4), np.nan), "16 finite"),

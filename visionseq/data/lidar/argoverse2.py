@@ -70,16 +70,18 @@ class Argoverse2:
     def labels(self, index: int) -> LidarFrame:
         path = self.sweeps[index]
         log = path.parents[2]
-        nothing, origin = np.zeros((0, 4), np.float32), {"log": log.name, "timestamp_ns": int(path.stem)}
+        no_points, origin = np.zeros((0, 4), np.float32), {"log": log.name, "timestamp_ns": int(path.stem)}
         if not (log / ANNOTATIONS).is_file():
-            return LidarFrame(self.frame_ids[index], nothing, origin=origin, missing_labels=log / ANNOTATIONS)
+            return LidarFrame(self.frame_ids[index], no_points, origin=origin, missing_labels=log / ANNOTATIONS)
+
+        # The objects of this sweep that at least one point hits.
         table = read_annotations(log / ANNOTATIONS)
         rows = (table["timestamp_ns"] == int(path.stem)) & (table["num_interior_pts"] > 0)
         boxes, names = boxes_of({name: values[rows] for name, values in table.items()})
         counts = table["num_interior_pts"][rows].astype(np.int64)
         unknown = np.full(len(boxes), UNKNOWN, np.int64)
         boxes = boxes.astype(np.float32)
-        return LidarFrame(self.frame_ids[index], nothing, boxes, names, counts, unknown, origin=origin)
+        return LidarFrame(self.frame_ids[index], no_points, boxes, names, counts, unknown, origin=origin)
 
 
 @lru_cache(LOGS_KEPT)
@@ -93,7 +95,7 @@ def read_annotations(path: Path) -> dict[str, np.ndarray]:
 
 
 def boxes_of(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [M, 7] and str [M] of rows of the annotations."""
+    """Boxes float64 [M, 7] and class names str [M] (with a capital letter) of rows of the annotations."""
     columns = ("tx_m", "ty_m", "tz_m", "length_m", "width_m", "height_m")
     headings = headings_of(np.stack([table[name] for name in ("qw", "qx", "qy", "qz")], 1))
     boxes = np.stack([*(table[name] for name in columns), headings], 1).astype(np.float64).reshape(-1, 7)

@@ -59,7 +59,7 @@ class RandomRotation:
 
 @dataclass
 class RandomScaling:
-    """Scale the scene by a uniform factor within `low` and `high`; a narrower range than 0.001 draws nothing."""
+    """Scale the scene by a uniform factor within `low` and `high`; where they differ by less than 0.001, do nothing."""
 
     low: float = 0.95
     high: float = 1.05
@@ -82,7 +82,7 @@ class RandomTranslation:
 
 
 def flip(points: np.ndarray, boxes: np.ndarray, axis: str) -> Scene:
-    """Mirror at the axis x (y changes its sign) or y."""
+    """Mirror at the axis x (y changes its sign) or at the axis y."""
     points, boxes = points.copy(), boxes.copy()
     column = 1 if axis == "x" else 0
     points[:, column] *= -1
@@ -107,7 +107,7 @@ def rotate(points: np.ndarray, boxes: np.ndarray, angle: float) -> Scene:
 
 
 def scale(points: np.ndarray, boxes: np.ndarray, factor: float) -> Scene:
-    """Scale places, sizes and velocities."""
+    """Scale positions, sizes and velocities."""
     points, boxes = points.copy(), boxes.copy()
     points[:, :3] *= np.float32(factor)
     boxes[:, :6] *= np.float32(factor)
@@ -116,7 +116,7 @@ def scale(points: np.ndarray, boxes: np.ndarray, factor: float) -> Scene:
 
 
 def translate(points: np.ndarray, boxes: np.ndarray, shift: np.ndarray) -> Scene:
-    """Shift places by x, y, z metres."""
+    """Shift positions by x, y, z metres [3]."""
     points, boxes = points.copy(), boxes.copy()
     points[:, :3] += shift
     boxes[:, :3] += shift
@@ -124,7 +124,7 @@ def translate(points: np.ndarray, boxes: np.ndarray, shift: np.ndarray) -> Scene
 
 
 def wrap_headings(boxes: np.ndarray) -> np.ndarray:
-    """Headings in [-pi, pi)."""
+    """The boxes with headings in [-pi, pi)."""
     boxes = boxes.copy()
     boxes[:, 6] = limit_period(boxes[:, 6], 0.5, 2 * math.pi)
     return boxes

@@ -31,7 +31,7 @@ WIDTHS = (7, 9)  # values of a box: without and with velocity
 
 
 class GroundTruthDatabase:
-    """Objects of a folder that `build_database` wrote; points are read when asked for.
+    """Objects of a folder that `build_database` wrote; points are read when they are needed.
 
     Attributes: `boxes` float32 [M, 7 or 9], `names` str [M], `counts` int64 [M] of points, `difficulty` int64 [M].
     Raises `DataError` naming the file that is missing, damaged or contradicts the others.
@@ -59,8 +59,8 @@ class GroundTruthDatabase:
             raise DataError(f"{path}: {points.dtype} {points.shape}, expected float32 [N, {len(self.features)}]")
         beyond = (self.starts > len(points)) | (self.counts > len(points) - self.starts)
         if beyond.any():
-            last = f"{self.counts[beyond][0]} points from {self.starts[beyond][0]} on"
-            raise DataError(f"{path}: {len(points)} points, {OBJECTS} expects {last}")
+            rows = f"{self.counts[beyond][0]} points from {self.starts[beyond][0]} on"
+            raise DataError(f"{path}: {len(points)} points, {OBJECTS} expects {rows}")
         return points
 
     def points_of(self, number: int) -> np.ndarray:
@@ -70,7 +70,7 @@ class GroundTruthDatabase:
 
 
 def _features(path: Path) -> tuple[str, ...]:
-    """The columns of the points, from the description of a database."""
+    """The names of the points' columns, from the description of a database."""
     features = read_json(path, dict).get("features")
     if not isinstance(features, list) or not all(isinstance(name, str) for name in features):
         raise DataError(f"{path}: features {str(features)[:80]}, expected the names of the columns")
@@ -78,7 +78,7 @@ def _features(path: Path) -> tuple[str, ...]:
 
 
 def _objects(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of objects.npz."""
+    """The arrays of objects.npz; `DataError` where they are damaged or have values that cannot be."""
     arrays = read_infos(path, LAYOUT)
     boxes = arrays["boxes"]
     if boxes.shape[1] not in WIDTHS:
@@ -102,8 +102,8 @@ def build_database(
         frames: the training set.
         folder: where to write; an earlier database in it is replaced.
         classes: those to keep; None: all.
-        test: which points belong to a box; by `NEAREST` a point belongs to the first box alone that contains it.
-        every: class -> take only every so many-th frame for it.
+        test: which points belong to a box; with `NEAREST` a point belongs only to the first box that contains it.
+        every: class -> n: objects of the class are taken from every n-th frame only.
         progress: called with the number of frames done since the last call.
     """
     # Cut out the points in the boxes of each frame.
@@ -124,7 +124,7 @@ def build_database(
             names.append(name)
             difficulty.append(UNKNOWN if frame.difficulty is None else int(frame.difficulty[row]))
 
-    # Write the three files; the description last, which makes a database of them.
+    # Write the three files, the description last: without it the folder is no database.
     folder, counts = Path(folder), [len(rows) for rows in points]
     arrays = {
         "boxes": np.array(boxes, np.float32).reshape(len(boxes), -1) if boxes else np.zeros((0, 7), np.float32),
@@ -148,7 +148,7 @@ def _relative(points: np.ndarray, box: np.ndarray) -> np.ndarray:
 
 
 def _points_of_boxes(points: np.ndarray, boxes: np.ndarray, test: PointTest) -> np.ndarray:
-    """Mask [M, N]: the points of each box, whatever its class."""
+    """Mask bool [M, N]: the points of each box, whatever its class."""
     if test == NEAREST:
         return np.arange(len(boxes))[:, None] == first_box(points, boxes, test)
     return points_in_boxes(points, boxes, test)

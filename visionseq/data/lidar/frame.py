@@ -72,4 +72,4 @@ class LidarFrames(Protocol):
         """Frame `index`; `DataError` names the file that cannot be read, and where in it."""
 
     def labels(self, index: int) -> LidarFrame:
-        """The same without reading points: `points` is empty [0, 3 + C]. Statistics and balancing read these."""
+        """Frame `index` without its points: `points` is empty [0, 3 + C]. Statistics and balancing use this."""

@@ -25,7 +25,8 @@ from visionseq.geometry.point_tests import DATABASE, points_in_boxes
 
 _log = logging.getLogger("visionseq.data")
 
-TIME, NOW = "time", 1e-6  # a last column that scenes of one sweep lack, and up to where it is their own time, seconds
+TIME = "time"  # the last column of databases of several sweeps; scenes of one sweep lack it
+NOW = 1e-6  # seconds; points with a smaller time are of the keyframe itself
 
 
 class PastedScene(NamedTuple):
@@ -37,7 +38,7 @@ class PastedScene(NamedTuple):
 
 
 class ObjectDraw:
-    """Objects of one class in random order, without an end."""
+    """Objects of one class in random order, permutation after permutation."""
 
     def __init__(self, numbers: np.ndarray):
         self.numbers, self.order, self.pointer = numbers, numbers[:0], len(numbers)
@@ -58,10 +59,10 @@ class GroundTruthSampling:
     Args:
         database: folder that `build_database` wrote, or such a database.
         sample_groups: class -> objects to sample for a scene, in this order.
-        min_points: an object must have as many, for all classes or by class.
+        min_points: lowest number of points of an object, for all classes or by class.
         limit_whole_scene: count the scene's own objects towards the number.
         use_road_plane: put objects onto the scene's road plane, where it has one.
-        remove_extra_width: added to the boxes' sizes for the removal of scene points below objects.
+        remove_extra_width: added to the boxes' sizes (x, y, z, metres) when scene points inside them are removed.
         removed_difficulty: objects of these difficulties are not used (-1: unknown, or beyond hard).
     """
 
@@ -87,7 +88,7 @@ class GroundTruthSampling:
 
     @cached_property
     def usable(self) -> dict[str, np.ndarray]:
-        """Class of the groups -> numbers of its objects that may be pasted; `ConfigError` where it has no objects."""
+        """Class -> row numbers of its objects that may be pasted; `ConfigError` for a class without objects."""
         database = self.objects
         allowed = ~np.isin(database.difficulty, list(self.removed_difficulty))
         numbers = {}
@@ -112,7 +113,7 @@ class GroundTruthSampling:
                 f"gt_sampling: {self.objects.folder} has the columns {', '.join(columns)}, the frames have "
                 f"{', '.join(features)}"
             )
-        self.draws()  # raises its error for classes without objects
+        self.draws()  # raises `ConfigError` for classes without objects
 
     def draws(self) -> dict[str, ObjectDraw]:
         """A fresh draw for each class of the groups."""
@@ -132,16 +133,16 @@ class GroundTruthSampling:
 
         Args:
             points: float32 [N, 3 + C], columns as the database has them.
-            boxes: float32 [M, 7 or 9] of all classes: all of them are in the way.
+            boxes: float32 [M, 7 or 9] of all classes; a pasted object touches none of them.
             names: str [M].
             random: the generator that draws.
-            draws: the state to go on from; None: a fresh one.
+            draws: the permutations to continue; None: fresh ones.
             road_plane: (a, b, c, d) in the rectified camera frame, used with `calibration`.
         """
         self._check_widths(points.shape[1], boxes.shape[1])
         draws = self.draws() if draws is None else draws
 
-        # Objects of each class that touch nothing, beginning with the scene's own.
+        # Choose objects of each class that touch neither the scene's boxes nor those chosen before.
         existing, pasted, labels = boxes, [], []
         for name, number in self.sample_groups.items():
             count = number - int((names == name).sum()) if self.limit_whole_scene else number
@@ -156,16 +157,16 @@ class GroundTruthSampling:
         if not pasted:
             return PastedScene(points, boxes, names)
 
-        # Their boxes come down to the road, if it is known.
+        # Lower their boxes to the road, if it is known.
         added = existing[len(boxes) :].copy()
         heights = np.zeros(len(added), np.float32)
         if self.use_road_plane:
             if road_plane is None or calibration is None:
-                _say_no_plane()
+                _warn_no_plane()
             else:
                 added, heights = on_road_plane(added, road_plane, calibration)
 
-        # Their points come first and replace those of the scene at the same place.
+        # Their points come first; scene points inside their boxes are removed.
         columns = points.shape[1]
         objects = [self._placed(number, down, columns) for number, down in zip(pasted, heights.tolist(), strict=True)]
         covered = points_in_boxes(points, enlarge(added[:, :7], self.remove_extra_width), DATABASE).any(0)
@@ -191,12 +192,12 @@ class GroundTruthSampling:
 
 
 @lru_cache(1)
-def _say_no_plane() -> None:
-    _log.warning("gt_sampling: use_road_plane, but frames have no road plane: objects keep their heights")
+def _warn_no_plane() -> None:
+    _log.warning("gt_sampling: use_road_plane is set, but frames have no road plane: objects keep their heights")
 
 
 def on_road_plane(boxes: np.ndarray, plane: np.ndarray, calibration: Calibration) -> tuple[np.ndarray, np.ndarray]:
-    """The boxes with their lower faces on the plane, and by how much each came down."""
+    """The boxes with their lower faces on the plane, and the metres [S] by which each was lowered."""
     a, b, c, d = plane
     centre = calibration.lidar_to_rect(boxes[:, :3])
     centre[:, 1] = (-d - a * centre[:, 0] - c * centre[:, 2]) / b
@@ -208,7 +209,7 @@ def on_road_plane(boxes: np.ndarray, plane: np.ndarray, calibration: Calibration
 
 
 def _without_collision(sampled: np.ndarray, existing: np.ndarray) -> np.ndarray:
-    """Mask [S]: those that touch neither the scene nor each other; of a pair that does, both are out."""
+    """Mask [S]: those that touch neither the scene nor each other; of two that touch, neither is used."""
     if not len(sampled):
         return np.zeros(0, bool)
     boxes = torch.from_numpy(np.ascontiguousarray(sampled[:, :7]))

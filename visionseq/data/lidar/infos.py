@@ -1,7 +1,7 @@
-"""Facts about a data set that are slow to collect, kept as one .npz file of plain arrays; it appears complete or not.
+"""Facts about a data set that are slow to collect, stored as one .npz file of plain arrays, complete or absent.
 
-A layout says which arrays a file holds: name -> (group, kinds of dtype, shape of a row). Arrays of a group have as many
-rows as each other.
+A layout says which arrays a file holds: name -> (group, kinds of dtype, shape of a row). All arrays of a group have the
+same number of rows.
 """
 
 import os
@@ -31,13 +31,13 @@ Layout = Mapping[str, Column]
 
 
 def write_infos(path: str | os.PathLike, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays as .npz."""
+    """Write arrays as .npz, atomically."""
     with atomic_write(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
 def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]:
-    """The arrays of a layout; `DataError` names the file and the array that is missing, damaged or of another form."""
+    """The arrays of a layout; `DataError` names the file and the array that is missing, damaged or of another shape."""
     path = Path(path)
     most = max(FREE // max(len(layout), 1), path.stat().st_size if path.is_file() else 0)  # of each array
     expected = {name: Expected(1 + len(row), kinds, WIDEST, most) for name, (_, kinds, row) in layout.items()}
@@ -53,6 +53,6 @@ def read_infos(path: str | os.PathLike, layout: Layout) -> dict[str, np.ndarray]
 
 
 def check_numbers(path: str | os.PathLike, name: str, numbers: np.ndarray, count: int, least: int = 0) -> None:
-    """Refuse row numbers of an array beyond [least, count)."""
+    """`DataError` where an array of row numbers has one outside of [least, count)."""
     if len(numbers) and (numbers.min() < least or numbers.max() >= count):
         raise DataError(f"{path}: {name} {numbers.min()} to {numbers.max()}, expected {least} to {count - 1}")

@@ -1,4 +1,4 @@
-"""Large JSON tables, lists of flat objects, read row by row: a table of a gigabyte needs no more than one row."""
+"""Large JSON tables, lists of flat objects, read row by row: only one row of a gigabyte is in memory."""
 
 import json
 import re
@@ -20,7 +20,7 @@ _DECODER = json.JSONDecoder()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row of a table; its methods raise `DataError` naming file and row where a value is missing or of another kind.
+    """A row of a table; its methods raise `DataError` naming file and row where a value is missing or another type.
 
     Fields: `path` of the table, `number` of the row from 0, `values` by name.
     """
@@ -44,7 +44,7 @@ class Row:
         return value
 
     def numbers(self, key: str, count: int) -> list[float]:
-        """A list of so many finite numbers."""
+        """A list of `count` finite numbers."""
         value = self.values.get(key)
         if not isinstance(value, list) or len(value) != count:
             raise self.misfit(key, f"{count} numbers")
@@ -57,7 +57,7 @@ class Row:
         return value
 
     def link(self, key: str, numbers: Mapping[str, int]) -> int:
-        """The row of another table that a token stands for."""
+        """The row number of another table that the token in this row stands for; `numbers` maps tokens to rows."""
         token = self.text(key)
         if token not in numbers:
             raise self.misfit(key, "the token of a row")
@@ -85,23 +85,29 @@ def _after_gap(text: str, place: int) -> int:
 
 
 def _objects(file: IO[str], path: Path) -> Iterator[dict[str, Any]]:
+    # The table begins with a bracket.
     text, number = file.read(CHUNK), 0
     start = _after_gap(text, 0)
     if text[start : start + 1] != "[":
         raise DataError(f"{path}: begins with {text[:20]!r}, expected a list of rows")
     place = start + 1
+
+    # Rows follow until the closing bracket.
     while True:
         place = _after_gap(text, place)
         if text[place : place + 1] == "]":
             return
+
+        # Decode one row; where the text ends within it, read on and try again.
         try:
             row, place = _DECODER.raw_decode(text, place)
         except (ValueError, RecursionError) as error:
             more = file.read(CHUNK) if len(text) - place < LONGEST_ROW else ""
             if not more:
                 raise DataError(f"{path}, row {number}: not JSON, or the file ends early: {error}") from None
-            text, place = text[place:] + more, 0  # the row was not there as a whole
+            text, place = text[place:] + more, 0
             continue
+
         if not isinstance(row, dict):
             raise DataError(f"{path}, row {number}: a {type(row).__name__}, expected an object")
         yield row

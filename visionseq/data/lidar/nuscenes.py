@@ -1,6 +1,6 @@
 """nuScenes, read from its JSON tables (arXiv 1903.11027); no other package is needed.
 
-Its lidar frame has x to the right and y ahead, and stays so: a heading of 0 looks along +x.
+Its lidar frame is kept, with x to the right and y ahead: a heading of 0 points along +x.
 """
 
 from collections.abc import Sequence
@@ -54,15 +54,15 @@ class NuScenes:
     length, height), `rotation` [M, 4] (quaternion w, x, y, z), `velocity` [M, 2] (NaN where not known), `attribute` str
     [M], and the `bicycle_racks` [R, 7] (x, y, z, length, width, height, heading).
 
-    The tables are read when a version is first opened, and kept as arrays in `version`/visionseq_index.npz.
+    The tables are read when a version is first opened, and stored as arrays in `version`/visionseq_index.npz.
 
     Args:
         root: folder that holds samples/, sweeps/ and the tables of `version`.
         version: v1.0-trainval, v1.0-mini ...
-        scenes: names of the scenes, or a text file with one a line; None: all of the tables.
-        sweeps: keyframe and earlier sweeps together.
-        min_points: objects that fewer lidar points hit are left out, as training does; with 0 those stay that radar
-            alone saw, as the benchmark has them.
+        scenes: names of the scenes, or a text file with one a line; None: all scenes of the tables.
+        sweeps: number of sweeps in a frame, the keyframe included.
+        min_points: objects with fewer lidar points are left out; training uses 1. With 0 the objects that only radar
+            saw are kept, as in the benchmark.
         missing_labels: refuse a version whose table of annotations is empty, as that of the test set is, or report it
             and go on.
     """
@@ -131,6 +131,7 @@ class NuScenes:
         return frame
 
     def labels(self, index: int) -> LidarFrame:
+        # The frame, and where and when it was recorded.
         tables, sample = self.index, self.numbers[index]
         keyframe = tables["sample_lidar"][sample]
         to_global = sensor_to_global(tables, keyframe)
@@ -146,7 +147,7 @@ class NuScenes:
             frame.missing_labels = self.annotations
             return frame
 
-        # The objects of the keyframe; bicycle racks go to the metric.
+        # The objects of the keyframe that sensors saw; the metric needs the bicycle racks among all of them.
         first = tables["sample_first"][sample]
         rows = np.arange(first, first + tables["sample_objects"][sample])
         categories = tables["category_name"][tables["object_category"][rows]]
@@ -154,6 +155,8 @@ class NuScenes:
         points = tables["lidar_points"][rows]
         kept = (points + tables["radar_points"][rows] > 0) & (points >= self.min_points)
         names = [CATEGORIES.get(category, IGNORED) for category in categories[kept].tolist()]
+
+        # Boxes in the lidar frame, and the same objects in the global frame.
         frame.boxes = tables["box"][rows[kept]].astype(np.float32)
         frame.names = name_array(names, frame.frame_id)
         frame.num_points = points[kept]
@@ -169,7 +172,7 @@ class NuScenes:
         return frame
 
     def sweeps_of(self, index: int) -> np.ndarray:
-        """Rows of the keyframe and of the sweeps before it; where the scene begins, the last one again."""
+        """Rows of the keyframe and the sweeps before it; at the beginning of a scene its first sweep is repeated."""
         sweeps = [self.index["sample_lidar"][self.numbers[index]]]
         while len(sweeps) < self.sweeps:
             before = self.index["lidar_before"][sweeps[-1]]

@@ -1,7 +1,7 @@
 """nuScenes' JSON tables as plain arrays: keyframes, lidar sweeps, poses, and objects in the lidar frame.
 
-The tables of the whole set are several gigabytes of text; they are read once, and the arrays kept beside them. Where a
-table changes the arrays are made again.
+The tables of the whole set are several gigabytes of text. They are read once, and the arrays are stored beside them.
+When a table changes, the arrays are made again.
 """
 
 import logging
@@ -25,7 +25,7 @@ TABLES = (
 INDEX = "visionseq_index.npz"
 FORMAT = 2
 LIDAR = "LIDAR_TOP"
-LARGE = 1 << 27  # bytes of tables that take a while
+LARGE = 1 << 27  # bytes; tables beyond take minutes to read
 
 _log = logging.getLogger("visionseq.data")
 
@@ -42,14 +42,14 @@ def open_index(folder: Path) -> Index:
             if np.array_equal(index["tables"], tables):
                 return index
         except DataError as error:
-            _log.warning("%s; it is made again", error)
+            _log.warning("%s; the file is made again", error)
     if tables[:, 0].sum() > LARGE:
-        _log.warning("%s: reading all tables, which takes minutes and happens once", folder)
+        _log.warning("%s: reading all tables once, which takes minutes", folder)
     index = {"tables": tables, **build_index(folder)}
     try:
         write_infos(path, index)
     except OSError as error:
-        _log.warning("%s: cannot be kept (%s), so that the tables are read at every start", path, error)
+        _log.warning("%s: not writable (%s); the tables will be read at every start", path, error)
     return index
 
 
@@ -66,19 +66,20 @@ def build_index(folder: Path) -> Index:
 
 
 def _state_of(folder: Path) -> np.ndarray:
+    """int64 [1 + tables, 2]: the format's number, then size and time of change of each table."""
     state = [(FORMAT, 0)]
     for name in TABLES:
         path = folder / f"{name}.json"
         try:
-            facts = path.stat()
+            status = path.stat()
         except OSError as error:
             raise DataError(f"{path}: not readable: {reason(error)}") from error
-        state.append((facts.st_size, facts.st_mtime_ns))
+        state.append((status.st_size, status.st_mtime_ns))
     return np.array(state, np.int64)
 
 
 def _names(folder: Path, table: str) -> tuple[dict[str, int], np.ndarray]:
-    """Rows by token, and the names in them."""
+    """Row number of each token, and the names [N] in the rows."""
     numbers: dict[str, int] = {}
     names: list[str] = []
     for row in table_rows(folder / f"{table}.json"):
@@ -88,6 +89,7 @@ def _names(folder: Path, table: str) -> tuple[dict[str, int], np.ndarray]:
 
 
 def _samples(folder: Path, scenes: Mapping[str, int]) -> tuple[dict[str, int], Index]:
+    """Row number of each keyframe's token, and the arrays of keyframes, sorted by time."""
     rows = [
         (row.integer("timestamp"), row.link("scene_token", scenes), row.text("token"))
         for row in table_rows(folder / "sample.json")
@@ -102,20 +104,22 @@ def _samples(folder: Path, scenes: Mapping[str, int]) -> tuple[dict[str, int], I
 
 
 def _sweeps(folder: Path, samples: Mapping[str, int]) -> Index:
-    # The sweeps of the lidar, and where sensor and vehicle were.
+    """The arrays of lidar sweeps and sensors, and the sweep of each keyframe."""
+    # The sweeps of the lidar, and the poses of sensor and vehicle.
     rows = [row for row in table_rows(folder / "sample_data.json") if LIDAR in row.text("filename").split("/")]
     numbers = {row.text("token"): number for number, row in enumerate(rows)}
     sensors, sensor_poses = _poses(folder, "calibrated_sensor")
     egos, ego_poses = _poses(folder, "ego_pose", {row.text("ego_pose_token") for row in rows})
 
-    # Which of them is the keyframe of a sample.
+    # The sweep that is the keyframe of each sample.
     keyframes = np.full(len(samples), NONE, np.int64)
     for number, row in enumerate(rows):
         if row.values.get("is_key_frame") is True:
             keyframes[row.link("sample_token", samples)] = number
     if (keyframes == NONE).any():
         token = list(samples)[int((keyframes == NONE).argmax())]
-        raise DataError(f"{folder / 'sample_data.json'}: no {LIDAR} of the sample {token}")
+        raise DataError(f"{folder / 'sample_data.json'}: sample {token} has no keyframe of {LIDAR}")
+
     return {
         "sample_lidar": keyframes,
         "lidar_file": np.array([_file_of(row, folder.parent).encode() for row in rows], dtype=np.bytes_),
@@ -140,7 +144,7 @@ def _links(rows: list[Row], key: str, numbers: Mapping[str, int]) -> np.ndarray:
 
 
 def _poses(folder: Path, table: str, tokens: set[str] | None = None) -> tuple[dict[str, int], np.ndarray]:
-    """Rows by token, and their poses [N, 7]; of `tokens` alone, None: of all."""
+    """Row number of each token, and poses float64 [N, 7] (x, y, z, quaternion); None reads all tokens."""
     numbers: dict[str, int] = {}
     poses: list[list[float]] = []
     for row in table_rows(folder / f"{table}.json"):

@@ -1,4 +1,4 @@
-"""The arrays that nuScenes' tables become, and the places of sweeps in them."""
+"""The arrays that nuScenes' tables are stored as, and the poses of sweeps in them."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def sensor_to_global(index: Index, sweeps: np.ndarray) -> np.ndarray:
 
 
 def check_index(path: Path, index: Index) -> Index:
-    """The index itself; `DataError` where a row number in it is beyond the rows that it counts."""
+    """The same index; `DataError` where it has a row number beyond the rows of the array that it refers to."""
     counts = {group: len(index[name]) for name, (group, _, _) in LAYOUT.items()}
     check_numbers(path, "sample_scene", index["sample_scene"], counts["scene"])
     check_numbers(path, "sample_lidar", index["sample_lidar"], counts["lidar"])

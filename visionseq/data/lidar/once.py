@@ -21,7 +21,6 @@ SPLITS = {
     "val": ("000027", "000028", "000112", "000201"),
 }
 
-
 _log = logging.getLogger("visionseq.data")
 
 
@@ -45,7 +44,7 @@ class Once:
         expected = existing if split is None else SPLITS[split]
         missing = [name for name in expected if name not in existing]
         if missing:
-            _log.warning("%s: no sequence %s of the split %s", self.folder, ", ".join(missing), split)
+            _log.warning("%s: sequence %s of the split %s is missing", self.folder, ", ".join(missing), split)
         sequences = [name for name in expected if name in existing]
         self.entries = [(name, entry) for name in sequences for entry in self._frames(name)]
         self.frame_ids = [f"{name}_{entry['frame_id']}" for name, entry in self.entries]
@@ -65,9 +64,9 @@ class Once:
         sequence, entry = self.entries[index]
         boxes = np.array(entry["boxes"], np.float32).reshape(-1, 7)
         unknown = np.full(len(boxes), UNKNOWN, np.int64)
-        names, nothing = name_array(entry["names"], self.frame_ids[index]), np.zeros((0, 4), np.float32)
+        names, no_points = name_array(entry["names"], self.frame_ids[index]), np.zeros((0, 4), np.float32)
         origin = {"sequence": sequence, "frame_id": entry["frame_id"], "pose": entry["pose"]}
-        return LidarFrame(self.frame_ids[index], nothing, boxes, names, unknown, unknown, origin=origin)
+        return LidarFrame(self.frame_ids[index], no_points, boxes, names, unknown, unknown, origin=origin)
 
     def _points_of(self, sequence: str, frame_id: str, where: str) -> Path:
         return path_below(self.folder / sequence / "lidar_roof", f"{frame_id}.bin", where)
@@ -88,7 +87,7 @@ class Once:
 
 
 def _entry(row: dict[str, Any], where: str) -> dict[str, Any]:
-    """Names and boxes of a frame as plain values, which workers receive quickly."""
+    """Names and boxes of a frame as plain values, which reach worker processes quickly."""
     try:
         boxes = np.array(row["annos"]["boxes_3d"], np.float64).reshape(-1, 7)
         names, frame_id = [str(name) for name in row["annos"]["names"]], str(row["frame_id"])

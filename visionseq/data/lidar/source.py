@@ -26,7 +26,7 @@ _log = logging.getLogger("visionseq.data")
 Sample = tuple[LidarFrame, np.ndarray, np.ndarray, int]  # frame, points, boxes, points that are not finite
 
 _AUGMENT, _SHUFFLE, _ANOTHER = 5, 6, 7  # keys that keep the draws of a sample apart
-ATTEMPTS = 10  # at a sample with boxes, before one without is taken
+ATTEMPTS = 10  # frames to try for a sample with boxes, before one without boxes is taken
 
 
 @dataclass
@@ -36,9 +36,9 @@ class Training:
     Args:
         augmentations: in this order, after the pasting of objects.
         gt_sampling: pasting of database objects; None: none.
-        total_epochs: of the whole training, for the two below; None: they have no effect.
-        without_sampling: in how many last epochs nothing is pasted.
-        without_augmentation: in how many last epochs nothing is augmented or pasted.
+        total_epochs: epochs of the whole training; None: the two arguments below have no effect.
+        without_sampling: number of final epochs in which nothing is pasted.
+        without_augmentation: number of final epochs in which nothing is augmented or pasted.
     """
 
     augmentations: Sequence[Augmentation] = field(default_factory=list)
@@ -51,10 +51,10 @@ class Training:
         """The changes that apply in an epoch (from 0)."""
         if self.total_epochs is None:
             return self
-        last = epoch >= self.total_epochs - self.without_augmentation
-        unpasted = last or epoch >= self.total_epochs - self.without_sampling
-        kept = [] if last else self.augmentations
-        return replace(self, augmentations=kept, gt_sampling=None if unpasted else self.gt_sampling)
+        plain = epoch >= self.total_epochs - self.without_augmentation
+        without_pasting = plain or epoch >= self.total_epochs - self.without_sampling
+        augmentations = [] if plain else self.augmentations
+        return replace(self, augmentations=augmentations, gt_sampling=None if without_pasting else self.gt_sampling)
 
 
 class PointCloudSource:
@@ -66,9 +66,9 @@ class PointCloudSource:
         seed: keys the draws.
         training: the changes of training samples; None: evaluation, where labels are kept for the metric.
 
-    What is odd about the frames (boxes without a volume, names that no class has, points that are not finite) goes to
-    the log, once each. Training draws another frame in the place of one without labels. Raises `ConfigError` where the
-    database of objects has other columns than the frames.
+    The log reports once each: boxes without a volume, names that no class has, points that are not finite. Training
+    draws another frame in the place of one without labels. Raises `ConfigError` where the database of objects has other
+    columns than the frames.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class PointCloudSource:
         return len(self.frames)
 
     def fetch(self, keys: np.ndarray) -> PointCloudBatch:
+        """The batch of keys int64 [B, 2], each an (epoch, index)."""
         training = self.training
         samples = [
             self._evaluation_sample(index) if training is None else self._training_sample(training, epoch, index)
@@ -121,15 +122,15 @@ class PointCloudSource:
                 break
         if sample is None:
             reason = f" ({frame.missing_labels} is missing)" if frame.missing_labels else ""
-            raise DataError(
-                f"frame {frame.frame_id}: no labels{reason}, nor in {ATTEMPTS - 1} others; nothing to learn"
-            )
+            others = f"{ATTEMPTS - 1} other frames that were drawn have none either"
+            raise DataError(f"frame {frame.frame_id}: no labels{reason}; {others}")
         return sample
 
     def _labelled_sample(
         self, frame: LidarFrame, objects: Objects, training: Training, epoch: int, index: int
     ) -> Sample:
         """A labelled frame with the pasting, augmentation and order of points that a sample of an epoch draws."""
+        # Change the scene: objects are pasted, then all of it is augmented.
         random = np.random.default_rng(seed_of(self.seed, _AUGMENT, epoch, index))
         points, (boxes, names) = frame.points, objects
         if training.gt_sampling is not None:
@@ -139,20 +140,22 @@ class PointCloudSource:
         for augmentation in training.augmentations:
             points, boxes = augmentation.apply(points, boxes, random)
 
+        # Encode the boxes; prepare the points and shuffle them.
         encoded = self._encoded(frame, wrap_headings(boxes), names)
         prepared = self._prepared(frame, points)
         order = np.random.default_rng(seed_of(self.seed, _SHUFFLE, epoch, index)).permutation(len(prepared.points))
         return frame, prepared.points[order], encoded, prepared.dropped
 
     def _encoded(self, frame: LidarFrame, boxes: np.ndarray, names: np.ndarray, in_range: bool = True) -> np.ndarray:
-        """The boxes as they are learned, those that were pasted among them."""
+        """The boxes [M, 8 or 10] that are learned, pasted ones included, with their classes as the last column."""
         flat = len(boxes) - int(have_volume(boxes).sum())
         if flat:
             self._report("flat", f"{frame.frame_id}: {flat} boxes without a volume are not learned (reported once)")
         classes = list(self.preparation.class_names)
         if frame.names is not None and len(frame.names) and not np.isin(frame.names, classes).any():
-            names_in_frame = f"({', '.join(classes)}), found {', '.join(np.unique(frame.names))} (reported once)"
-            self._report("names", f"{frame.frame_id}: no box is of a class that is learned {names_in_frame}")
+            learned, names_in_frame = ", ".join(classes), ", ".join(np.unique(frame.names))
+            message = f"no box is of a class that is learned ({learned}), found {names_in_frame} (reported once)"
+            self._report("names", f"{frame.frame_id}: {message}")
         return encode_boxes(boxes, names, self.preparation, in_range)
 
     def _prepared(self, frame: LidarFrame, points: np.ndarray) -> PreparedPoints:

@@ -19,7 +19,7 @@ from visionseq.data.point_files.arrays import open_array
 from visionseq.errors import ConfigError, DataError
 from visionseq.text_files import fits_float32
 
-SEGMENTS_KEPT = 8  # files in memory
+SEGMENTS_KEPT = 8  # segments whose tables stay in memory
 LABELS_FILE, FRAMES_FILE = "labels.npz", "frames.npz"
 LABELS = {
     "frame": Column("object", "iu"),
@@ -37,14 +37,15 @@ FRAMES = {
 
 
 class Waymo:
-    """Frames of Waymo. Intensity and elongation are as recorded: name them in `PointPreparation.squashed` for the
-    hyperbolic tangent that LION's models expect.
+    """Frames of Waymo, intensity and elongation as recorded.
+
+    LION's models expect the hyperbolic tangent of both columns: name them in `PointPreparation.squashed`.
 
     Args:
         root: folder of the prepared segments.
-        interval: take every so many-th frame of a segment.
-        labelled_points_only: leave out points where nothing was labelled.
-        min_points: objects that fewer points hit are left out; training leaves out those without any.
+        interval: n: take every n-th frame of a segment.
+        labelled_points_only: leave out points in zones without labels.
+        min_points: objects with fewer points are left out; training uses 1.
         missing_labels: refuse segments without labels.npz (those of the test set have none), or report them and go on.
     """
 
@@ -103,7 +104,7 @@ class Waymo:
 
 @lru_cache(SEGMENTS_KEPT)
 def read_segment(path: Path) -> dict[str, np.ndarray]:
-    """Labels of all frames of a segment."""
+    """Labels of all frames of a segment, by the names in `LABELS`; `DataError` for a damaged file."""
     arrays = read_infos(path, LABELS)
     if not fits_float32(arrays["boxes"]):
         raise DataError(f"{path}: boxes that are not finite")
@@ -112,12 +113,12 @@ def read_segment(path: Path) -> dict[str, np.ndarray]:
 
 @lru_cache(SEGMENTS_KEPT)
 def read_origins(path: Path) -> dict[str, np.ndarray]:
-    """When and where the frames of a segment were recorded."""
+    """Times and poses of the frames of a segment, by the names in `FRAMES`; `DataError` for a damaged file."""
     return read_infos(path, FRAMES)
 
 
 def _origin(segment: Path, number: int) -> dict[str, Any]:
-    """Context, time and pose of a frame, where they are known, as a submission names frames."""
+    """Context, time and pose of a frame, where they are known; a submission names frames by the first two."""
     path = segment / FRAMES_FILE
     if not path.is_file():
         return {"context_name": segment.name}

@@ -20,13 +20,13 @@ from visionseq.text_files import fits_float32
 
 TYPES = {1: "Vehicle", 2: "Pedestrian", 3: "Sign", 4: "Cyclist"}
 CHANNELS, ANGLES = 4, 6  # of a range image, and of its poses: roll, pitch, yaw, x, y, z
-LARGEST = 1 << 23  # bytes of an image once unpacked; the poses of the largest lidar take 4 MB
+LARGEST = 1 << 23  # bytes of an unpacked image; the poses of the largest lidar take 4 MB
 LIDARS = (1, 2, 3, 4, 5)  # names of the lidars, each at most once in a frame
 
 
 @dataclass
-class Recorded:
-    """A frame.
+class RecordedFrame:
+    """A frame of a recording.
 
     Fields: `points` float32 [N, 6] (x, y, z, intensity, elongation, no-label-zone flag), `boxes` float64 [M, 9] with
     velocity, `names`, `num_points` and `difficulty` [M], `context` (name of the segment), `timestamp` in microseconds,
@@ -43,13 +43,13 @@ class Recorded:
     pose: np.ndarray
 
 
-def read_frames(path: Path) -> Iterator[Recorded]:
+def read_frames(path: Path) -> Iterator[RecordedFrame]:
     """The frames of a segment in their order; `DataError` names the file and the frame that is damaged."""
     for number, record in enumerate(read_records(path)):
         yield _frame(Message(record, f"{path}, frame {number}"))
 
 
-def _frame(message: Message) -> Recorded:
+def _frame(message: Message) -> RecordedFrame:
     # The points of all lidars.
     context, pose = message.message(1), _transform(message.message(3))
     calibrations = {calibration.integer(1): calibration for calibration in context.messages(3)}
@@ -66,7 +66,7 @@ def _frame(message: Message) -> Recorded:
 
     # The labels, in the frame of the vehicle.
     labels = [label for label in message.messages(6) if label.integer(3) in TYPES]
-    return Recorded(
+    return RecordedFrame(
         np.concatenate(clouds),
         np.array([_box(label, pose) for label in labels], np.float64).reshape(-1, 9),
         [TYPES[label.integer(3)] for label in labels],
@@ -89,6 +89,7 @@ def _box(label: Message, pose: np.ndarray) -> list[float]:
 
 
 def _transform(message: Message) -> np.ndarray:
+    """float64 [4, 4] of a message Transform."""
     values = message.numbers(1)
     if values.size != 16 or not np.isfinite(values).all():
         raise DataError(f"{message.where}: a pose of {values.size} numbers, expected 16 finite ones")
@@ -100,30 +101,33 @@ def _returns(laser: Message, calibration: Message, pose: np.ndarray) -> list[np.
     extrinsic = _transform(calibration.message(5))
     clouds: list[np.ndarray] = []
     pixel_poses = None
-    for returned in (laser.message(2), laser.message(3)):
-        image = _matrix(returned, 2, CHANNELS)
+    for echo in (laser.message(2), laser.message(3)):
+        # The range image; the poses of its pixels stand beside the first one.
+        image = _matrix(echo, 2, CHANNELS)
         if image is None:
             continue
         if not clouds:
-            pixel_poses = _matrix(returned, 4, ANGLES)
+            pixel_poses = _matrix(echo, 4, ANGLES)
         if pixel_poses is not None and pixel_poses.shape[:2] != image.shape[:2]:
-            raise DataError(f"{laser.where}: poses {pixel_poses.shape} of an image {image.shape}")
+            raise DataError(f"{laser.where}: poses of shape {pixel_poses.shape} for an image of shape {image.shape}")
+
+        # Direction times range where there is a return, moved from the lidar's frame into the vehicle's.
         hit = image[..., 0] > 0
-        place = directions(inclinations(calibration, len(image)), image.shape[1], extrinsic)[hit] * image[hit][:, :1]
-        place = place @ extrinsic[:3, :3].T + extrinsic[:3, 3]
+        xyz = directions(inclinations(calibration, len(image)), image.shape[1], extrinsic)[hit] * image[hit][:, :1]
+        xyz = xyz @ extrinsic[:3, :3].T + extrinsic[:3, 3]
         if pixel_poses is not None:
-            place = _as_of_frame(place, pixel_poses[hit], pose)
-        clouds.append(np.concatenate([place, image[hit][:, 1:]], 1).astype(np.float32))
+            xyz = _as_of_frame(xyz, pixel_poses[hit], pose)
+        clouds.append(np.concatenate([xyz, image[hit][:, 1:]], 1).astype(np.float32))
     return clouds
 
 
 def inclinations(calibration: Message, rows: int) -> np.ndarray:
-    """Radians [H] of the rows of a range image, the highest first; equally spaced where the file has only limits."""
+    """Radians [H] of the rows of a range image, highest first; equally spaced where the file has only their limits."""
     beams = calibration.numbers(2)
     if beams.size == rows:
         return beams[::-1]
     if beams.size:
-        raise DataError(f"{calibration.where}: {beams.size} inclinations of {rows} rows")
+        raise DataError(f"{calibration.where}: {beams.size} inclinations for {rows} rows")
     low, high = calibration.number(3), calibration.number(4)
     return (low + (high - low) * (np.arange(rows) + 0.5) / rows)[::-1]
 
@@ -138,14 +142,14 @@ def directions(beams: np.ndarray, columns: int, extrinsic: np.ndarray) -> np.nda
 
 
 def _as_of_frame(points: np.ndarray, pixel_poses: np.ndarray, pose: np.ndarray) -> np.ndarray:
-    """Points of the vehicle at the time of their pixels in the vehicle's frame at the time of the frame."""
+    """Points [N, 3] from the vehicle's frame at the time of their pixels to its frame at the time of the frame."""
     rotations = euler_rotations(pixel_poses[:, :3].astype(np.float64))
     world = (rotations @ points[..., None])[..., 0] + pixel_poses[:, 3:]
     return (world - pose[:3, 3]) @ np.linalg.inv(pose[:3, :3]).T
 
 
 def euler_rotations(angles: np.ndarray) -> np.ndarray:
-    """[N, 3, 3] of roll, pitch, yaw [N, 3]: about x first, then about y, then about z."""
+    """Rotations [N, 3, 3] of roll, pitch, yaw [N, 3]: about x first, then about y, then about z."""
     (sin_x, sin_y, sin_z), (cos_x, cos_y, cos_z) = np.sin(angles).T, np.cos(angles).T
     rows = [
         [cos_z * cos_y, cos_z * sin_y * sin_x - sin_z * cos_x, cos_z * sin_y * cos_x + sin_z * sin_x],
@@ -157,6 +161,7 @@ def euler_rotations(angles: np.ndarray) -> np.ndarray:
 
 def _matrix(message: Message, field: int, channels: int) -> np.ndarray | None:
     """A compressed MatrixFloat [H, W, channels], None where it is absent."""
+    # Unpack, up to a ceiling.
     compressed = message.data(field)
     if not compressed:
         return None
@@ -167,6 +172,8 @@ def _matrix(message: Message, field: int, channels: int) -> np.ndarray | None:
         raise DataError(f"{message.where}: a damaged image: {error}") from error
     if not stream.eof:
         raise DataError(f"{message.where}: an image that ends early, or has more than {LARGEST} bytes")
+
+    # The values, and the shape they are stored with.
     matrix = Message(content, message.where)
     values, shape = matrix.numbers(1, single=True), matrix.message(2).integers(1, most=3)
     if len(shape) != 3 or shape[2] != channels or shape[0] * shape[1] * shape[2] != values.size:

@@ -9,13 +9,13 @@ import numpy as np
 
 from visionseq.data.lidar.infos import write_infos
 from visionseq.data.lidar.waymo import FRAMES_FILE, LABELS_FILE
-from visionseq.data.lidar.waymo_records import Recorded, read_frames
+from visionseq.data.lidar.waymo_records import RecordedFrame, read_frames
 from visionseq.errors import DataError
 from visionseq.geometry import HULL, count_points
 from visionseq.text_files import name_array
 
 ENDING = "_with_camera_labels"  # of the recordings' names
-MANY, ENOUGH = 20, 3  # points of a label, and such labels, for the labels to check the points
+MANY, ENOUGH = 20, 3  # a frame with so many labels (3) of so many points (20) is checked
 
 
 def write_segment(recording: Path, out: Path, labelled: bool = True) -> Path:
@@ -43,9 +43,9 @@ def write_segment(recording: Path, out: Path, labelled: bool = True) -> Path:
 
 
 def _write(recording: Path, folder: Path, labelled: bool) -> None:
+    # Write the points of each frame as it comes; collect the rest.
     rows, frames, names, context = [], [], [], ""
     checked = False
-    # The points of each frame as it comes.
     for number, frame in enumerate(read_frames(recording)):
         checked = checked or _check(frame, f"{recording}, frame {number}")
         np.save(folder / f"{number:04d}.npy", frame.points)
@@ -56,18 +56,18 @@ def _write(recording: Path, folder: Path, labelled: bool) -> None:
     if not frames:
         raise DataError(f"{recording}: no frames in it")
 
-    # What all frames share.
+    # Write the table of frames, and the labels of all of them.
     numbers, times, poses = zip(*frames, strict=True)
-    facts = {"frame": np.array(numbers), "timestamp": np.array(times), "pose": np.array(poses)}
-    write_infos(folder / FRAMES_FILE, {**facts, "context": np.array([context])})
+    arrays = {"frame": np.array(numbers), "timestamp": np.array(times), "pose": np.array(poses)}
+    write_infos(folder / FRAMES_FILE, {**arrays, "context": np.array([context])})
     if names or labelled:
         columns = [np.concatenate(parts) for parts in zip(*rows, strict=True)]
         labels = dict(zip(("frame", "boxes", "num_points", "difficulty"), columns, strict=True))
         write_infos(folder / LABELS_FILE, {**labels, "names": name_array(names, str(recording))})
 
 
-def _check(frame: Recorded, where: str) -> bool:
-    """Whether a frame has enough labels to check its points; `DataError` where these lie outside of their boxes."""
+def _check(frame: RecordedFrame, where: str) -> bool:
+    """True where a frame has enough labels to be checked; `DataError` where its boxes hold other numbers of points."""
     rows = frame.num_points >= MANY
     if rows.sum() < ENOUGH:
         return False
@@ -75,5 +75,5 @@ def _check(frame: Recorded, where: str) -> bool:
     similar = (counts >= stated / 2) & (counts <= stated * 2)
     if similar.mean() < 0.5:
         counted = f"{counts[~similar][:3].tolist()} points instead of {stated[~similar][:3].tolist()}"
-        raise DataError(f"{where}: boxes hold {counted}: this recording's geometry is not understood")
+        raise DataError(f"{where}: boxes hold {counted}: this recording has another geometry than expected")
     return True

@@ -1,7 +1,8 @@
-"""Protocol buffers and TFRecord files, as far as reading Waymo's recordings needs them, without either library.
+"""Protocol buffers and TFRecord files, as far as Waymo's recordings need them, without their libraries.
 
-A message is a sequence of fields: a varint (number << 3 | kind), then a varint (kind 0), 8 bytes (1), a length and so
-many bytes (2) or 4 bytes (5). A TFRecord is a length in 8 bytes, its checksum, the data, their checksum.
+A message is a sequence of fields. Each begins with a varint (number << 3 | kind); kind 0 is followed by a varint, 1 by
+8 bytes, 2 by a length and that many bytes, 5 by 4 bytes. A TFRecord is a length in 8 bytes, its checksum, the data, and
+their checksum.
 """
 
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ MOST_FIELDS = 1 << 16  # of a message; a frame of Waymo has a few hundred
 
 
 def read_records(path: Path) -> Iterator[bytes]:
-    """The records of a TFRecord file in their order; their checksums are compared, of the lengths and of the data.
+    """The records of a TFRecord file in their order; the checksums of lengths and data are compared.
 
     Raises `DataError` naming the file and the offset of the damage.
     """
@@ -43,7 +44,7 @@ def read_records(path: Path) -> Iterator[bytes]:
 
 
 class Message:
-    """The fields of a message; values are read when asked for, and absent ones have protobuf's default.
+    """The fields of a message by their numbers; absent ones have protobuf's default.
 
     Raises `DataError` beginning with `where` for bytes that are not a message, for a field of another kind, and for
     more than 65,536 fields.
@@ -54,11 +55,14 @@ class Message:
         self.fields: dict[int, list[tuple[int, Any]]] = {}
         place, count = 0, 0
         while place < len(data):
+            # The field's number and kind.
             count += 1
             if count > MOST_FIELDS:
                 raise DataError(f"{where}: more than {MOST_FIELDS} fields, expected a message of Waymo")
             tag, place = _varint(data, place, where)
             kind, field = tag & 7, tag >> 3
+
+            # Its value: a number, or bytes that are read later.
             value: int | bytes
             if kind == _VARINT:
                 value, place = _varint(data, place, where)
@@ -73,23 +77,27 @@ class Message:
 
     def integer(self, field: int) -> int:
         """The last value, as int64."""
-        values = self._of(field, _VARINT)
+        values = self._values(field, _VARINT)
         number = values[-1] if values else 0
         return number - (1 << 64) if number >> 63 else number
 
     def text(self, field: int) -> str:
-        values = self._of(field, _BYTES)
+        """The last value, a string in UTF-8."""
+        values = self._values(field, _BYTES)
         return values[-1].decode("utf-8", "replace") if values else ""
 
     def data(self, field: int) -> bytes:
-        values = self._of(field, _BYTES)
+        """The last value as bytes."""
+        values = self._values(field, _BYTES)
         return values[-1] if values else b""
 
     def message(self, field: int) -> "Message":
+        """The last value, a message itself."""
         return Message(self.data(field), self.where)
 
     def messages(self, field: int) -> list["Message"]:
-        return [Message(data, self.where) for data in self._of(field, _BYTES)]
+        """All values of a repeated field of messages."""
+        return [Message(data, self.where) for data in self._values(field, _BYTES)]
 
     def number(self, field: int) -> float:
         """The last value of a double or float."""
@@ -99,7 +107,7 @@ class Message:
     def numbers(self, field: int, single: bool = False) -> np.ndarray:
         """All doubles (floats with `single`) of a repeated field, packed or not."""
         kind, dtype = (_FIXED32, "<f4") if single else (_FIXED64, "<f8")
-        joined = b"".join(self._of(field, kind, _BYTES))
+        joined = b"".join(self._values(field, kind, _BYTES))
         if len(joined) % _WIDTH[kind]:
             raise DataError(f"{self.where}: field {field} has {len(joined)} bytes, expected {dtype}")
         return np.frombuffer(joined, dtype)
@@ -119,10 +127,11 @@ class Message:
             raise DataError(f"{self.where}: field {field} has more than {most} numbers")
         return numbers
 
-    def _of(self, field: int, *kinds: int) -> list[Any]:
+    def _values(self, field: int, *kinds: int) -> list[Any]:
         values = self.fields.get(field, [])
-        if any(kind not in kinds for kind, _ in values):
-            raise DataError(f"{self.where}: field {field} is of another kind")
+        for kind, _ in values:
+            if kind not in kinds:
+                raise DataError(f"{self.where}: field {field} is of kind {kind}, expected kind {kinds[0]}")
         return [value for _, value in values]
 
 
