@@ -71,7 +71,7 @@ def test_a_file_in_any_order(tmp_path):
 @pytest.mark.parametrize("missing", KEYS)
 def test_a_missing_line_is_named(tmp_path, missing):
     path = write(tmp_path, text_of({key: value for key, value in KEYS.items() if key != missing}))
-    with pytest.raises(DataError, match=f"000000.txt: no line {missing}"):
+    with pytest.raises(DataError, match=f"000000.txt: the line {missing}"):
         Calibration.from_file(path)
 
 

@@ -23,7 +23,7 @@ def tensor_at(*sites: tuple[int, ...], batch: int = 2) -> SparseTensor:
         (lambda: SubMConv3d(9, 4, 3).double()(grid_of(3, 3, 0)), "3 channels on 3 axes, expected 9"),
         (lambda: SubMConv2d(3, 4, 3).double()(grid_of(3, 3, 0)), "expected 3 channels on 2 axes"),
         (lambda: SparseTensor(torch.zeros(4, 2), torch.zeros(4, 3), (2, 2, 2), 1), r"indices \[4, 3\]"),
-        (lambda: SparseTensor(torch.zeros(4, 2), torch.zeros(4, 4), (2, 2, 2), 1), "torch.float32, expected whole"),
+        (lambda: SparseTensor(torch.zeros(4, 2), torch.zeros(4, 4), (2, 2, 2), 1), "torch.float32, expected integers"),
         (lambda: SparseTensor(torch.zeros(0, 2), torch.zeros(0, 4).long(), (2**21,) * 3, 1), "fewer than 2\\^63"),
         (lambda: tensor_at((0, 0, 0, 4)), r"to \[0, 0, 0, 4\], expected 0 <= index < \[2, 2, 3, 4\]"),
         (lambda: tensor_at((0, 0, 0, 0), (0, 0, -1, 0)), r"indices: from \[0, 0, -1, 0\]"),
@@ -32,7 +32,7 @@ def tensor_at(*sites: tuple[int, ...], batch: int = 2) -> SparseTensor:
         (lambda: SubMConv3d(3, 4, 3)(tensor_at((0, 1, 2, 3), (0, 0, 0, 0), (0, 1, 2, 3))), r"\[0, 1, 2, 3\].*twice"),
     ],
 )
-def test_what_does_not_fit_is_named(make, message):
+def test_input_of_a_wrong_form_is_named(make, message):
     with pytest.raises(KernelError, match=message):
         make()
 

@@ -62,7 +62,7 @@ def rotate_z(vectors: np.ndarray, angle: ArrayLike) -> np.ndarray:
 
 
 def enlarge(boxes: np.ndarray, extra: ArrayLike) -> np.ndarray:
-    """Boxes with `extra`, one value or three, added to their full sizes."""
+    """Boxes [N, >= 7] with `extra` metres, one value or three (x, y, z), added to their full sizes."""
     boxes = as_boxes(boxes)
     larger = boxes.copy()
     larger[:, 3:6] += np.asarray(extra, boxes.dtype)
@@ -70,14 +70,14 @@ def enlarge(boxes: np.ndarray, extra: ArrayLike) -> np.ndarray:
 
 
 def points_in_range(points: np.ndarray, point_range: Sequence[float], with_z: bool = False) -> np.ndarray:
-    """Mask [N] of points [N, >= 3] in the closed range (x, y, z minima, then maxima); z counts only `with_z`."""
+    """Mask bool [N] of points [N, >= 3] in the closed range (x, y, z minima, then maxima); z counts only `with_z`."""
     points, axes = _floating(points), 3 if with_z else 2
     low, high = _bounds(point_range, points.dtype)
     return np.all((points[:, :axes] >= low[:axes]) & (points[:, :axes] <= high[:axes]), axis=1)
 
 
 def boxes_in_range(boxes: np.ndarray, point_range: Sequence[float], min_corners: int | None = None) -> np.ndarray:
-    """Mask [N] of boxes whose centre lies in the closed range, or `min_corners` of whose corners do so by x and y."""
+    """Mask bool [N] of boxes in the closed range: by their centre, or by x and y of at least `min_corners` corners."""
     boxes = as_boxes(boxes)
     if min_corners is None:
         return points_in_range(boxes[:, :3], point_range, with_z=True)

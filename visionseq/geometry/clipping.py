@@ -22,7 +22,7 @@ MAX_VERTICES = 20  # a cut of n vertices leaves at most 1.5 n, also where roundi
 
 
 def rectangles(boxes: np.ndarray) -> np.ndarray:
-    """float64 rows [N, 7] of boxes [N, >= 7]; negative sizes count as 0; radius NaN: a value is not finite."""
+    """float64 rows [N, 7] of boxes [N, >= 7]; negative sizes count as 0; the radius is NaN for values not finite."""
     finite = np.isfinite(boxes[:, [0, 1, 3, 4, 6]]).all(1)
     centre, size, heading = boxes[:, :2], boxes[:, 3:5].clip(min=0), np.where(finite, boxes[:, 6], 0)
     direction = np.stack([np.cos(heading), np.sin(heading)], 1)
@@ -49,17 +49,20 @@ def fill_aligned(first, last, a, b, out):
 
 @exact
 def suppress(rows, threshold, limit, kept):
-    """Greedy suppression in the order of the rows: writes at most `limit` indices to `kept`, returns their number."""
+    """Greedy suppression in the order of the rows: write at most `limit` indices to `kept`, return their number."""
     scratch = np.empty((2, MAX_VERTICES, 2))
     suppressed = np.zeros(len(rows), dtype=np.bool_)
     count = 0
     for i in range(len(rows)):
+        # Keep the next box that none before it suppressed ...
         if count == limit:
             break
         if suppressed[i]:
             continue
         kept[count] = i
         count += 1
+
+        # ... and suppress those after it that overlap it too much.
         for j in range(i + 1, len(rows)):
             if not suppressed[j] and not _apart(rows, i, rows, j) and _iou_exceeds(rows, i, j, threshold, scratch):
                 suppressed[j] = True
@@ -98,7 +101,7 @@ def _shared_area(a, i, b, j, scratch):
     count = _cut(polygon, count, other, 1, -1.0, b[j, DY] / 2)
     count = _cut(other, count, polygon, 1, 1.0, b[j, DY] / 2)
 
-    # Rounding is no area.
+    # An area that rounding explains counts as none.
     area = min(_area(polygon, count), smaller)
     return area if area > SNAP * smaller else 0.0
 
@@ -123,21 +126,24 @@ def _place_corners(a, i, b, j, polygon):
     polygon[2, 0], polygon[2, 1] = x - length_x - width_x, y - length_y - width_y
     polygon[3, 0], polygon[3, 1] = x + length_x - width_x, y + length_y - width_y
 
-    # The box around the corners against b.
+    # Compare the box around the corners with b.
     extent_x, extent_y = abs(length_x) + abs(width_x), abs(length_y) + abs(width_y)
     return abs(x) - extent_x < b[j, DX] / 2 and abs(y) - extent_y < b[j, DY] / 2
 
 
 @exact
 def _cut(polygon, count, out, axis, sign, half):
-    """Keep the part with sign * coordinate <= half; returns its number of vertices."""
+    """Write the part with sign * coordinate <= half to `out`; return its number of vertices."""
     kept = 0
     for k in range(count):
         n = k + 1 if k + 1 < count else 0
+        # A vertex inside stays.
         inside, next_inside = half - sign * polygon[k, axis], half - sign * polygon[n, axis]  # negative: outside
         if inside >= 0:
             out[kept, 0], out[kept, 1] = polygon[k, 0], polygon[k, 1]
             kept += 1
+
+        # An edge that crosses the line gets a vertex on it.
         if (inside > 0 and next_inside < 0) or (inside < 0 and next_inside > 0):
             share = inside / (inside - next_inside)
             out[kept, axis] = sign * half

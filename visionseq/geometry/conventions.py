@@ -7,8 +7,8 @@
 | mmdetection3d before 1.0, lidar boxes | `fakelidar_to_lidar` | bottom | clockwise from -y |
 | nuScenes devkit | x, y, z, w, l, h, quaternion (w, x, y, z) | centre | a rotation of any kind |
 
-Nothing here changes the frame: nuScenes' boxes stay in the one (lidar, ego or global) that they come in. Headings that
-come out lie in [-pi, pi). Legend: N boxes; further columns pass through in mmdetection3d's two functions.
+No function changes the frame: nuScenes' boxes stay in theirs (lidar, ego or global). The headings of results lie in
+[-pi, pi). Legend: N boxes; further columns pass through in mmdetection3d's two functions.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def lidar_to_mmdet3d(boxes: np.ndarray) -> np.ndarray:
 
 
 def nuscenes_to_lidar(boxes: np.ndarray) -> np.ndarray:
-    """Boxes (x, y, z, w, l, h, qw, qx, qy, qz) [N, 10] as ours [N, 7]; of its rotation the heading remains.
+    """Boxes (x, y, z, w, l, h, qw, qx, qy, qz) [N, 10] as ours [N, 7]; of a rotation only the heading is kept.
 
     A quaternion need not have length 1. `ConfigError` for another shape or a quaternion without length.
     """
@@ -45,7 +45,7 @@ def nuscenes_to_lidar(boxes: np.ndarray) -> np.ndarray:
     headings = headings_of(boxes[:, 6:])
     wrong = np.flatnonzero(~np.isfinite(headings))
     if len(wrong):
-        raise ConfigError(f"box {wrong[0]}: its quaternion is no rotation: {boxes[wrong[0], 6:].tolist()}")
+        raise ConfigError(f"box {wrong[0]}: the quaternion {boxes[wrong[0], 6:].tolist()} is no rotation")
     return np.column_stack([boxes[:, :3], boxes[:, 4], boxes[:, 3], boxes[:, 5], limit_period(headings)])
 
 

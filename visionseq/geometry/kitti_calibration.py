@@ -16,7 +16,7 @@ import numpy as np
 from visionseq.errors import DataError
 from visionseq.text_files import numbers_of, read_rows
 
-# What the matrices are called: in the object benchmark, and in the tracking benchmark and in exports.
+# Names of the matrices in the object benchmark, then in the tracking benchmark and in exports.
 KEYS = {"P2": ("P2",), "R0": ("R0_rect", "R_rect"), "V2C": ("Tr_velo_to_cam", "Tr_velo_cam")}
 SHAPES = {"P2": (3, 4), "R0": (3, 3), "V2C": (3, 4)}
 
@@ -41,7 +41,7 @@ class Calibration:
 
     @classmethod
     def from_file(cls, path: str | os.PathLike) -> "Calibration":
-        """Read `calib/NNNNNN.txt` by the names in it, in any order, with or without colons behind them.
+        """Read `calib/NNNNNN.txt` by the names of its lines, in any order, with or without a colon behind a name.
 
         `DataError` names the line that is missing, or that does not hold a matrix.
         """
@@ -78,7 +78,7 @@ class Calibration:
         return np.concatenate([x_and_y, depth[:, None]], 1)
 
     def in_view(self, points: np.ndarray, image_shape: tuple[int, int]) -> np.ndarray:
-        """Mask [N] of lidar points that an image of (height, width) shows, hidden ones included."""
+        """Mask bool [N] of lidar points that lie within an image of (height, width), hidden ones included."""
         pixels, depth = self.lidar_to_image(points)
         u, v = pixels.T
         height, width = image_shape
@@ -96,6 +96,7 @@ class Calibration:
 
 
 def _square(matrix: np.ndarray) -> np.ndarray:
+    """[4, 4]: the matrix [3, 3] or [3, 4] extended by the identity."""
     square = np.eye(4, dtype=np.float32)
     square[:3, : matrix.shape[1]] = matrix
     return square
@@ -129,7 +130,7 @@ def _matrix(path: str | os.PathLike, lines: dict[str, tuple[int, list[str]]], na
     keys = [key for key in KEYS[name] if key in lines]
     if not keys:
         names = ", ".join(lines)[:200] or "an empty file"
-        raise DataError(f"{path}: no line {' or '.join(KEYS[name])}, found {names}")
+        raise DataError(f"{path}: the line {' or '.join(KEYS[name])} is missing, found {names}")
     line, words = lines[keys[0]]
     values = np.array(numbers_of(path, line, words))
     rows, columns = SHAPES[name]

@@ -26,25 +26,26 @@ UNION_FLOOR_3D = 1e-6  # cubic metres
 
 def bev_intersection(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
     """Area in square metres that boxes [N, >= 7] and [M, >= 7] share seen from above: [N, M], or [N] where aligned."""
-    return _answer(_intersection, boxes_a, boxes_b, aligned)
+    return _measured(_intersection, boxes_a, boxes_b, aligned)
 
 
 def bev_iou(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
     """Intersection over union of the areas seen from above, in [0, 1]: [N, M], or [N] where aligned."""
-    return _answer(_bev_iou, boxes_a, boxes_b, aligned)
+    return _measured(_bev_iou, boxes_a, boxes_b, aligned)
 
 
 def iou3d(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
     """Intersection over union of the volumes, in [0, 1]: [N, M], or [N] where aligned; z is the centre of a box."""
-    return _answer(_iou3d, boxes_a, boxes_b, aligned)
+    return _measured(_iou3d, boxes_a, boxes_b, aligned)
 
 
 def nearest_bev_iou(boxes_a: Tensor, boxes_b: Tensor, aligned: bool = False) -> Tensor:
     """BEV IoU after each heading is turned to the nearest multiple of pi/2, as anchors are assigned: [N, M], or [N]."""
-    return _answer(_nearest_bev_iou, boxes_a, boxes_b, aligned)
+    return _measured(_nearest_bev_iou, boxes_a, boxes_b, aligned)
 
 
-def _answer(measure: Callable[..., Tensor], boxes_a: Tensor, boxes_b: Tensor, aligned: bool) -> Tensor:
+def _measured(measure: Callable[..., Tensor], boxes_a: Tensor, boxes_b: Tensor, aligned: bool) -> Tensor:
+    """A measure of checked boxes, computed in float64 on the CPU, in the dtype and on the device of `boxes_a`."""
     for name, boxes in (("boxes_a", boxes_a), ("boxes_b", boxes_b)):
         if boxes.ndim != 2 or boxes.shape[1] < 7:
             raise ConfigError(f"{name} of shape {tuple(boxes.shape)}, expected [N, 7] or more columns")

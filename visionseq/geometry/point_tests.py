@@ -35,7 +35,7 @@ LOCAL = PointTest(0.1, True)
 
 
 def points_in_boxes(points: np.ndarray, boxes: np.ndarray, test: PointTest) -> np.ndarray:
-    """Mask [M, N]: the points in each box."""
+    """Mask bool [M, N]: the points [N, >= 3] in each box [M, >= 7]."""
     frames, columns = _prepared(points, boxes)
     inside = np.zeros((len(boxes), len(points)), np.bool_)
     spread(_fill, len(boxes), frames, *columns, test.margin, test.closed, inside)

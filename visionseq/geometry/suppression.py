@@ -57,7 +57,7 @@ def multi_class_nms(
     score_threshold: float | None = None,
     swap_dims: bool = False,
 ) -> Tensor:
-    """Indices [K] int64 of the boxes kept, class after class, within a class the best first.
+    """Indices [K] int64 of the boxes kept, class after class, the best of a class first.
 
     `labels` [N] counts from 0 to C - 1; `thresholds` has one value per class, `pre` and `post` one for all or one each.
 

@@ -1,8 +1,8 @@
 """The transformer block with adaptive layer norms, adaLN-Zero (DiT, arXiv 2212.09748, section 3.2).
 
-    shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = W silu(c) + b
-    x <- x + gate_a attention(norm(x) (1 + scale_a) + shift_a)
-    x <- x + gate_m MLP(norm(x) (1 + scale_m) + shift_m)
+    (1)  shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = W silu(c) + b
+    (2)  x <- x + gate_a attention(norm(x) (1 + scale_a) + shift_a)
+    (3)  x <- x + gate_m MLP(norm(x) (1 + scale_m) + shift_m)
 
 The last layer of every modulation starts at zero, so a new block is the identity. Names of parameters are those of DiT
 and SiT (arXiv 2401.08740).
@@ -58,10 +58,13 @@ class Attention(nn.Module):
 
     def forward(self, x_BND: Tensor, angles: Tensor | None = None) -> Tensor:
         """Attention [B, N, D]; `angles` [N, K/2] of rotary positions turn queries and keys."""
+        # Queries, keys and values [B, N, H, K].
         q, k, v = self.qkv(x_BND).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
         q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
             q, k = rotate_pairs(q, angles), rotate_pairs(k, angles)
+
+        # Softmax attention of each head.
         heads_first = [part.transpose(1, 2).to(v.dtype) for part in (q, k, v)]
         y_BHNK = F.scaled_dot_product_attention(*heads_first)
         return self.proj(y_BHNK.transpose(1, 2).flatten(2))
@@ -80,6 +83,7 @@ class FeedForward(nn.Module):
         self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
         return self.fc2(F.gelu(self.fc1(x), approximate="tanh"))
 
 
@@ -121,9 +125,12 @@ class AdaptiveBlock(nn.Module):
             shared: [..., 6 D], added to the modulation; blocks may share it.
             attend: what is called instead of `attn`, where attention needs more than tokens: positions, a state.
         """
+        # eq. (1)
         parts = self.adaLN_modulation(c)
         parts = parts if shared is None else parts + shared
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts.chunk(6, dim=-1)
+
+        # eqs. (2) and (3)
         x_BND = x_BND + _per_token(gate_a, x_BND) * (attend or self.attn)(modulate(self._norm(x_BND), shift_a, scale_a))
         return x_BND + _per_token(gate_m, x_BND) * self.mlp(modulate(self._norm(x_BND), shift_m, scale_m))
 
@@ -164,4 +171,5 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
 
 
 def _per_token(gate: Tensor, x_BND: Tensor) -> Tensor:
+    """A gate of each sample [B, D] or token [B, N, D], in a shape that multiplies tokens."""
     return gate if gate.ndim == x_BND.ndim else gate.unsqueeze(1)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: blocks keep only their input and are computed again in the backward pass."""
+"""Activation checkpointing: blocks store only their input and are computed again in the backward pass."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,13 +22,14 @@ def checkpoint_activations(model: nn.Module) -> int:
 
 
 def recomputed(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
-    """function(*inputs, **options), whose activations are not kept but computed again in the backward pass."""
+    """function(*inputs, **options); its activations are not stored but computed again in the backward pass."""
     if not torch.is_grad_enabled():
         return function(*inputs, **options)
     return checkpoint(function, *inputs, use_reentrant=False, **options)
 
 
 def _blocks(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost elements of module lists and dicts that have parameters."""
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from (block for block in child.children() if any(True for _ in block.parameters()))

@@ -1,7 +1,7 @@
 """Embeddings of times, classes, patches and positions, which the generative rooms share.
 
-    sinusoids   [cos(t f_j), sin(t f_j)],      f_j = 10000^(-j / (C/2))            (arXiv 1706.03762)
-    Fourier     [cos(2 pi t f_j), sin(2 pi t f_j)],  f_j ~ N(0, scale^2), fixed    (arXiv 2006.10739)
+    (1)  sinusoids   [cos(t f_j), sin(t f_j)],              f_j = 10000^(-j / (C/2))       (arXiv 1706.03762)
+    (2)  Fourier     [cos(2 pi t f_j), sin(2 pi t f_j)],    f_j ~ N(0, scale^2), fixed     (arXiv 2006.10739)
 
 Times are embedded in float32, also under autocast. Names of parameters are those of DiT and SiT (arXiv 2212.09748,
 2401.08740), so that their checkpoints load without renaming.
@@ -37,7 +37,7 @@ class SinusoidalEmbedding(nn.Module):
     def forward(self, x_B: Tensor) -> Tensor:
         half = self.num_channels // 2
         exponents = torch.arange(half, dtype=torch.float32, device=x_B.device) / (half - self.endpoint)
-        return _cos_sin(x_B, (1 / 10000) ** exponents)
+        return _cos_sin(x_B, (1 / 10000) ** exponents)  # eq. (1)
 
 
 class FourierEmbedding(nn.Module):
@@ -64,7 +64,7 @@ class FourierEmbedding(nn.Module):
         return self
 
     def forward(self, x_B: Tensor) -> Tensor:
-        return _cos_sin(x_B, 2 * math.pi * self.freqs)
+        return _cos_sin(x_B, 2 * math.pi * self.freqs)  # eq. (2)
 
 
 class TimeEmbedding(nn.Module):
@@ -72,7 +72,7 @@ class TimeEmbedding(nn.Module):
 
     Args:
         dim: D.
-        features: what turns the numbers into sinusoids; None: 256 channels of `SinusoidalEmbedding`.
+        features: sinusoids of the numbers; None: `SinusoidalEmbedding` with 256 channels.
     """
 
     def __init__(self, dim: int, features: SinusoidalEmbedding | FourierEmbedding | None = None):
@@ -105,7 +105,7 @@ class LabelEmbedding(nn.Module):
         return self.num_classes
 
     def forward(self, labels: Tensor, drop: Tensor | None = None) -> Tensor:
-        """Rows of the table; where `drop` (bool, like labels) is true, that of "no class".
+        """Rows of the table; where `drop` (bool, like labels) is true, the row of "no class".
 
         Without `drop`, a training module draws it from torch's generator and an evaluating one drops nothing.
         """
@@ -203,5 +203,6 @@ def _check_patches(size: Sequence[int], patch_size: int) -> None:
 
 
 def _cos_sin(x_B: Tensor, freqs: Tensor) -> Tensor:
+    """Cosines, then sines, of each number times each frequency."""
     angle = torch.outer(x_B, freqs.to(x_B.dtype))
     return torch.cat([angle.cos(), angle.sin()], dim=1)

@@ -17,17 +17,18 @@ RINGS = 20.0  # metres between two circles around the sensor
 LEGEND = 28  # pixels below the map
 
 
-def bev_picture(points: np.ndarray, view: Sequence[float], *drawn: DrawnBoxes, title: str = "") -> "Image":
+def bev_picture(points: np.ndarray, view: Sequence[float], *box_sets: DrawnBoxes, title: str = "") -> "Image":
     """Points [N, >= 3] coloured by height, and boxes with a line from the centre through the front.
 
     Args:
         points: in the lidar frame, metres; points outside of `view` are not shown.
         view: x and y minimum, then x and y maximum, in metres; or a point range of six values.
-        drawn: detections in the colours of their classes, ground truth in white.
+        box_sets: detections in the colours of their classes, ground truth in white.
         title: text below the map.
     """
     from PIL import Image, ImageDraw
 
+    # The map: points on a dark background, and room for the legend below it.
     low, high = _view(view)
     scale = SIDE / (high - low).max()
     width, height = np.maximum(np.rint((high - low) * scale).astype(int), 1)
@@ -35,29 +36,33 @@ def bev_picture(points: np.ndarray, view: Sequence[float], *drawn: DrawnBoxes, t
     pixels[:] = PAPER
     _put_points(pixels, points, low, scale)
     picture = Image.new("RGB", (int(width), int(height) + LEGEND), PAPER)
+    picture.paste(Image.fromarray(pixels), (0, 0))
     draw = ImageDraw.Draw(picture)
 
     def place(xy: np.ndarray) -> list[tuple[float, float]]:
         column, row = ((xy - low) * scale).T
         return list(zip(column.tolist(), (height - 1 - row).tolist(), strict=True))
 
-    picture.paste(Image.fromarray(pixels), (0, 0))
+    # Rings, boxes, and the legend, which covers what reaches beyond the map.
     _put_rings(draw, place, scale, low, high)
-    for boxes in drawn:
+    for boxes in box_sets:
         _put_boxes(draw, boxes, place, low, high)
     draw.rectangle((0, int(height), int(width), int(height) + LEGEND), fill=PAPER)
-    draw.text((8, int(height) + 6), _legend(drawn, title), fill=INK, font=_font())
+    draw.text((8, int(height) + 6), _legend(box_sets, title), fill=INK, font=_font())
     return picture
 
 
 def _view(view: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """Lower and upper bounds of x and y, each [2]."""
     values = np.asarray(view, np.float64)
     if values.shape not in ((4,), (6,)) or not np.isfinite(values).all():
-        raise DataError(f"view {list(view)}: expected x, y minimum and maximum, or a point range of six numbers")
+        raise DataError(
+            f"view {list(view)}: expected x and y minimum, then x and y maximum, or a point range of six numbers"
+        )
     half = len(values) // 2
     low, high = values[:2], values[half : half + 2]
     if (high <= low).any():
-        raise DataError(f"view {list(view)}: the maximum must be above the minimum")
+        raise DataError(f"view {list(view)}: expected maxima above the minima")
     return low, high
 
 
@@ -103,8 +108,8 @@ def _put_boxes(draw, boxes: DrawnBoxes, place, low: np.ndarray, high: np.ndarray
             draw.text(place(outline.max(0)[None])[0], boxes.text(row), fill=colour, font=_font(11))
 
 
-def _legend(drawn: Sequence[DrawnBoxes], title: str) -> str:
-    counts = [f"{len(boxes)} {'true boxes' if boxes.scores is None else 'detections'}" for boxes in drawn]
+def _legend(box_sets: Sequence[DrawnBoxes], title: str) -> str:
+    counts = [f"{len(boxes)} {'true boxes' if boxes.scores is None else 'detections'}" for boxes in box_sets]
     return "   ".join([*([title] if title else []), *counts])
 
 

@@ -23,7 +23,7 @@ class DrawnBoxes:
     """Boxes to draw.
 
     Fields: `boxes` [M, >= 7], `labels` int [M], indices into `names`, `scores` [M] or None for ground truth;
-    `by_class`, whether ground truth has its names and the colours of its classes, not white as beside detections.
+    `by_class`: ground truth with the names and colours of its classes; otherwise white, as beside detections.
     """
 
     boxes: np.ndarray

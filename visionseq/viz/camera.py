@@ -1,4 +1,4 @@
-"""Boxes of the lidar frame drawn into the image of a calibrated camera."""
+"""Boxes of the lidar frame box_sets into the image of a calibrated camera."""
 
 from typing import TYPE_CHECKING
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
     from visionseq.geometry import Calibration
 
-NEAREST = 0.5  # metres in front of the camera; nearer points have no place in the picture
+NEAREST = 0.5  # metres in front of the camera; boxes with nearer corners are not drawn
 
 
-def camera_picture(image: "Image", calibration: "Calibration", *drawn: DrawnBoxes) -> "Image":
-    """A copy of the image with the edges of all boxes that lie in front of the camera; the front face is crossed."""
+def camera_picture(image: "Image", calibration: "Calibration", *box_sets: DrawnBoxes) -> "Image":
+    """A copy of the image in RGB with the edges of all boxes in front of the camera; a cross marks the front face."""
     from PIL import ImageDraw
 
     picture = image.convert("RGB")
     draw = ImageDraw.Draw(picture)
-    for boxes in drawn:
+    for boxes in box_sets:
         for row, corners in enumerate(boxes.corners):
             pixels, depth = calibration.lidar_to_image(corners)
             if not np.isfinite(pixels).all() or (depth < NEAREST).any():

@@ -53,8 +53,8 @@ def bar_plot(
 ) -> None:
     """Draw one bar per entry, its value written on top, into a PNG."""
     figure, axes = _figure(title, "", ylabel)
-    drawn = axes.bar(list(bars), list(bars.values()), width=0.7)
-    axes.bar_label(drawn, fmt="%.3g", fontsize="small")
+    rectangles = axes.bar(list(bars), list(bars.values()), width=0.7)
+    axes.bar_label(rectangles, fmt="%.3g", fontsize="small")
     axes.set_yscale("log" if log_y else "linear")
     axes.margins(y=0.12)
     _save(figure, path)

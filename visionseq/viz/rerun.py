@@ -15,14 +15,14 @@ def check_rerun() -> None:
     import_extra("rerun", "viz")
 
 
-def save_rerun(path: str | os.PathLike, points: np.ndarray, *drawn: DrawnBoxes) -> None:
+def save_rerun(path: str | os.PathLike, points: np.ndarray, *box_sets: DrawnBoxes) -> None:
     """Write an .rrd file, atomically: points coloured by height, boxes as labelled line strips."""
     rerun = import_extra("rerun", "viz")
     with atomic_path(path) as temporary:
         recording = rerun.RecordingStream("visionseq")
         recording.save(temporary)
         recording.log("points", rerun.Points3D(points[:, :3], colors=height_colours(points[:, 2])), static=True)
-        for number, boxes in enumerate(drawn):
+        for number, boxes in enumerate(box_sets):
             strips, colours, texts = [], [], []
             for row, corners in enumerate(boxes.corners):
                 strips += [corners[list(edge)] for edge in EDGES]

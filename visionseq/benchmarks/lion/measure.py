@@ -35,9 +35,8 @@ def stages(config: str | None, file: Path | None, device: str, rounds: int) -> d
     points = _points(detector, file).to(device)
     seconds: dict[str, float] = {}
     with torch.no_grad():
-        detector(points, 1)
-        inputs = _stage_inputs(detector, points)
-        for name, call in inputs.items():
+        detector(points, 1)  # compiles
+        for name, call in _stage_inputs(detector, points).items():
             timed = compare({name: call}, rounds, warmup=1)
             seconds[name] = timed.summary()[name]["median_s"]
     peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else _resident_peak()
@@ -52,7 +51,7 @@ def stages(config: str | None, file: Path | None, device: str, rounds: int) -> d
 
 
 def scaling(device: str, rounds: int) -> dict[str, Any]:
-    """Seconds of the 3D backbone of the KITTI model against the number of voxels; 1 is linear."""
+    """Seconds of the KITTI model's 3D backbone by the number of voxels, and the exponent of a power law (1: linear)."""
     torch.manual_seed(0)
     backbone = LionDetector.from_config(preset(CONFIG)).backbone_3d.eval().to(device)
     seconds = {}
@@ -66,10 +65,10 @@ def scaling(device: str, rounds: int) -> dict[str, Any]:
 
 
 def sparse_conv(device: str, rounds: int) -> dict[str, Any]:
-    """A submanifold convolution 3x3x3 of 64 channels on 20,000 sites: spconv's forward on the CPU, and a dense one."""
+    """Forward of a submanifold convolution 3x3x3 of 64 channels on 20,000 sites, against spconv's on the CPU."""
     torch.manual_seed(0)
     x, layer = _scattered(20_000, 64, (32, 400, 352), "cpu"), SubMConv3d(64, 64, 3, bias=False)
-    alternatives: dict[str, Callable[[], object]] = {"visionseq": lambda: layer(_forgetful(x))}
+    alternatives: dict[str, Callable[[], object]] = {"visionseq": lambda: layer(_without_cache(x))}
     try:
         import spconv.pytorch as spconv
 
@@ -183,7 +182,7 @@ def _points(detector: LionDetector, file: Path | None) -> torch.Tensor:
 
 
 def _scattered(count: int, channels: int, shape: tuple[int, int, int], device: str) -> SparseTensor:
-    """Sites in clusters, as surfaces make them."""
+    """Random features [count, channels] on sites in clusters, as surfaces make them."""
     random = torch.Generator().manual_seed(0)
     depth, height, width = shape
     centres = torch.rand((count // 20 + 1, 3), generator=random) * torch.tensor([depth, height, width])
@@ -194,16 +193,19 @@ def _scattered(count: int, channels: int, shape: tuple[int, int, int], device: s
     return SparseTensor(torch.randn((len(place), channels), generator=random).to(device), indices, shape, 1)
 
 
-def _forgetful(x: SparseTensor) -> SparseTensor:
+def _without_cache(x: SparseTensor) -> SparseTensor:
+    """The same sites and features, whose neighbours have to be searched again."""
     return SparseTensor(x.features, x.indices, x.spatial_shape, x.batch_size)
 
 
 def _boxes(random: np.random.Generator, count: int, reach: float) -> np.ndarray:
+    """Boxes [count, 7] in the size of cars, x and y within +-reach metres."""
     low, high = [-reach, -reach, -1, 3, 1.4, 1.3, -3.1], [reach, reach, 0, 4.5, 1.9, 1.8, 3.1]
     return random.uniform(low, high, (count, 7))
 
 
 def _ratios(timed: Any) -> dict[str, Any]:
+    """Seconds of all alternatives, and how many times faster ours is than each other one."""
     others = [name for name in timed.seconds if name != "visionseq"]
     return {"seconds": timed.summary(), "speed_up": {name: timed.ratio(name, "visionseq") for name in others}}
 

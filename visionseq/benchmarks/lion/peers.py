@@ -7,18 +7,22 @@ import torch
 
 
 def shapely_iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """BEV IoU [N, M] of boxes [N, 7] and [M, 7], a pair at a time."""
     from shapely import Polygon
 
     from visionseq.geometry import boxes_to_corners
 
-    first, second = ([Polygon(c[:4, :2]) for c in boxes_to_corners(boxes)] for boxes in (a, b))
-    rows = [[p.intersection(q).area for q in second] for p in first]
-    shared = np.array(rows)
+    first, second = ([Polygon(corners[:4, :2]) for corners in boxes_to_corners(boxes)] for boxes in (a, b))
+    shared = np.array([[p.intersection(q).area for q in second] for p in first])
     return shared / np.maximum(np.add.outer([p.area for p in first], [q.area for q in second]) - shared, 1e-8)
 
 
 def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """Every crossing of edges and every corner inside, sorted by angle around their mean: the usual torch form."""
+    """BEV IoU [N, M] of boxes [N, 7] and [M, 7] in the usual torch form.
+
+    The vertices of the shared area are the crossings of edges and the corners inside the other box, sorted by their
+    angle around their mean.
+    """
     # Where each edge of a crosses each edge of b.
     corners_a, corners_b = _corners(a), _corners(b)
     n, m = len(a), len(b)
@@ -28,13 +32,15 @@ def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     cross = _cross(along_a, along_b)
     s, t = _cross(apart, along_b) / cross, _cross(apart, along_a) / cross
     crossing = ((s >= 0) & (s <= 1) & (t >= 0) & (t <= 1)).expand(n, m, 4, 4).reshape(n, m, 16)
+
+    # All candidates for vertices [N, M, 24, 2]: 16 crossings, 4 corners of a, 4 of b; the mask says which are vertices.
     corners = [(starts_a + s.unsqueeze(-1) * along_a).expand(n, m, 4, 4, 2).reshape(n, m, 16, 2)]
     corners += [corners_a[:, None].expand(n, m, 4, 2), corners_b[None].expand(n, m, 4, 2)]
     inside_a = _inside(corners_a[:, None], b[None, :])
     inside_b = _inside(corners_b[None], a[:, None])
     mask, points = torch.cat([crossing, inside_a, inside_b], 2), torch.cat(corners, 2)
 
-    # All of them by their angle around the mean.
+    # Sort the vertices by their angle around the mean.
     points = torch.where(mask.unsqueeze(-1), points, 0)
     centre = points.sum(2, keepdim=True) / mask.sum(2).clamp(min=1)[..., None, None]
     around = points - centre
@@ -42,7 +48,7 @@ def vectorised_iou(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     order = angle.argsort(2)
     around = torch.where(mask.unsqueeze(-1), around, 0).gather(2, order.unsqueeze(-1).expand_as(around))
 
-    # Shoelace formula.
+    # Shoelace formula, then intersection over union.
     last = mask.sum(2, keepdim=True)
     place = torch.arange(24)[None, None].expand(n, m, 24)
     following = torch.where(place + 1 < last, place + 1, 0)
@@ -70,6 +76,7 @@ def _cross(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def dictionary_voxels(points: np.ndarray, size: Iterable[float], limits: tuple, most: int, voxels: int) -> dict:
+    """Cell -> its first `most` points, for the first `voxels` cells; points [N, >= 3], a point at a time."""
     low, high, step = (np.array(values, np.float32) for values in (limits[:3], limits[3:], tuple(size)))
     grid = np.rint((high - low) / step).astype(int)
     voxel_points: dict[tuple, list] = {}

@@ -1,7 +1,7 @@
 """Parameters, FLOPs and latency of the token mixers and of the zoo's models, and the operators that the count misses.
 
 torch's FlopCounterMode counts contractions (products, convolutions, attention) and operators that registered a formula,
-as the scan kernels did. What contracts or comes from another library without a formula is listed as uncounted.
+as the scan kernels do. Contractions and operators of other libraries that have no formula are listed as uncounted.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,7 @@ MIXERS: dict[str, Callable[[], nn.Module]] = {
 
 def profile(module: nn.Module, *inputs: Tensor, rounds: int = 5) -> dict[str, Any]:
     """Parameters, FLOPs and seconds of one forward pass, and the names of the operators that were not counted."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Operators() as seen:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, _Operators() as operators:
         module(*inputs)
 
     def forward() -> None:
@@ -52,7 +52,7 @@ def profile(module: nn.Module, *inputs: Tensor, rounds: int = 5) -> dict[str, An
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "flops": counter.get_total_flops(),
         "latency_s": compare({"forward": forward}, rounds).summary()["forward"]["median_s"],
-        "uncounted": sorted(name for name in seen.names if _is_missed(name)),
+        "uncounted": sorted(name for name in operators.names if _is_missed(name)),
     }
 
 
@@ -85,6 +85,7 @@ class _Operators(TorchDispatchMode):
 
 
 def _is_missed(name: str) -> bool:
+    """True for an operator (aten.mm, ...) that does arithmetic and has no formula."""
     namespace, _, operator = name.partition(".")
     contracts = namespace not in ("aten", "prims") or any(part in operator for part in CONTRACTIONS)
-    return contracts and name not in {str(packet) for packet in flop_registry}
+    return contracts and name not in {str(operator) for operator in flop_registry}

@@ -18,10 +18,13 @@ def unet_of_equal_flops(config: dict[str, Any], batch: int, flops: int) -> tuple
 
     Returns the module and its arguments; attention has one head, as in SongUNet.
     """
+    # Widths of the levels around those of the SongUNet; each has to divide into the groups of the norms.
     diffusers = import_extra("diffusers", "bench")
     widths = [config["model_channels"] * mult for mult in config["channel_mult"]]
     groups = min(32, widths[0] // 4)
     candidates: list[Any] = []
+
+    # Of the configurations within the tolerance, take the one whose widths differ least.
     for steps in product(range(-1, 3), repeat=len(widths) - 1):
         shifted = [widths[0], *(width + step * groups for width, step in zip(widths[1:], steps, strict=True))]
         arguments = _arguments(config, shifted, groups)
@@ -41,6 +44,7 @@ def count_flops(step: Callable[[], object]) -> int:
 
 
 def _arguments(config: dict[str, Any], widths: list[int], groups: int) -> dict[str, Any]:
+    """Arguments of UNet2DModel with the levels of a SongUNet configuration and these widths."""
     resolutions = [config["img_resolution"] >> i for i in range(len(widths))]
     kinds = ["Attn" if resolution in config["attn_resolutions"] else "" for resolution in resolutions]
     return {

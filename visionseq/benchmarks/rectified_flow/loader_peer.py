@@ -35,6 +35,7 @@ def loader_alternatives() -> dict[str, tuple[dict[str, Callable[[], None]], int]
 
 
 def _epochs(ours: ImageDataset, peer: Any, workers: int) -> dict[str, Callable[[], None]]:
+    """An epoch of ours and one of torch's loader, both as batches of floats in [-1, 1]."""
     stream = iter(ImageData(ours, BATCH, loader=LoaderOptions(num_workers=workers)).train_dataloader())
     loader = DataLoader(peer, BATCH, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
 

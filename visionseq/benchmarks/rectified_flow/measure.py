@@ -51,6 +51,7 @@ def unet(device: str, rounds: int) -> dict[str, Any]:
 
 
 def _unet_at(config: dict[str, Any], batch: int, device: str, rounds: int) -> dict[str, Any]:
+    """Seconds, FLOPs and ratios of one size."""
     # Ours, and the same network written plainly.
     torch.manual_seed(0)
     ours = build_network(config).to(device)
@@ -68,7 +69,7 @@ def _unet_at(config: dict[str, Any], batch: int, device: str, rounds: int) -> di
     calls["UNet2DModel"] = lambda: peer(x, c_noise).sample
     flops["UNet2DModel"] = count_flops(_backward(calls["UNet2DModel"], peer))
 
-    # Forward and backward, in turns.
+    # Time forward and backward of all three, in turns.
     steps = {name: _backward(call, peer if name == "UNet2DModel" else ours) for name, call in calls.items()}
     timed = compare(steps, rounds)
     per_flop = timed.ratio("SongUNet", "UNet2DModel") * flops["UNet2DModel"] / flops["SongUNet"]
@@ -83,6 +84,8 @@ def _unet_at(config: dict[str, Any], batch: int, device: str, rounds: int) -> di
 
 
 def _backward(call: Callable[[], Tensor], module: nn.Module) -> Callable[[], None]:
+    """A forward and backward pass of a module, as one call."""
+
     def step() -> None:
         module.zero_grad(set_to_none=True)
         call().square().mean().backward()

@@ -1,8 +1,8 @@
 """The EDM U-Nets written out plainly, from their configuration and state: the peer that SongUNet is timed against.
 
-One function per line of the papers' description (arXiv 2206.00364, appendix F), in the order in which it is usually
-told: every residual sum is scaled after it is formed, 1x1 convolutions follow the upsampling filter, attention weights
-are formed explicitly. It shares no code with `visionseq.rectified_flow`, so tests also compare both.
+One method for each part that the paper describes (arXiv 2206.00364, appendix F), in the usual order of operations:
+every residual sum is scaled after it is formed, 1x1 convolutions follow the upsampling filter, attention weights are
+formed explicitly. It shares no code with `visionseq.rectified_flow`, so tests also compare both.
 """
 
 import math
@@ -28,6 +28,8 @@ def plain_unet(
 
 
 class _Plain:
+    """The parts that both U-Nets share; `name` is the prefix of a layer in the state."""
+
     heads_of_64 = False
     skip_scale = 1.0
     eps = 1e-5
@@ -44,6 +46,7 @@ class _Plain:
         return F.group_norm(x, groups, self.state[f"{name}.weight"], self.state[f"{name}.bias"], self.eps)
 
     def conv(self, name: str, x: Tensor, up: bool = False, down: bool = False) -> Tensor:
+        """Resampling by the filter, if any, then the convolution, if the layer has weights."""
         if up or down:
             taps = self.state[f"{name}.resample_filter"].repeat(x.shape[1], 1, 1, 1)
             padding = (taps.shape[-1] - 1) // 2
@@ -57,6 +60,7 @@ class _Plain:
         return F.conv2d(x, weight, padding=weight.shape[-1] // 2) + bias[:, None, None]
 
     def block(self, name: str, x: Tensor, emb: Tensor, up: bool = False, down: bool = False) -> Tensor:
+        """Residual block: norm, SiLU, convolution; shift (and scale) by the embedding; the same again; attention."""
         h = self.conv(f"{name}.conv0", F.silu(self.norm(f"{name}.norm0", x)), up, down)
         params = self.linear(f"{name}.affine", emb)[:, :, None, None]
         if self.heads_of_64:
@@ -71,6 +75,7 @@ class _Plain:
         return self.attend(name, h) if f"{name}.qkv.weight" in self.state else h
 
     def attend(self, name: str, x: Tensor) -> Tensor:
+        """Self-attention over the pixels, with its residual."""
         B, C, H, W = x.shape
         heads = C // 64 if self.heads_of_64 else 1
         qkv = self.conv(f"{name}.qkv", self.norm(f"{name}.norm2", x))
@@ -80,11 +85,13 @@ class _Plain:
         return (self.conv(f"{name}.proj", h) + x) * self.skip_scale
 
     def position(self, noise: Tensor, channels: int, endpoint: bool) -> Tensor:
+        """Cosines, then sines, of the noise level times frequencies from 1 to 1/10000, [B, channels]."""
         exponents = torch.arange(channels // 2, dtype=noise.dtype) / (channels // 2 - endpoint)
         angle = noise[:, None] * 10000.0 ** -exponents.to(noise.device)
         return torch.cat([angle.cos(), angle.sin()], dim=1)
 
     def up_levels(self, x: Tensor, skips: list[Tensor], emb: Tensor, after_level: Any = None) -> Tensor:
+        """The decoder; `after_level(name, x)` is called at the end of each level."""
         for res in reversed(self.resolutions):
             name = f"dec.{res}x{res}"
             if res == self.resolutions[-1]:
@@ -99,16 +106,22 @@ class _Plain:
 
 
 class _Adm(_Plain):
+    """DhariwalUNet (ADM)."""
+
     heads_of_64 = True
 
     def __call__(self, x: Tensor, noise: Tensor, classes: Tensor | None, augment: Tensor | None) -> Tensor:
+        # Embedding of noise level, augmentation and class.
         emb = self.position(noise, self.config["model_channels"], endpoint=False)
         if augment is not None:
             emb = emb + self.linear("map_augment", augment)
         emb = self.linear("map_layer1", F.silu(self.linear("map_layer0", emb)))
         if classes is not None:
             emb = emb + self.linear("map_label", classes)
-        emb, skips = F.silu(emb), []
+        emb = F.silu(emb)
+
+        # Encoder, then decoder.
+        skips = []
         for res in self.resolutions:
             name = f"enc.{res}x{res}"
             first = res == self.resolutions[0]
@@ -121,6 +134,8 @@ class _Adm(_Plain):
 
 
 class _Song(_Plain):
+    """SongUNet (DDPM++, NCSN++): skip connections of images in the decoder, of a pyramid in the encoder."""
+
     skip_scale = math.sqrt(0.5)
     eps = 1e-6
 
@@ -138,6 +153,7 @@ class _Song(_Plain):
         return images[-1]
 
     def embedding(self, noise: Tensor, classes: Tensor | None, augment: Tensor | None) -> Tensor:
+        """[B, C] of noise level, class and augmentation."""
         if self.config["embedding_type"] == "fourier":
             angle = noise[:, None] * (2 * math.pi * self.state["map_noise.freqs"])
             emb = torch.cat([angle.cos(), angle.sin()], dim=1)
@@ -153,8 +169,10 @@ class _Song(_Plain):
         return F.silu(self.linear("map_layer1", F.silu(self.linear("map_layer0", emb))))
 
     def encode(self, x: Tensor, emb: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The encoder's output, and what its blocks leave for the decoder."""
         skips, pyramid = [], x
         for res in self.resolutions:
+            # The first convolution, or the next resolution with its share of the pyramid.
             name = f"enc.{res}x{res}"
             if res == self.resolutions[0]:
                 x = self.conv(f"{name}_conv", x)
@@ -166,6 +184,8 @@ class _Song(_Plain):
                 elif self.config["encoder_type"] == "residual":
                     x = pyramid = (x + self.fused_down(f"{name}_aux_residual", pyramid)) / math.sqrt(2)
             skips.append(x)
+
+            # The blocks of this resolution.
             for i in range(self.config["num_blocks"]):
                 x = self.block(f"{name}_block{i}", x, emb)
                 skips.append(x)

@@ -1,8 +1,8 @@
 """Three mechanisms of LION on procedural voxels (arXiv 2407.18232): what each one does when it is taken away.
 
-    beacon      one voxel of a scene carries a class; can every voxel know it, by the length of the groups
+    beacon      one voxel of a scene carries a class, which all voxels shall predict: accuracy by the length of groups
     counting    a voxel counts its occupied neighbours, with the 3D descriptor and with the identity in its place
-    interiors   the share of objects whose centre, seen from above, is occupied at the backbone's output
+    interiors   share of the objects whose centre, seen from above, is occupied at the backbone's output
 
 The operator is a scan with learned decays in both directions, small enough for a CPU.
 """
@@ -111,13 +111,14 @@ def counting_r2(descriptor: bool, recipe: Recipe, seed: int) -> float:
 
 
 def interiors(diffusion: bool, recipe: Recipe, seed: int) -> dict[str, float]:
-    """By class the share of objects whose central cell is occupied at the output, and occupied cells of a scene."""
+    """Class -> share of the objects whose central cell the output occupies; "cells" -> occupied cells of a scene."""
     # An untrained network and simulated scenes.
     torch.manual_seed(seed)
     limits = [-SCENE, -SCENE, HEIGHT[0], SCENE, SCENE, HEIGHT[1]]
     vfe = DynamicVoxelVFE(4, [16, 16], [CELL, CELL, (HEIGHT[1] - HEIGHT[0]) / 32], limits).eval()
     backbone = LION3DBackboneOneStride(16, DecayScan, group_size=(256, 128, 64, 64), diffusion=diffusion).eval()
     world = LidarWorld(recipe.scenes, seed, LidarSensor(beams=32, columns=720))
+
     # Which cells the output occupies, and whether the cell below each object's centre is one of them.
     hits: dict[str, list[bool]] = {}
     cells = []
@@ -147,13 +148,17 @@ def _train(model: nn.Module, recipe: Recipe, draw: Callable[[int], tuple], loss:
 
 
 def _beacons(samples: int, *keys: int) -> tuple[SparseTensor, Tensor]:
+    """Scenes of random voxels, one of which has a class as its feature, and that class [V] for every voxel."""
     random = generator_for(*keys)
     depth, height, width = BEACON_GRID
     indices, features, classes = [], [], []
     for sample in range(samples):
+        # The voxels of a scene.
         place = torch.randperm(depth * height * width, generator=random)[:BEACON_VOXELS]
         z, rest = place.div(height * width, rounding_mode="floor"), place % (height * width)
         columns = [torch.full_like(z, sample), z, rest.div(width, rounding_mode="floor"), rest % width]
+
+        # The beacon, and its class for all.
         label = int(torch.randint(CLASSES, (), generator=random))
         signal = torch.zeros(BEACON_VOXELS, CLASSES)
         signal[int(torch.randint(BEACON_VOXELS, (), generator=random)), label] = 8.0
@@ -165,7 +170,7 @@ def _beacons(samples: int, *keys: int) -> tuple[SparseTensor, Tensor]:
 
 
 def _crowds(samples: int, *keys: int) -> tuple[SparseTensor, Tensor]:
-    """Grids whose occupancy differs from block to block, and the number of occupied neighbours of each voxel."""
+    """Grids whose occupancy differs from block to block, and the number [V] of occupied neighbours of each voxel."""
     random = generator_for(*keys)
     share = torch.rand((samples, 2, 6, 6), generator=random) * 0.5
     share = share.repeat_interleave(4, 1).repeat_interleave(4, 2).repeat_interleave(4, 3)

@@ -93,11 +93,13 @@ def write_report(
     """Write lion.json and lion.md into `folder`; the verdicts and the page."""
     means = {**average(list(seeds.values())), "noise": noise}
     statements = verdicts(means)
+
     # The figures and verdicts as JSON.
     content = {"recipe": recipe, "machine": machine, "seeds": seeds, "mean": means, "verdicts": statements}
     write_json(folder / "lion.json", content)
+
     # The same as a page: a table for each mechanism, the verdicts, the recipe.
-    inside = means["interiors"]
+    occupancy = means["interiors"]
     lines = [
         "# Claim: what LION's mechanisms do",
         "",
@@ -113,9 +115,9 @@ def write_report(
         "",
         "The identity has fewer parameters than the descriptor; a network of each voxel by itself could not help it.",
         "",
-        "| centre occupied | " + " | ".join(inside["with"]) + " |",
-        "|" + "---|" * (1 + len(inside["with"])),
-        *(f"| {name} generation | {' | '.join(f'{v:.2f}' for v in row.values())} |" for name, row in inside.items()),
+        "| centre occupied | " + " | ".join(occupancy["with"]) + " |",
+        "|" + "---|" * (1 + len(occupancy["with"])),
+        *(f"| {name} generation | {' | '.join(f'{v:.2f}' for v in row.values())} |" for name, row in occupancy.items()),
         "",
         "| noise on centres, m | " + " | ".join(noise["0.0"]) + " (3D AP, R40) |",
         "|" + "---|" * (1 + len(noise["0.0"])),

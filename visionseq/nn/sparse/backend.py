@@ -1,4 +1,4 @@
-"""spconv as another backend of the sparse convolutions: on CUDA, where `VISIONSEQ_SPARSE=spconv` asks for it.
+"""spconv as another backend of the sparse convolutions: on CUDA, if `VISIONSEQ_SPARSE` is `spconv`.
 
 Without the variable the plain torch form is used everywhere.
 """
@@ -22,7 +22,7 @@ _log = logging.getLogger("visionseq.nn.sparse")
 
 
 def uses_spconv(features: Tensor) -> bool:
-    """True where `VISIONSEQ_SPARSE=spconv`; `KernelError` for another value, and where spconv cannot run."""
+    """True if `VISIONSEQ_SPARSE` is `spconv`; `KernelError` for an unknown value, and where spconv cannot run."""
     name = os.environ.get(VARIABLE, "torch")
     if name not in ("torch", "spconv"):
         raise KernelError(f"{VARIABLE}={name}, expected torch or spconv")

@@ -45,8 +45,8 @@ class _SparseConvolution(nn.Module):
     ):
         super().__init__()
         self.in_channels, self.out_channels = in_channels, out_channels
-        self.kernel_size, self.stride = self._each(kernel_size), self._each(stride)
-        self.padding, self.dilation = self._each(padding), self._each(dilation)
+        self.kernel_size, self.stride = self._per_axis("kernel_size", kernel_size), self._per_axis("stride", stride)
+        self.padding, self.dilation = self._per_axis("padding", padding), self._per_axis("dilation", dilation)
         if self.submanifold and set(self.stride) != {1}:
             raise KernelError(f"stride {stride}: a submanifold convolution keeps its sites, expected 1")
         self.indice_key = indice_key
@@ -63,11 +63,16 @@ class _SparseConvolution(nn.Module):
 
     def forward(self, x: SparseTensor) -> SparseTensor:
         """Features [V, C_in] -> [V', C_out]; V' = V and the same rows where submanifold."""
+        # Check channels and axes.
         if x.features.shape[1] != self.in_channels or len(x.spatial_shape) != self.axes:
             actual = f"{x.features.shape[1]} channels on {len(x.spatial_shape)} axes"
             raise KernelError(f"x: {actual}, expected {self.in_channels} channels on {self.axes} axes")
+
+        # A kernel of one element is a matrix product; the weight is viewed, not transposed.
         if math.prod(self.kernel_size) == 1 and set(self.stride) == {1} and (self.submanifold or not any(self.padding)):
             return x.with_features(self._with_bias(x.features @ self.weight.view(self.in_channels, self.out_channels)))
+
+        # Otherwise gather the neighbours of each site, at the same sites or at those that the stride reaches.
         if backend.uses_spconv(x.features) and len(x.features):
             return backend.convolve(self, x)
         if self.submanifold:
@@ -79,12 +84,14 @@ class _SparseConvolution(nn.Module):
         return SparseTensor(features, indices, shape, x.batch_size)
 
     def _submanifold_rules(self, x: SparseTensor) -> RuleBook:
+        """The rule book of these sites, from the cache that layers with the same kernel and dilation share."""
         key = (self.kernel_size, self.dilation)
         if key not in x.cache:
             x.cache[key] = submanifold_rules(x.indices, x.spatial_shape, *key)
         return x.cache[key]
 
     def _gathered(self, features: Tensor, rules: RuleBook) -> Tensor:
+        """[V', C_out]: the sum over the kernel's elements, in the dtype of the weight."""
         weight = self.weight.flatten(1, -2).permute(1, 2, 0)  # [K, C_in, C_out]
         with torch.autocast(features.device.type, enabled=False):  # sums over many elements stay in the weight's dtype
             return _GatherMultiplyAdd.apply(features.to(weight.dtype), weight, rules.pairs, rules.outputs)
@@ -92,10 +99,10 @@ class _SparseConvolution(nn.Module):
     def _with_bias(self, features: Tensor) -> Tensor:
         return features if self.bias is None else features + self.bias
 
-    def _each(self, value: int | tuple[int, ...]) -> tuple[int, ...]:
+    def _per_axis(self, name: str, value: int | tuple[int, ...]) -> tuple[int, ...]:
         values = (value,) * self.axes if isinstance(value, int) else tuple(value)
         if len(values) != self.axes:
-            raise KernelError(f"{value}: expected one number or {self.axes}")
+            raise KernelError(f"{name} {value}: expected one number or {self.axes}, one for each axis")
         return values
 
     def extra_repr(self) -> str:
@@ -115,13 +122,13 @@ class SubMConv3d(_SparseConvolution):
 
 
 class SparseConv2d(_SparseConvolution):
-    """Strided convolution on (y, x); output sites in lexicographic order."""
+    """Strided convolution on (y, x); output sites are those that an input site reaches, in lexicographic order."""
 
     axes, submanifold = 2, False
 
 
 class SparseConv3d(_SparseConvolution):
-    """Strided convolution on (z, y, x); output sites in lexicographic order."""
+    """Strided convolution on (z, y, x); output sites are those that an input site reaches, in lexicographic order."""
 
     axes, submanifold = 3, False
 
@@ -133,8 +140,11 @@ class _GatherMultiplyAdd(torch.autograd.Function):
     def forward(ctx: Any, x_VC: Tensor, weight_KCD: Tensor, pairs: list[Pairs], outputs: int) -> Tensor:
         ctx.save_for_backward(x_VC, weight_KCD)
         ctx.pairs = pairs
+        # The centre of a submanifold kernel takes all rows in order: a plain product.
         centre = next((k for k, (inputs, rows) in enumerate(pairs) if inputs is rows), None)
         out = x_VC.new_zeros((outputs, weight_KCD.shape[2])) if centre is None else x_VC @ weight_KCD[centre]
+
+        # Add the other elements of the kernel.
         for k, (weight, (inputs, rows)) in enumerate(zip(weight_KCD, pairs, strict=True)):
             if k != centre and len(inputs):
                 out.index_add_(0, rows, x_VC.index_select(0, inputs) @ weight)

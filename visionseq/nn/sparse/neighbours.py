@@ -34,7 +34,8 @@ def submanifold_rules(indices: Tensor, spatial_shape: Axes, kernel_size: Axes, d
         tuple((k - size // 2) * d for k, size, d in zip(element, kernel_size, dilation, strict=True))
         for element in itertools.product(*map(range, kernel_size))
     ]
-    # Neighbourhood is mutual: the pairs of a step, exchanged, are those of the opposite step. Search half of them.
+
+    # If q lies a step away from p, then p lies the opposite step away from q: search one of each two steps.
     searched: list[Axes] = []
     for step in steps:
         if any(step) and tuple(-s for s in step) not in searched:
@@ -42,23 +43,27 @@ def submanifold_rules(indices: Tensor, spatial_shape: Axes, kernel_size: Axes, d
 
     pairs: dict[Axes, Pairs] = {}
     search = _search_cpu if indices.device.type == "cpu" else _search_sorted
-    for step, (seen, seeing) in zip(searched, search(indices, spatial_shape, searched), strict=True):
-        pairs[step] = (seen, seeing)
-        pairs[tuple(-s for s in step)] = (seeing, seen)
+    for step, (neighbours, sites) in zip(searched, search(indices, spatial_shape, searched), strict=True):
+        pairs[step] = (neighbours, sites)
+        pairs[tuple(-s for s in step)] = (sites, neighbours)
     return RuleBook([pairs[step] if any(step) else (rows, rows) for step in steps], len(rows))
 
 
 def _search_cpu(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
+    """Pairs of each step (rows of neighbours, rows of sites), by a hash table."""
     from visionseq.nn.sparse.search import neighbour_pairs
 
     if not steps:
         return []
     keys, places = site_keys(indices, spatial_shape).numpy(), indices.contiguous().numpy()
     arguments = (places, keys, spatial_shape, np.array(steps, np.int64), np.array(_strides(spatial_shape), np.int64))
-    return [(torch.from_numpy(seen), torch.from_numpy(seeing)) for seen, seeing in neighbour_pairs(*arguments)]
+    return [
+        (torch.from_numpy(neighbours), torch.from_numpy(sites)) for neighbours, sites in neighbour_pairs(*arguments)
+    ]
 
 
 def _search_sorted(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> list[Pairs]:
+    """The same by binary search in the sorted keys, on any device."""
     keys = site_keys(indices, spatial_shape)
     order = keys.argsort()
     sorted_keys = keys[order]
@@ -70,6 +75,7 @@ def _search_sorted(indices: Tensor, spatial_shape: Axes, steps: list[Axes]) -> l
 
 
 def _strides(spatial_shape: Axes) -> list[int]:
+    """By how much a key grows with one step along each axis."""
     return [math.prod(spatial_shape[axis + 1 :]) for axis in range(len(spatial_shape))]
 
 
@@ -83,18 +89,19 @@ def _shifted(
     order: Tensor,
 ) -> Pairs:
     """Pairs of one step: the rows of the sites `step` away, and the rows that have such a site."""
-    # Beyond the border a key would wrap around to another row: mask before searching.
+    # Leave out neighbours beyond the border, whose keys would be those of sites in another row.
     inside = torch.ones(len(indices), dtype=torch.bool, device=indices.device)
     for axis, (size, s) in enumerate(zip(spatial_shape, step, strict=True), 1):
         if s:
             place = indices[:, axis] + s
             inside &= (place >= 0) & (place < size)
-    seeing = inside.nonzero()[:, 0]
+    sites = inside.nonzero()[:, 0]
 
-    neighbours = keys[seeing] + sum(s * stride for s, stride in zip(step, strides, strict=True))
+    # Look the keys of the others up.
+    neighbours = keys[sites] + sum(s * stride for s, stride in zip(step, strides, strict=True))
     place = torch.searchsorted(sorted_keys, neighbours).clamp_(max=max(len(sorted_keys) - 1, 0))
     exists = sorted_keys[place] == neighbours
-    return order[place[exists]], seeing[exists]
+    return order[place[exists]], sites[exists]
 
 
 def strided_rules(
@@ -110,13 +117,13 @@ def strided_rules(
 
     # For each element of the kernel, the output sites that the input sites reach: q = (p + padding - k d) / stride.
     device = indices.device
-    steps, low = torch.tensor(stride, device=device), torch.tensor(padding, device=device)
-    limit, spread = torch.tensor(shape, device=device), torch.tensor(dilation, device=device)
+    strides, paddings = torch.tensor(stride, device=device), torch.tensor(padding, device=device)
+    limits, dilations = torch.tensor(shape, device=device), torch.tensor(dilation, device=device)
     candidates: list[Pairs] = []
     for element in itertools.product(*map(range, kernel_size)):
-        reached = indices[:, 1:] + low - torch.tensor(element, device=device) * spread
-        place = reached.div(steps, rounding_mode="floor")
-        valid = ((reached == place * steps) & (place >= 0) & (place < limit)).all(1)
+        numerator = indices[:, 1:] + paddings - torch.tensor(element, device=device) * dilations
+        place = numerator.div(strides, rounding_mode="floor")
+        valid = ((numerator == place * strides) & (place >= 0) & (place < limits)).all(1)
         sites = torch.cat([indices[valid, :1], place[valid]], 1)
         candidates.append((valid.nonzero()[:, 0], site_keys(sites, shape)))
 
@@ -128,6 +135,7 @@ def strided_rules(
 
 
 def _indices_of(keys: Tensor, shape: Axes) -> Tensor:
+    """int64 [V, 1 + D] of keys [V], the inverse of `site_keys`."""
     columns = []
     for size in reversed(shape):
         columns.append(keys % size)

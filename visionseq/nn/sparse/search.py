@@ -1,7 +1,7 @@
 """The neighbour search of submanifold convolutions on a CPU: a hash table of the sites, compiled.
 
 Keys are those of `site_keys`. The table has a power of two of slots, at least three for each site; a search begins at
-the slot that a key hashes to and goes on from slot to slot.
+the slot that a key hashes to and continues from slot to slot.
 """
 
 import numpy as np
@@ -16,25 +16,28 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: neighbouring keys
 def neighbour_pairs(
     indices: np.ndarray, keys: np.ndarray, shape: tuple[int, ...], steps: np.ndarray, strides: np.ndarray
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each of the steps [S, D], the rows (seen, seeing) int64: site `seen` lies a step away from site `seeing`.
+    """For each of the steps [S, D], int64 rows of neighbours and of sites: each neighbour is one step from its site.
 
     `KernelError` for a site that occurs twice.
     """
+    # Fill the hash table.
     bits = max(int(3 * len(keys)).bit_length(), 4)
     slots, rows = np.full(1 << bits, EMPTY, np.int64), np.empty(1 << bits, np.int64)
     twice = fill(keys, slots, rows, np.uint64(64 - bits))
     if twice >= 0:
         raise occurs_twice(indices[twice].tolist())
-    seen, seeing = np.empty((2, len(steps), len(keys)), np.int64)
+
+    # Search the neighbours of all sites.
+    neighbours, sites = np.empty((2, len(steps), len(keys)), np.int64)
     counts = np.zeros(len(steps), np.int64)
     limits = np.array(shape, np.int64)
-    search(indices, keys, limits, steps, steps @ strides, slots, rows, np.uint64(64 - bits), seen, seeing, counts)
-    return [(seen[i, :count], seeing[i, :count]) for i, count in enumerate(counts.tolist())]
+    search(indices, keys, limits, steps, steps @ strides, slots, rows, np.uint64(64 - bits), neighbours, sites, counts)
+    return [(neighbours[i, :count], sites[i, :count]) for i, count in enumerate(counts.tolist())]
 
 
 @exact
 def fill(keys, slots, rows, shift):
-    """Put every key with its row into the table; returns the first row whose key is in the table already, or -1."""
+    """Put every key with its row into the table; return the first row whose key is in the table already, or -1."""
     mask = len(slots) - 1
     for i in range(len(keys)):
         slot = np.int64((np.uint64(keys[i]) * GOLDEN) >> shift)
@@ -48,8 +51,8 @@ def fill(keys, slots, rows, shift):
 
 
 @exact
-def search(indices, keys, limits, steps, jumps, slots, rows, shift, seen, seeing, counts):
-    """Look up the neighbours of every site; none lies beyond the border."""
+def search(indices, keys, limits, steps, jumps, slots, rows, shift, neighbours, sites, counts):
+    """Write the rows of neighbours and of their sites for each step, and how many they are."""
     mask, axes = len(slots) - 1, len(limits)
     for s in range(len(steps)):
         written = 0
@@ -62,13 +65,13 @@ def search(indices, keys, limits, steps, jumps, slots, rows, shift, seen, seeing
             if not inside:
                 continue
 
-            # Look the neighbour up.
+            # Look the neighbour's key up.
             neighbour = keys[i] + jumps[s]
             slot = np.int64((np.uint64(neighbour) * GOLDEN) >> shift)
             while slots[slot] != EMPTY and slots[slot] != neighbour:
                 slot = (slot + 1) & mask
             if slots[slot] == neighbour:
-                seen[s, written] = rows[slot]
-                seeing[s, written] = i
+                neighbours[s, written] = rows[slot]
+                sites[s, written] = i
                 written += 1
         counts[s] = written

@@ -17,12 +17,12 @@ from visionseq.errors import KernelError
 
 @dataclass
 class SparseTensor:
-    """A sparse grid of features; rows of one sample need not be together, and no site may occur twice.
+    """A sparse grid of features; the rows may have any order, and no site may occur twice.
 
     Fields: `features` [V, C]; `indices` int64 [V, 1 + D], the sample and then z, y, x (or y, x); `spatial_shape` (Z, Y,
     X) or (Y, X); `batch_size`; `cache`, neighbours that convolutions on the same sites share.
 
-    `KernelError` for shapes that do not match, and for indices that are no whole numbers or lie beyond grid or batch.
+    `KernelError` for shapes that do not match, and for indices that are not integers or lie beyond grid or batch.
     """
 
     features: Tensor
@@ -40,7 +40,7 @@ class SparseTensor:
                 f"sparse tensor: {shapes} and {len(self.spatial_shape)} axes; expected [V, C], [V, 1 + D]"
             )
         if self.indices.is_floating_point():
-            raise KernelError(f"indices: {self.indices.dtype}, expected whole numbers (int64)")
+            raise KernelError(f"indices: {self.indices.dtype}, expected integers (int64)")
         self.indices = self.indices.long()
         self._check_places()
 
@@ -63,7 +63,7 @@ class SparseTensor:
         return tensor
 
     def dense(self) -> Tensor:
-        """[B, C, *spatial_shape], zero where no site is."""
+        """[B, C, *spatial_shape], zero where there is no site."""
         batch, channels = self.batch_size, self.features.shape[1]
         grid = self.features.new_zeros((batch * math.prod(self.spatial_shape), channels))
         grid = grid.index_copy(0, self.keys(), self.features)
@@ -74,12 +74,12 @@ class SparseTensor:
         return site_keys(self.indices, self.spatial_shape)
 
     def counts(self) -> Tensor:
-        """int64 [B]: number of sites of each sample, also where it is 0."""
+        """int64 [B]: number of sites of each sample."""
         return torch.bincount(self.indices[:, 0], minlength=self.batch_size)
 
 
 def site_keys(indices: Tensor, spatial_shape: tuple[int, ...]) -> Tensor:
-    """int64 [V] of indices [V, 1 + D]."""
+    """int64 [V]: the number of each site in the dense grid, from indices [V, 1 + D]."""
     key = indices[:, 0]
     for axis, size in enumerate(spatial_shape, 1):
         key = key * size + indices[:, axis]
