@@ -54,7 +54,7 @@ def test_damaged_tables_name_the_row(text, expected, tmp_path):
 @pytest.mark.parametrize(
     ("table", "key", "value", "expected"),
     [
-        ("sample", "scene_token", "none", "row 0: scene_token 'none', expected the token of a row"),
+        ("sample", "scene_token", "none", "row 0: scene_token 'none', expected the token of an existing row"),
         ("sample_annotation", "size", [1, 2], "row 0: size .*, expected 3 numbers"),
         ("sample_annotation", "size", [1, 2, None], "expected 3 finite numbers"),
         ("sample_annotation", "rotation", [0, 0, 0, 0], "expected a quaternion"),
@@ -71,6 +71,13 @@ def test_values_that_do_not_fit_are_named(table, key, value, expected, tmp_path)
     with pytest.raises(DataError, match=expected) as caught:
         NuScenes(str(tmp_path), "v1.0-mini")
     assert str(path.parent) in str(caught.value)
+
+
+@pytest.mark.parametrize(("table", "key"), [("scene", "name"), ("sample_data", "timestamp"), ("ego_pose", "rotation")])
+def test_a_missing_value_is_reported_as_missing(table, key, tmp_path):
+    edit(make_nuscenes(tmp_path), table, lambda rows: rows[0].pop(key))
+    with pytest.raises(DataError, match=rf"{table}.json, row 0: {key} is missing, expected "):
+        NuScenes(str(tmp_path), "v1.0-mini")
 
 
 def test_the_index_follows_the_tables(tmp_path):

@@ -84,7 +84,7 @@ def _objects(path: Path) -> dict[str, np.ndarray]:
     if boxes.shape[1] not in WIDTHS:
         raise DataError(f"{path}: boxes of {boxes.shape[1]} values, expected 7 or 9")
     if not fits_float32(boxes[:, :7]) or (arrays["starts"] < 0).any() or (arrays["counts"] < 0).any():
-        raise DataError(f"{path}: boxes that are not finite, or negative places of points")
+        raise DataError(f"{path}: boxes that are not finite, or negative starts or counts of points")
     return arrays
 
 

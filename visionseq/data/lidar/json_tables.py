@@ -60,13 +60,13 @@ class Row:
         """The row number of another table that the token in this row stands for; `numbers` maps tokens to rows."""
         token = self.text(key)
         if token not in numbers:
-            raise self.misfit(key, "the token of a row")
+            raise self.misfit(key, "the token of an existing row")
         return numbers[token]
 
     def misfit(self, key: str, expected: str) -> DataError:
         """The error for a value that is not as expected."""
-        value = str(self.values.get(key, "nothing"))[:80]
-        return DataError(f"{self.path}, row {self.number}: {key} {value!r}, expected {expected}")
+        value = repr(str(self.values[key])[:80]) if key in self.values else "is missing"
+        return DataError(f"{self.path}, row {self.number}: {key} {value}, expected {expected}")
 
 
 def table_rows(path: Path) -> Iterator[Row]:

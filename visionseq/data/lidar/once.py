@@ -92,7 +92,7 @@ def _entry(row: dict[str, Any], where: str) -> dict[str, Any]:
         boxes = np.array(row["annos"]["boxes_3d"], np.float64).reshape(-1, 7)
         names, frame_id = [str(name) for name in row["annos"]["names"]], str(row["frame_id"])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise DataError(f"{where}: annotations are not as expected: {error!r}") from error
+        raise DataError(f"{where}: {error!r}, expected frame_id, and annos with names and boxes_3d [N, 7]") from error
     if len(boxes) != len(names) or not fits_float32(boxes):
         raise DataError(f"{where}: {len(names)} names, expected as many finite boxes, not {len(boxes)}")
     name_array(names, where)
