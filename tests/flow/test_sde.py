@@ -9,7 +9,16 @@ import torch
 from visionseq.errors import ConfigError
 from visionseq.flow.guidance import Slope, guided
 from visionseq.flow.paths import GVP, VP, Linear
-from visionseq.flow.sde import diffusion, euler_maruyama, normal_noise, stochastic_heun, to_drift, to_velocity
+from visionseq.flow.sde import (
+    diffusion,
+    euler_maruyama,
+    integrate_sde,
+    last_step,
+    normal_noise,
+    stochastic_heun,
+    to_drift,
+    to_velocity,
+)
 from visionseq.flow.solvers import euler, heun, integrate
 
 MEAN, SPREAD = 0.7, 0.4  # of the data
@@ -141,3 +150,45 @@ def test_forms_of_the_coefficient(data_at):
         assert diffusion(form, path, 2.0)(t) == pytest.approx(value)
     with pytest.raises(ConfigError, match="'brownian', expected one of constant, SBDM"):
         diffusion("brownian", path)
+
+
+@pytest.mark.parametrize("kind", ["velocity", "noise"])
+@pytest.mark.parametrize("path", PATHS, ids=names)
+def test_last_steps(path, kind):
+    x, t, s = torch.tensor([[0.3], [-1.0]], dtype=torch.float64), 0.375, 0.5
+    w, t_B = diffusion("sigma", path), torch.full((2,), t)
+    predict = guided(exact(path, kind))
+    c = path.coefficients(t, x)
+    velocity, score = exact(path, "velocity")(x, t_B, None), exact(path, "score")(x, t_B, None)
+    expected = {
+        "mean": x + (velocity + path.direction * w(t) * score) * (s - t),
+        "euler": x + velocity * (s - t),
+        "tweedie": (x + c.sigma**2 * score) / c.alpha,
+    }
+    for number, (name, state) in enumerate(expected.items()):
+        torch.testing.assert_close(last_step(name, path, kind, w)(predict, x, t, s), state)
+        assert predict.nfe == number + 1
+    with pytest.raises(ConfigError, match="'median', expected one of mean, euler, tweedie"):
+        last_step("median", path, kind, w)
+
+
+@pytest.mark.parametrize(("solver", "evaluations"), [(euler_maruyama, 5), (stochastic_heun, 9)])
+def test_a_whole_run_evaluates_each_drift_once(solver, evaluations):
+    path, x = GVP(), torch.randn(3, 2, dtype=torch.float64)
+    w, times = diffusion("linear", path), [0.0, 0.25, 0.5, 0.75, 0.9]
+    drift, last = to_drift(path, "velocity", w), last_step("mean", path, "velocity", w)
+    predict = guided(exact(path, "velocity"))
+
+    def run(last, seed=0):
+        noise = normal_noise(torch.Generator().manual_seed(seed))
+        return integrate_sde(solver(w, noise), predict, x, times, drift, last)
+
+    whole = run((last, 1.0))
+    assert whole.nfe == predict.nfe == evaluations
+    assert whole.t.tolist() == [*times, 1.0]
+    torch.testing.assert_close(whole.x, last(predict, whole.states[-2], 0.9, 1.0))
+    cut = run(None)
+    assert cut.states.equal(whole.states[:-1])
+    by_hand = Slope(guided(exact(path, "velocity")), drift)
+    step = solver(w, normal_noise(torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(cut.x, integrate(step, by_hand, x, times).x)

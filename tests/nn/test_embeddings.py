@@ -66,6 +66,12 @@ def test_the_share_of_dropped_labels():
     assert dropped.float().mean().item() == pytest.approx(0.25, abs=0.03)
 
 
+def test_a_table_without_the_row_of_no_class():
+    assert LabelEmbedding(5, 3, null_row=False).embedding_table.weight.shape == (5, 3)
+    with pytest.raises(ConfigError, match=r"dropout 0\.1 needs the row"):
+        LabelEmbedding(5, 3, dropout=0.1, null_row=False)
+
+
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.booleans())
 def test_patches_are_cut_and_put_together(channels, patch, rows, columns, last):
     order = "channel last" if last else "channel first"

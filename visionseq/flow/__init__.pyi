@@ -1,3 +1,4 @@
+from visionseq.flow.dopri5 import dopri5 as dopri5
 from visionseq.flow.guidance import ClassifierFree as ClassifierFree
 from visionseq.flow.guidance import guided as guided
 from visionseq.flow.paths import GVP as GVP
@@ -7,6 +8,8 @@ from visionseq.flow.pipeline import SamplingPipeline as SamplingPipeline
 from visionseq.flow.sample_frechet import SampleFrechet as SampleFrechet
 from visionseq.flow.sde import diffusion as diffusion
 from visionseq.flow.sde import euler_maruyama as euler_maruyama
+from visionseq.flow.sde import integrate_sde as integrate_sde
+from visionseq.flow.sde import last_step as last_step
 from visionseq.flow.sde import stochastic_heun as stochastic_heun
 from visionseq.flow.solvers import Trajectory as Trajectory
 from visionseq.flow.solvers import euler as euler

@@ -92,12 +92,17 @@ class LabelEmbedding(nn.Module):
         num_classes: the classes are 0 to num_classes - 1, and `null_label` is num_classes.
         dim: D.
         dropout: share of the classes that become "no class" while the module trains.
+        null_row: False leaves out the row for "no class", as DiT and SiT do in models that drop no label.
+
+    Raises `ConfigError` for dropout without that row.
     """
 
-    def __init__(self, num_classes: int, dim: int, dropout: float = 0.0):
+    def __init__(self, num_classes: int, dim: int, dropout: float = 0.0, null_row: bool = True):
         super().__init__()
+        if dropout and not null_row:
+            raise ConfigError(f"label dropout {dropout} needs the row for no class")
         self.num_classes, self.dropout = num_classes, dropout
-        self.embedding_table = nn.Embedding(num_classes + 1, dim)
+        self.embedding_table = nn.Embedding(num_classes + null_row, dim)
 
     @property
     def null_label(self) -> int:
