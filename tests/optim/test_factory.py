@@ -102,3 +102,13 @@ def test_marked_parameters_do_not_decay(name):
     built["optimizer"].step()
     assert torch.equal(marked, torch.ones(2))
     assert (plain < 1).all()
+
+
+def test_biases_and_gains_can_be_exempt_from_the_decay():
+    matrix, bias = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2))
+    config = OptimizerConfig(0.1, name="adamw", weight_decay=0.5, decay_vectors=False)
+    groups = config.build([matrix, bias], 10)["optimizer"].param_groups
+    assert [(group["weight_decay"], [len(p.shape) for p in group["params"]]) for group in groups] == [
+        (0.5, [2]),
+        (0.0, [1]),
+    ]

@@ -15,15 +15,15 @@ from visionseq.training import Average, fit
 RAMPUPS = st.one_of(st.none(), st.floats(0.01, 2))
 
 
-@given(st.integers(1, 5), st.floats(0, 0.999), RAMPUPS, st.lists(st.floats(-10, 10), min_size=1, max_size=12))
+@given(st.integers(0, 5), st.floats(0, 0.999), RAMPUPS, st.lists(st.floats(-10, 10), min_size=1, max_size=12))
 @settings(max_examples=50, deadline=None)
 def test_average_follows_its_definition(start, highest, rampup, weights):
     module = nn.Linear(1, 1, bias=False)
     average, expected = Average(module, highest, start, rampup), None
-    for number, weight in enumerate(weights, 1):
+    for number, weight in enumerate(weights):
         nn.init.constant_(module.weight, weight)
         average.update(number)
-        decay = highest if rampup is None else min(highest, 2 ** (-1 / (rampup * number)))
+        decay = highest if rampup is None or number == 0 else min(highest, 2 ** (-1 / (rampup * number)))
         if number >= start:
             expected = weight if expected is None else decay * expected + (1 - decay) * weight
     if expected is None:
@@ -82,7 +82,7 @@ def test_weights_in_half_precision_have_an_average_that_small_steps_move():
     assert average.shadow["weight"].item() == pytest.approx(2 - 0.9999**100, rel=1e-4)
 
 
-@pytest.mark.parametrize(("decay", "start", "rampup"), [(1.0, 3, None), (-0.1, 3, None), (0.9, 0, 1), (0.9, 3, 0)])
+@pytest.mark.parametrize(("decay", "start", "rampup"), [(1.0, 3, None), (-0.1, 3, None), (0.9, -1, 1), (0.9, 3, 0)])
 def test_values_that_make_no_average_are_refused(decay, start, rampup):
     with pytest.raises(ConfigError, match=r"EMA (decay|rampup)"):
         Average(nn.Linear(1, 1), decay, start, rampup)

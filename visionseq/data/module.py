@@ -12,7 +12,7 @@ import numpy as np
 from lightning import LightningDataModule
 
 from visionseq.data.loader import EvalLoader, LoaderOptions, Source, StreamLoader
-from visionseq.data.sampler import ClassBalancedOrder, SequentialSampler, ShuffledOrder, StreamSampler, spread
+from visionseq.data.sampler import ClassBalancedOrder, Order, SequentialSampler, ShuffledOrder, StreamSampler, spread
 from visionseq.data.seeding import batches_done
 from visionseq.errors import ConfigError
 
@@ -69,6 +69,16 @@ class DataModule(LightningDataModule):
         """int64 [n] classes of the training samples, for class balance."""
         return None
 
+    def train_order(self, source: Source) -> Order:
+        """The order of the training samples; raises `ConfigError` for class balance without classes."""
+        indices = spread(len(source), self.limit)
+        if not self.class_balanced:
+            return ShuffledOrder(indices, self.seed)
+        labels = self.train_labels()
+        if labels is None:
+            raise ConfigError("class_balanced: the data set has no labels")
+        return ClassBalancedOrder(indices, labels[indices], self.seed)
+
     @property
     def position(self) -> int:
         """Training samples consumed so far, over all processes."""
@@ -102,7 +112,7 @@ class DataModule(LightningDataModule):
         self._loaded = False
         self._batches_before = 0 if self.trainer is None else batches_done(self.trainer)
         source = self.train_source()
-        order, world = self._order(source), self._world()
+        order, world = self.train_order(source), self._world()
         # An epoch has whole updates: Lightning would make a short one of the batches that are left over at its end.
         whole = 1 if self.trainer is None else self.trainer.accumulate_grad_batches
         batches = max((self.samples_per_epoch or len(order)) // self.batch_size // whole, 1) * whole
@@ -137,15 +147,6 @@ class DataModule(LightningDataModule):
         sampler = SequentialSampler(spread(len(source), self.limit), self.eval_batch_size, *self._world())
         self._eval_loaders.append(EvalLoader(source, sampler, self.loader_options))
         return self._eval_loaders[-1]
-
-    def _order(self, source: Source) -> ShuffledOrder | ClassBalancedOrder:
-        indices = spread(len(source), self.limit)
-        if not self.class_balanced:
-            return ShuffledOrder(indices, self.seed)
-        labels = self.train_labels()
-        if labels is None:
-            raise ConfigError("class_balanced: the data set has no labels")
-        return ClassBalancedOrder(indices, labels[indices], self.seed)
 
     def _world(self) -> tuple[int, int]:
         return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

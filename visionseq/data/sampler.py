@@ -5,6 +5,7 @@ whole state. Rank r of W takes rows r::W of every global batch, so the global ba
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -12,6 +13,15 @@ from visionseq.data.seeding import seed_of
 from visionseq.errors import ConfigError
 
 _ORDER, _SHUFFLE = 1, 2  # keys that keep the random orders of one seed apart
+
+
+class Order(Protocol):
+    """What the epochs of a stream look like."""
+
+    def __len__(self) -> int: ...
+
+    def keys(self, epoch: int) -> np.ndarray:
+        """int64 [n, 2]: the keys of an epoch in the order in which they are visited."""
 
 
 class ShuffledOrder:
@@ -85,7 +95,7 @@ class StreamSampler:
 
     def __init__(
         self,
-        order: ShuffledOrder | ClassBalancedOrder,
+        order: Order,
         batch_size: int,
         position: int = 0,
         rank: int = 0,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from visionseq.data.seeding import generator_for
 from visionseq.errors import ConfigError, import_extra
+from visionseq.flow.drawing import draw_images
 from visionseq.viz import to_uint8
 from visionseq.zoo.feature_network import feature_network
 
@@ -126,9 +127,10 @@ class SampleFrechet:
         model = task.model
         for first in range(0, len(numbers), self.batch_size):
             chosen = numbers[first : first + self.batch_size]
-            noise = torch.cat([task.noise(1, generator_for(SAMPLE_SEED, number)) for number in chosen])
+            generators = [generator_for(SAMPLE_SEED, number) for number in chosen]
+            noise = torch.cat([task.noise(1, generator) for generator in generators])
             labels = torch.tensor(chosen, device=task.device) % model.label_dim if model.label_dim else None
-            images = model.sample(noise.to(task.device), class_labels=labels, **options)
+            images = draw_images(model, noise.to(task.device), generators, labels, **options)
             self.distance.update(to_uint8(images), real=False)
 
 

@@ -20,6 +20,7 @@ from visionseq.data.batch import ImageBatch, PairBatch
 from visionseq.data.seeding import GlobalDraw, batches_done, generator_for
 from visionseq.data_check import ImageModel, check_images, check_resumed_classes, class_names_of, data_module_of
 from visionseq.errors import ConfigError
+from visionseq.flow.drawing import draw_images
 from visionseq.flow.sample_frechet import SampleFrechet
 from visionseq.optim.factory import OptimizerConfig
 from visionseq.saving.pretrained import PretrainedModel
@@ -114,8 +115,9 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
 
     def predict_step(self, batch: GenerativeBatch, batch_idx: int) -> Tensor:
         """One generated image per row of the batch, [B, C, H, W] in [-1, 1], with the classes of the batch."""
-        noise = _draw_by_row(batch)(self.noise, len(batch)).to(self.device)
-        return self.model.sample(noise, class_labels=self.labels(batch))
+        draw = _draw_by_row(batch)
+        noise = draw(self.noise, len(batch)).to(self.device)
+        return draw_images(self.model, noise, draw.generators, self.labels(batch))
 
     def configure_optimizers(self) -> Any:
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
@@ -125,7 +127,10 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
         """One column per entry of `sample_steps`, from noise that never changes: [rows * columns, C, H, W]."""
         noise = self.noise(rows, generator_for(VALIDATION_SEED)).to(self.device)
         labels = torch.arange(rows, device=self.device) % self.model.label_dim if self.model.label_dim else None
-        columns = [self.model.sample(noise, steps, class_labels=labels) for steps in self.sample_steps]
+        columns = [
+            draw_images(self.model, noise, generator_for(VALIDATION_SEED, 1), labels, steps=steps)
+            for steps in self.sample_steps
+        ]
         return torch.stack(columns, 1).flatten(0, 1)
 
     def noise(self, n: int, generator: torch.Generator) -> Tensor:

@@ -21,6 +21,7 @@ class OptimizerConfig:
         betas: decay of the moments.
         eps: added to the root of the second moment.
         weight_decay: of all parameters but those with a true `_no_weight_decay`, such as Mamba's decay rates.
+        decay_vectors: whether parameters of one axis, biases and gains, decay as well.
         warmup_steps: the rate of update i (from 1) is lr * i / warmup_steps until it reaches lr.
         schedule: of the rate after the warm-up; cosine falls to zero at the end of the training.
         official_warmup: the rate of update i is lr * i / W from exactly 0 and stays at lr * (W - 1) / W, as the
@@ -32,6 +33,7 @@ class OptimizerConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     weight_decay: float = 0.0
+    decay_vectors: bool = True
     warmup_steps: int = 0
     schedule: Literal["constant", "cosine"] = "constant"
     official_warmup: bool = False
@@ -69,7 +71,7 @@ class OptimizerConfig:
         return factor
 
     def _optimizer(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        groups = by_decay(parameters, self.weight_decay)
+        groups = by_decay(parameters, self.weight_decay, self.decay_vectors)
         options: dict[str, Any] = {"lr": self.lr}
         # One kernel for all of a small network's parameters instead of ten per parameter; on a GPU torch groups them.
         options["fused"] = True if all(p.is_cpu and p.is_floating_point() for p in parameters) else None
@@ -83,9 +85,13 @@ class OptimizerConfig:
         return optimizer
 
 
-def by_decay(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups: those that decay, and those that are exempt, if any."""
-    exempt = [parameter for parameter in parameters if getattr(parameter, "_no_weight_decay", False)]
+def by_decay(parameters: list[nn.Parameter], weight_decay: float, vectors: bool = True) -> list[dict[str, Any]]:
+    """Parameter groups: those that decay, and those that are exempt, if any; `vectors`: whether one axis decays."""
+    exempt = [
+        parameter
+        for parameter in parameters
+        if getattr(parameter, "_no_weight_decay", False) or (parameter.ndim < 2 and not vectors)
+    ]
     if not exempt or not weight_decay:
         return [{"params": parameters, "weight_decay": weight_decay}]
     marked = set(map(id, exempt))

@@ -12,7 +12,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -146,14 +146,19 @@ def write_safetensors(path: str | os.PathLike, state: Mapping[str, Tensor]) -> N
             raise WriteError(f"{path} cannot be written: {error}") from error
 
 
-def read_checkpoint(path: str | os.PathLike) -> Any:
+def read_checkpoint(path: str | os.PathLike, harmless: Sequence[type] = ()) -> Any:
     """The content of a `.pth`, `.pt` or `.ckpt` file by `torch.load(weights_only=True)`; never anything less safe.
+
+    Args:
+        path: the file.
+        harmless: classes that the file may name besides tensors and plain containers; making one must run no code.
 
     Raises `CheckpointError` for a damaged file; an archive's checksums, which torch leaves unread, are compared here.
     """
     check_archive(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(harmless)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: no such file") from error
     except Exception as error:  # a damaged file can make the reader raise anything

@@ -2,9 +2,10 @@
 
     ema <- decay * ema + (1 - decay) * w       after every optimiser update
 
-It starts as a copy of the weights after update `start_update`, the third in the official code of arXiv 2405.20320. A
-large decay would keep these first weights for thousands of updates. Therefore the half-life of the average is at most a
-share `rampup` of the updates so far, as in EDM (arXiv 2206.00364): the decay of update n is
+It starts as a copy of the weights after update `start_update`, the third in the official code of arXiv 2405.20320; 0 is
+before the first, as in that of DiT. A large decay would keep these first weights for thousands of updates. Therefore
+the half-life of the average is at most a share `rampup` of the updates so far, as in EDM (arXiv 2206.00364): the decay
+of update n is
 
     min(decay, 0.5 ** (1 / (rampup * n)))
 
@@ -34,13 +35,13 @@ class Average:
     Args:
         module: whose parameters are averaged.
         decay: in [0, 1); 0 keeps the weights themselves.
-        start_update: number (from 1) of the update after which the average is the weights themselves.
+        start_update: number of the update after which the average is the weights themselves; 0: before the first.
         rampup: longest half-life of the average as a share of the updates so far; None: the decay is constant.
     """
 
     def __init__(self, module: nn.Module, decay: float, start_update: int = 3, rampup: float | None = RAMPUP):
-        if not 0 <= decay < 1 or start_update < 1:
-            raise ConfigError(f"EMA decay {decay}, start_update {start_update}; expected decay in [0, 1), start >= 1")
+        if not 0 <= decay < 1 or start_update < 0:
+            raise ConfigError(f"EMA decay {decay}, start_update {start_update}; expected decay in [0, 1), start >= 0")
         if rampup is not None and rampup <= 0:
             raise ConfigError(f"EMA rampup {rampup}; expected a positive share of the updates, or null")
         self.decay, self.start_update, self.rampup = decay, start_update, rampup
@@ -50,7 +51,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, number: int) -> None:
-        """Take in the weights after update `number` (from 1)."""
+        """Take in the weights after update `number`; 0: before the first."""
         if number < self.start_update:
             return
         # In half precision an average would stand still: 0.0001 w is below its resolution.
@@ -99,7 +100,7 @@ class EMA(Callback):
 
     Args:
         decay: 0.9999 in the official recipes; 0 keeps the weights themselves.
-        start_update: number (from 1) of the update after which the average begins as a copy of the weights.
+        start_update: number of the update after which the average begins as a copy of the weights; 0: before the first.
         rampup: longest half-life of the average as a share of the updates so far; None: the decay is constant, as in
             the official code of arXiv 2405.20320.
     """
@@ -128,6 +129,8 @@ class EMA(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._restore(trainer)
         self._updates = trainer.global_step
+        if self._updates == 0 and not self.average.shadow:
+            self.average.update(0)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         if trainer.global_step > self._updates:
