@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from visionseq.errors import KernelArgumentError
+from visionseq.errors import KernelArgumentError, KernelError
 
 FLOATS = frozenset((torch.float32, torch.float64, torch.bfloat16, torch.float16))
 
@@ -34,6 +34,15 @@ def check_tensors(**tensors: Tensor | None) -> None:
             first, device = name, tensor.device
         elif tensor.device != device:
             raise KernelArgumentError(f"{name}: expected {device}, the device of {first}, got {tensor.device}")
+
+
+def check_width(name: str, width: int, widest: int) -> None:
+    """Raise `KernelError` where a head has more channels than a Triton kernel holds in registers."""
+    if width > widest:
+        raise KernelError(
+            f"{name}: backend 'triton' takes up to {widest} channels of a head, got {width}; "
+            "backend='reference' (or VISIONSEQ_BACKEND=reference) takes any number"
+        )
 
 
 def check_choice(name: str, value: object, allowed: Sequence[object]) -> None:

@@ -18,7 +18,14 @@ from visionseq.kernels.watching import is_unwatched
 log = logging.getLogger("visionseq.kernels")
 
 
-LOOP_TOKENS = {"linear_scan": 8, "gated_linear_attention": 1, "delta_rule": 1, "recurrent_cell": 1}
+LOOP_TOKENS = {
+    "linear_scan": 8,
+    "gated_linear_attention": 1,
+    "delta_rule": 1,
+    "recurrent_cell": 1,
+    "lif_scan": 1,
+    "grid_scan": 2,  # nodes, with one direction
+}
 LOOP_ELEMENTS = 1 << 14  # of the main input
 SETTINGS = ("VISIONSEQ_BACKEND", "TRITON_INTERPRET")  # what the choice depends on besides its arguments
 

@@ -43,7 +43,7 @@ def delta_rule(
         initial_state: S_{-1} [N, H, K, V], zero if not given; N is B, or the number of packed segments.
         reverse: run from the last token to the first, within each segment.
         cu_seqlens: offsets [N+1] of sequences packed in a batch of 1.
-        backend: "auto", "reference", "cpu" or "triton".
+        backend: "auto", "reference", "cpu" or "triton" (for K up to 1024).
 
     Returns:
         o [B, T, H, V] in the dtype of v, and the final state [N, H, K, V] in float32 (float64 where v is).

@@ -10,8 +10,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from visionseq.kernels.checks import check_width
 from visionseq.kernels.delta_rule.registration import CHECKPOINT, count_checkpoints
 
+WIDEST = 1024  # K: up to here the kernels compile without a spill
 STATE = 2048  # numbers of the state that one program holds
 NO_DECAY, BY_HEAD, BY_CHANNEL = 0, 1, 2
 
@@ -29,6 +31,7 @@ def forward(
     scale: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """o [M, H, V] in the dtype of v, the final state [N, H, K, V], a^T S [M, H, V] and the states kept."""
+    check_width("q", q_MHK.shape[2], WIDEST)
     (rows, heads, values), keys, segments = v_MHV.shape, q_MHK.shape[2], len(offsets) - 1
     o = torch.empty_like(v_MHV, memory_format=torch.contiguous_format)
     final = v_MHV.new_empty((segments, heads, keys, values), dtype=torch.float32)

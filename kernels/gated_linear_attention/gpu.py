@@ -7,10 +7,13 @@ import torch
 import triton
 from torch import Tensor
 
+from visionseq.kernels.checks import check_width
 from visionseq.kernels.gated_linear_attention.gpu_sweep import sweep
 from visionseq.kernels.gated_linear_attention.parts import Part, parts
 
-COLUMNS = 16  # of the state in one program, next to all its rows
+WIDEST = 1024  # K and V: up to here the kernels compile without a spill
+STATE = 2048  # numbers of the state in one program: all its rows, and COLUMNS where there is room for them
+COLUMNS = 16
 MARK_EVERY = 16  # tokens; the states between two marks are recomputed, each from its mark
 
 
@@ -29,6 +32,11 @@ def forward(
     gate_gradient: bool,
 ) -> tuple[Tensor, Tensor]:
     """o [M, H, V] in the dtype of v and the final state [N, H, K, V], of no segments with `both`."""
+    # the widths
+    check_width("q", q_MHK.shape[2], WIDEST)
+    check_width("v", v_MHV.shape[2], WIDEST)
+
+    # one scan, or two where tokens look both ways
     decay = _decay(g_MHK, q_MHK)
     q, k, v = (x.contiguous() for x in (q_MHK, k_MHK, v_MHV))
     initial = None if initial_NHKV is None else initial_NHKV.contiguous()
@@ -128,9 +136,11 @@ def _sweep(
         return
     token, head, key = decay.stride()
     kept, v, k, meeting = meet or (marks, None, None, None)
+    block = triton.next_power_of_2(rows)
+    width = min(COLUMNS, STATE // block)
 
     # tensors, sizes and strides of the state and of the decay, then what the sweep does
-    sweep[(items, triton.cdiv(columns, COLUMNS))](
+    sweep[(items, triton.cdiv(columns, width))](
         x_MHX,
         y_MHY,
         z_MHX,
@@ -161,8 +171,8 @@ def _sweep(
         MARK=marks is not None,
         MEET=meet is not None,
         MARK_EVERY=MARK_EVERY,
-        ROWS=triton.next_power_of_2(rows),
-        COLUMNS=COLUMNS,
+        ROWS=block,
+        COLUMNS=width,
     )
 
 

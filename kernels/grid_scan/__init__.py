@@ -64,7 +64,7 @@ def grid_scan(
         initial_top: states [B, X, H, K, V] that enter at y = 0, zero if not given; with one direction only.
         directions: 1, or 4: the scans of the grid as it is, flipped in x, in y and in both, flipped back and added.
         scale: of the output, K^-0.5 if not given.
-        backend: "auto", "reference", "cpu" or "triton".
+        backend: "auto", "reference", "cpu" or "triton" (for K up to 1024).
 
     Returns:
         y [B, X, Y, H, V] in the dtype of v, and the states that leave the grid in float32 (float64 where v is): right
@@ -82,7 +82,8 @@ def grid_scan(
     scale = q.shape[-1] ** -0.5 if scale is None else scale
 
     # the definition
-    chosen = serving_backend("grid_scan", v, backend)
+    nodes = q.shape[1] * q.shape[2]
+    chosen = serving_backend("grid_scan", v, backend, nodes if directions == 1 else None)
     if chosen == "reference":
         return _reference(q, k, v, gates, direct, initial_left, initial_top, directions, scale)
 

@@ -14,6 +14,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from visionseq.kernels.checks import check_width
+
+WIDEST = 1024  # K: up to here the kernels compile without a spill
 TILE = 512  # elements of a state that a program holds
 
 
@@ -27,6 +30,7 @@ def forward(
     size: tuple[int, int],
 ) -> tuple[Tensor, Tensor, Tensor]:
     """y [n, N, V], right [n R, Y, K, V] and bottom [n R, X, K, V]; q is scaled, `size` is (X, Y)."""
+    check_width("q", q_nNK.shape[2], WIDEST)
     grid, shared = _launch(q_nNK, k_nNK, v_nNV, gates, size)
     y = v_nNV.new_zeros(grid[0], *v_nNV.shape[1:])
     row, bottom = _row(q_nNK, v_nNV, gates, left, size), _lines(q_nNK, v_nNV, gates, size[0])

@@ -74,7 +74,7 @@ def lif_scan(
     width = _check(x, leak, threshold, adaptive, initial_state, cu_seqlens, reset, input_scale, surrogate, width)
 
     # the definition
-    chosen = serving_backend("lif_scan", x, backend)
+    chosen = serving_backend("lif_scan", x, backend, x.shape[1] if cu_seqlens is None else None)
     if chosen == "reference":
         loop = _loop(x, leak, threshold_C, adaptive, reset, input_scale, surrogate, width, detach_reset)
         dtype, shape = state_dtype(x), _state_shape(x, threshold, adaptive, cu_seqlens)

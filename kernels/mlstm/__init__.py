@@ -48,7 +48,7 @@ def mlstm(
             packed segments. The xLSTM code starts from m = 0, which changes o only through eps.
         reverse: run from the last token to the first, within each segment.
         cu_seqlens: offsets [N+1] of sequences packed in a batch of 1.
-        backend: "auto", "reference", "cpu" or "triton".
+        backend: "auto", "reference", "cpu" or "triton" (for K up to 1024).
 
     Returns:
         o [B, T, H, V] in the dtype of q, and the final state (C, n, m) in float32 (float64 where q is). C and n are

@@ -10,10 +10,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from visionseq.kernels.checks import check_width
 from visionseq.kernels.mlstm.gpu_backward import _backward, gates
 from visionseq.kernels.mlstm.reference import MAX_FLOOR
 
 CHUNK = 32
+WIDEST = 1024  # K: up to here the kernels compile without a spill
 TILE = 2048  # elements of the memory in one program
 
 
@@ -31,6 +33,7 @@ def forward(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """o [M, H, V] in the dtype of q and the final state C [N, H, K, V], n [N, H, K], m [N, H]."""
+    check_width("q", q_MHK.shape[2], WIDEST)
     o_MHV = q_MHK.new_empty(v_MHV.shape)
     state = _new_states(q_MHK, v_MHV, len(offsets) - 1)
     inputs = [x.contiguous() for x in (q_MHK, k_MHK, v_MHV, i_MH, f_MH)]
@@ -123,6 +126,7 @@ def backward(
             CHUNK=CHUNK,
             BK=width,
             BV=block,
+            num_warps=_warps(width * block),
         )
 
     # the blocks' parts added
@@ -142,7 +146,12 @@ def _sizes(q_MHK: Tensor, v_MHV: Tensor) -> tuple[int, int, int, int]:
     """K, V, and the sides of the memory in one program."""
     keys, values = q_MHK.shape[2], v_MHV.shape[2]
     width = max(16, triton.next_power_of_2(keys))
-    return (keys, values, width, max(16, min(triton.next_power_of_2(values), TILE // width)))
+    return (keys, values, width, min(max(16, triton.next_power_of_2(values)), TILE // width))
+
+
+def _warps(tile: int) -> int:
+    """One warp for a memory that it holds alone, whose sums then need no shared memory."""
+    return 1 if tile <= 512 else 4
 
 
 def _run(
@@ -178,6 +187,7 @@ def _run(
             CHUNK=CHUNK,
             BK=width,
             BV=block,
+            num_warps=_warps(width * block),
         )
 
 

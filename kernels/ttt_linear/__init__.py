@@ -53,7 +53,7 @@ def ttt_linear(
         initial_state: W [N, H, K, K] and b [N, H, K], zero if not given; N is B, or the number of packed segments.
         reverse: run from the last token to the first, within each segment.
         cu_seqlens: offsets [N+1] of sequences packed in a batch of 1.
-        backend: "auto", "reference", "cpu" or "triton".
+        backend: "auto", "reference", "cpu" or "triton" (for K up to 64).
 
     Returns:
         o [B, T, H, K] in the dtype of v, and the final (W, b) in float32 (float64 where v is).

@@ -7,8 +7,11 @@ import torch
 import triton
 from torch import Tensor
 
+from visionseq.kernels.checks import check_width
 from visionseq.kernels.ttt_linear import gpu_kernels
 from visionseq.kernels.ttt_linear.registration import count_groups, group_size
+
+WIDEST = 64  # K; the backward has four matrices [K, K] in the registers of a program
 
 
 def forward(
@@ -28,6 +31,7 @@ def forward(
 ) -> tuple[Tensor, ...]:
     """o [M, H, K] in the dtype of v, the final W [N, H, K, K] and b [N, H, K], and the weights kept."""
     (rows, heads, channels), segments = v_MHK.shape, len(offsets) - 1
+    check_width("v", channels, WIDEST)
     places = count_groups(rows, segments, mini_batch_size)
     o = torch.empty_like(v_MHK, memory_format=torch.contiguous_format)
     W = v_MHK.new_empty(segments, heads, channels, channels, dtype=torch.float32)
@@ -106,5 +110,5 @@ def backward(
 
 
 def _warps(channels: int) -> int:
-    """Enough threads to hold four matrices in their registers, which is so up to 64 channels."""
+    """Enough threads to hold four matrices in their registers."""
     return 4 if channels <= 32 else 8

@@ -66,17 +66,18 @@ def launches_compiled_for(target: GPUTarget) -> Iterator[dict[tuple[str, str], A
 def run_in_every_way(case: OperatorCase, dtype: torch.dtype) -> None:
     """Forward and backward, with and without a state, with the loss on all results, on the first, and on the last."""
     for state in (True, False) if case.state is not None else (True,):
-        values = tree_map(lambda x: x.to(dtype).requires_grad_(), case.make(2 * case.multiple, state=state))
         for options in ({}, {"reverse": True}) if case.reversible else ({},):
-            results = [x for x in tree_leaves(case.call(values, backend="triton", **options)) if x is not None]
-            for chosen in (results, results[:1], results[-1:]):
-                torch.autograd.grad(
-                    chosen,
-                    tree_leaves(values),
-                    list(map(torch.ones_like, chosen)),
-                    retain_graph=True,
-                    allow_unused=True,
-                )
+            for losses in (slice(None), slice(1), slice(-1, None)):
+                run_once(case, dtype, state, losses, **options)
+
+
+def run_once(
+    case: OperatorCase, dtype: torch.dtype, state: bool = True, losses: slice = slice(None), **options: Any
+) -> None:
+    """Forward, and backward from the results that `losses` selects."""
+    values = tree_map(lambda x: x.to(dtype).requires_grad_(), case.make(2 * case.multiple, state=state))
+    results = [x for x in tree_leaves(case.call(values, backend="triton", **options)) if x is not None][losses]
+    torch.autograd.grad(results, tree_leaves(values), list(map(torch.ones_like, results)), allow_unused=True)
 
 
 def spills(compiled: Any, backend: str) -> int:

@@ -62,6 +62,11 @@ ON_A_GPU = [
     case("gpu-channel", 64, 64, (64,)),
     case("gpu-head", 64, 64, ()),
     case("gpu-plain", 64, 64, None),
-    case("gpu-16", 16, 16, (16,)),
-    case("gpu-256", 256, 64, (256,)),
 ]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", width, width, (width,))
+
+
+WIDTHS = (1, 16, 32, 100, 128, 256, 1024)  # on Triton, from the narrowest to the widest

@@ -55,6 +55,13 @@ ON_A_GPU = [
     case("gpu-key", 64, 64, Timed((HEADS, 64), log_decay)),
     case("gpu-bonus", 64, 64, Timed((HEADS, 64), log_decay), bonus=True),
     case("gpu-fixed", 64, 64, FIXED),
-    case("gpu-128", 128, 64, SCALAR),
-    case("gpu-256", 256, 64, SCALAR),
+    case("gpu-wide-keys", 256, 64, SCALAR),
+    case("gpu-wide-values", 64, 512, SCALAR),
 ]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", width, width, Timed((HEADS, width), log_decay))
+
+
+WIDTHS = (1, 16, 32, 100, 128, 256, 1024)  # on Triton, from the narrowest to the widest

@@ -87,7 +87,13 @@ CASES = [
 
 ON_A_GPU = [
     case("gpu-states", keys=64, values=64, height=2),
-    case("gpu-wide", keys=256, values=64, height=2),
     case("gpu-four-by-weights", keys=64, values=64, height=2, directions=4),
     case("gpu-four-by-states", keys=64, values=1, height=6, directions=4),
 ]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", keys=width, values=width, height=2)
+
+
+WIDTHS = (1, 16, 32, 100, 128, 256, 1024)  # on Triton, from the narrowest to the widest

@@ -36,3 +36,10 @@ ON_A_GPU = [
     case("gpu-shared", (8,), (8, 64)),
     case("gpu-exclusive", (8,), (8, 64), exclusive=True),
 ]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", (width,), (width, 5))
+
+
+WIDTHS = (1, 100, 1024)  # gates; any number on Triton

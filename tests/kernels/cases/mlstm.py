@@ -37,9 +37,11 @@ CASES = [
     case("large-eps", 2, 4, 3, eps=1e-2),
 ]
 
-ON_A_GPU = [
-    case("gpu-64", 2, 64, 64),
-    case("gpu-16", 2, 16, 16),
-    case("gpu-128", 2, 128, 128),
-    case("gpu-256", 1, 256, 256),
-]
+ON_A_GPU = [case("gpu-64", 2, 64, 64)]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", 2, width, width)
+
+
+WIDTHS = (1, 16, 32, 100, 128, 256, 1024)  # on Triton, from the narrowest to the widest

@@ -52,6 +52,11 @@ CASES = [
 ON_A_GPU = [
     case("gpu-16", (1, 16), channels=128),
     case("gpu-plain", (1, 16), channels=128, full=False),
-    case("gpu-64", (1, 64), channels=64),
-    case("gpu-256", (1, 256), channels=64),
 ]
+
+
+def of_width(width: int) -> OperatorCase:
+    return case(f"width-{width}", (1, width), channels=width)
+
+
+WIDTHS = (1, 16, 67, 256)  # states of a channel; any number on Triton
