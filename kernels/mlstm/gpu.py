@@ -151,7 +151,7 @@ def _sizes(q_MHK: Tensor, v_MHV: Tensor) -> tuple[int, int, int, int]:
 
 def _warps(tile: int) -> int:
     """One warp for a memory that it holds alone, whose sums then need no shared memory."""
-    return 1 if tile <= 512 else 4
+    return 1 if tile <= 1024 else 4
 
 
 def _run(
