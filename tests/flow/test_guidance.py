@@ -88,10 +88,10 @@ class Decaying(Guidance):
 
     scale: float = 8.0
 
-    def reset(self) -> None:
+    def reset(self, grid=None) -> None:
         self.scale = 8.0
 
-    def __call__(self, conditional, unconditional, t):
+    def combine(self, conditional, unconditional, t):
         self.scale /= 2
         return unconditional + self.scale * (conditional - unconditional)
 

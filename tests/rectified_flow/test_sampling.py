@@ -161,7 +161,7 @@ def test_unrecorded_trajectories_end_the_same():
         ({"t_steps": [1.0, 0.5, 0.5]}, "t_steps"),
         ({"t_steps": [1.0, 0.5, 0.0]}, "t_steps"),
         ({"t_steps": []}, "t_steps"),
-        ({"guidance_scale": 2.0}, "guidance_scale 2.0 needs class labels"),
+        ({"guidance_scale": 2.0}, "ClassifierFree needs class labels"),
     ],
 )
 def test_what_does_not_fit_is_named(options, message):

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.flow.guidance import GuidanceRule
 from visionseq.nn.precision import at_least_float32
 from visionseq.rectified_flow.dhariwal_unet import DhariwalUNet
 from visionseq.rectified_flow.network import Network
@@ -151,6 +152,7 @@ class EDMDenoiser(_PreconditionedModel):
         class_labels: Tensor | None = None,
         solver: Literal["euler", "heun"] = "heun",
         guidance_scale: float = 1.0,
+        guidance: GuidanceRule | None = None,
         callback: Callable[[int, float, Tensor], None] | None = None,
     ) -> Tensor:
         """Images [B, C, H, W] float32 from unit noise by the EDM sampler; Heun makes 2 steps - 1 evaluations."""
@@ -161,6 +163,7 @@ class EDMDenoiser(_PreconditionedModel):
             solver,
             class_labels=class_labels,
             guidance_scale=guidance_scale,
+            guidance=guidance,
             callback=callback,
             record=False,
         )
@@ -193,6 +196,7 @@ class EDMVelocity(_PreconditionedModel):
         solver: Literal["euler", "heun"] = "euler",
         rule: Literal["default", "new"] = "new",
         guidance_scale: float = 1.0,
+        guidance: GuidanceRule | None = None,
         callback: Callable[[int, float, Tensor], None] | None = None,
     ) -> Tensor:
         """Images [B, C, H, W] float32 from unit noise, by default with the re-anchoring rule of the paper."""
@@ -204,6 +208,7 @@ class EDMVelocity(_PreconditionedModel):
             rule,
             class_labels=class_labels,
             guidance_scale=guidance_scale,
+            guidance=guidance,
             callback=callback,
             record=False,
         )

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.flow.guidance import ClassifierFree, guided
+from visionseq.flow.guidance import GuidanceRule, chosen_rule, guided
 from visionseq.flow.paths import Linear
 from visionseq.flow.solvers import Callback, Field, Step, Trajectory, euler, heun, integrate, with_last
 from visionseq.nn.precision import at_least_float32
@@ -41,6 +41,7 @@ def sample(
     t_steps: Sequence[float] | None = None,
     class_labels: Tensor | None = None,
     guidance_scale: float = 1.0,
+    guidance: GuidanceRule | None = None,
     callback: Callback | None = None,
     record: bool = True,
 ) -> Trajectory:
@@ -56,6 +57,7 @@ def sample(
             1 - 1e-5 and 0 is appended.
         class_labels: classes of a conditional model, int64 [B] or one-hot [B, label_dim].
         guidance_scale: 1 is no guidance; otherwise v = v_none + scale (v_class - v_none), at two evaluations.
+        guidance: a rule of `visionseq.flow.guidance` in place of the scale.
         callback: called after each step with (step, t reached, state).
         record: keep states and predictions.
 
@@ -66,7 +68,7 @@ def sample(
     """
     grid = time_grid(steps, solver, t_steps)
     start = at_least_float32(z) * T_START
-    field = guided(velocity, class_labels, rule=guidance_rule(guidance_scale, class_labels))
+    field = guided(velocity, class_labels, rule=chosen_rule(guidance, guidance_scale), grid=grid)
     step = solver_step(solver, grid[-1]) if rule == "default" else _anchored_step(rule, solver, grid[-1], start)
     return integrate(step, field, start, grid, callback, record, predict=predicted_image)
 
@@ -107,15 +109,6 @@ def check_solver(solver: str) -> None:
     """Raise `ConfigError` unless the solver is `euler` or `heun`."""
     if solver not in ("euler", "heun"):
         raise ConfigError(f"solver {solver!r}, expected euler or heun")
-
-
-def guidance_rule(scale: float, class_labels: Tensor | None) -> ClassifierFree | None:
-    """Classifier-free guidance, None at scale 1; raises `ConfigError` for guidance without classes."""
-    if scale == 1.0:
-        return None
-    if class_labels is None:
-        raise ConfigError(f"guidance_scale {scale} needs class labels, which are missing")
-    return ClassifierFree(scale=scale)
 
 
 def predicted_image(x_t: Tensor, v: Tensor, t: float | Tensor) -> Tensor:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
-from visionseq.flow.guidance import Slope, guided
+from visionseq.flow.guidance import GuidanceRule, Slope, chosen_rule, guided
 from visionseq.flow.solvers import Callback, Trajectory, integrate
-from visionseq.rectified_flow.sampling import Solver, guidance_rule, solver_step
+from visionseq.rectified_flow.sampling import Solver, solver_step
 
 SIGMA_MIN, SIGMA_MAX, RHO = 0.002, 80.0, 7.0
 
@@ -30,6 +30,7 @@ def edm_sample(
     solver: Solver = "heun",
     class_labels: Tensor | None = None,
     guidance_scale: float = 1.0,
+    guidance: GuidanceRule | None = None,
     rho: float = RHO,
     sigma_min: float = SIGMA_MIN,
     sigma_max: float = SIGMA_MAX,
@@ -45,6 +46,7 @@ def edm_sample(
         solver: `heun` (2N - 1 evaluations) or `euler` (N).
         class_labels: classes of a conditional model, int64 [B] or one-hot [B, label_dim].
         guidance_scale: 1 is no guidance; otherwise D = D_none + scale (D_class - D_none), at two evaluations.
+        guidance: a rule of `visionseq.flow.guidance` in place of the scale; it sees velocities, at the time sigma.
         rho, sigma_min, sigma_max: the noise levels.
         callback: called after each step with (step, sigma reached, state).
         record: keep states and predictions.
@@ -54,9 +56,13 @@ def edm_sample(
     """
     step = solver_step(solver, end=0.0)  # where the slope does not exist
     sigmas = edm_sigmas(steps, rho, sigma_min, sigma_max).tolist()
-    denoised = guided(denoiser, class_labels, rule=guidance_rule(guidance_scale, class_labels))
+    rule = chosen_rule(guidance, guidance_scale)
+    if guidance is None:
+        field = Slope(guided(denoiser, class_labels, rule=rule), _slope)
+    else:
+        field = Slope(guided(_velocities(denoiser), class_labels, rule=rule, grid=sigmas), _slope_of_velocity)
     start = z.double() * sigmas[0]
-    return integrate(step, Slope(denoised, _slope), start, sigmas, callback, record, predict=_denoised)
+    return integrate(step, field, start, sigmas, callback, record, predict=_denoised)
 
 
 @torch.no_grad()
@@ -102,6 +108,20 @@ def edm_sigmas(steps: int, rho: float = RHO, sigma_min: float = SIGMA_MIN, sigma
 
 def _slope(x: Tensor, denoised: Tensor, sigma: float) -> Tensor:
     return (x - denoised.double()) / sigma
+
+
+def _velocities(denoiser: Denoiser) -> Callable[..., Tensor]:
+    """v = (x - (1 + sigma) D) / sigma: the velocity of the straight path, of which sigma is another clock."""
+
+    def velocity(x: Tensor, sigma_B: Tensor, class_labels: Tensor | None) -> Tensor:
+        sigma = sigma_B.view(-1, 1, 1, 1)
+        return (x - (1 + sigma) * denoiser(x, sigma_B, class_labels).double()) / sigma
+
+    return velocity
+
+
+def _slope_of_velocity(x: Tensor, velocity: Tensor, sigma: float) -> Tensor:
+    return _slope(x, (x - sigma * velocity) / (1 + sigma), sigma)
 
 
 def _denoised(x: Tensor, slope: Tensor, sigma: float) -> Tensor:

@@ -1,92 +1,22 @@
-"""Guidance: how the predictions with and without a class become one, and the field that is made of a model.
-
-A rule is called as rule(conditional, unconditional, t). It may be active in a part of the time only, and may keep a
-memory, which is cleared before every trajectory. Rules are the same for velocities, denoised images and noises, as long
-as both predictions are of one kind.
+"""The field of a model: its classes, its guidance and the count of its evaluations.
 
     field = guided(model, labels, null, ClassifierFree(1.5, interval=(0.2, 0.9)))
     trajectory = integrate(heun, field, noise, grid)
 
-Legend: B batch; C channels; ... further axes of one prediction.
+Legend: B batch; ... further axes of one prediction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import inf
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from visionseq.errors import ConfigError
+from visionseq.flow.guidance.rule import GuidanceRule
 
 Model = Callable[[Tensor, Tensor, Any], Tensor]
-
-
-class GuidanceRule(Protocol):
-    """The methods of a rule; see `Guidance` for a base."""
-
-    def reset(self) -> None:
-        """Forget the trajectory before."""
-
-    def active(self, t: float) -> bool:
-        """Whether guidance acts at time t; elsewhere the conditional prediction stands alone."""
-
-    def __call__(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
-        """The guided prediction [B, ...] of two predictions at time t."""
-
-
-@dataclass
-class Guidance:
-    """Base of the rules: an interval of times, and nothing to forget.
-
-    Args:
-        interval: first and last time of guidance, in the clock of the sampler; both ends belong to it.
-    """
-
-    interval: tuple[float, float] = (-inf, inf)
-
-    def __post_init__(self) -> None:
-        low, high = self.interval
-        if not low <= high:
-            raise ConfigError(f"guidance interval {self.interval}, expected the lower time first")
-
-    def reset(self) -> None:
-        """Forget the trajectory before."""
-
-    def active(self, t: float) -> bool:
-        """Whether t lies in the interval."""
-        low, high = self.interval
-        return low <= t <= high
-
-
-@dataclass
-class ClassifierFree(Guidance):
-    """unconditional + scale (conditional - unconditional) (arXiv 2207.12598).
-
-    Args:
-        interval: first and last time of guidance (arXiv 2404.07724).
-        scale: 1 is no guidance, and costs no second evaluation.
-        channels: guide the first so many channels (axis 1), and keep the conditional prediction in the others, as the
-            published samples of DiT and SiT do with 3 of 4; None: all.
-    """
-
-    scale: float = 1.0
-    channels: int | None = None
-
-    def active(self, t: float) -> bool:
-        return self.scale != 1.0 and super().active(t)
-
-    def __call__(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
-        if self.channels is None:
-            return classifier_free(unconditional, conditional, self.scale)
-        guided_part = classifier_free(unconditional[:, : self.channels], conditional[:, : self.channels], self.scale)
-        return torch.cat([guided_part, conditional[:, self.channels :]], 1)
-
-
-def classifier_free(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
-    """unconditional + scale (conditional - unconditional), any shape."""
-    return unconditional + scale * (conditional - unconditional)
 
 
 def guided(
@@ -95,8 +25,10 @@ def guided(
     null: Any = None,
     rule: GuidanceRule | None = None,
     *,
+    weak: Model | None = None,
     joint: bool = False,
     unconditional_at: Callable[[float], bool] | None = None,
+    grid: Sequence[float] | None = None,
 ) -> "GuidedField":
     """The field (x, t) -> prediction of a model, with its classes and its guidance; clears the memory of the rule.
 
@@ -105,22 +37,28 @@ def guided(
         labels: classes of the samples, whatever the model takes; None for a model without classes.
         null: the model's value for "no class"; None: the result of its method `no_class(labels)`, where it has one.
         rule: None: no guidance.
+        weak: a weaker model, whose prediction with the same labels takes the place of the unconditional one
+            (AutoGuidance, arXiv 2406.02507).
         joint: evaluate both predictions in one call, rows [conditional; unconditional]; labels and null must be tensors
             [B, ...]. Otherwise the model is called twice, with the classes first.
         unconditional_at: when the unconditional prediction is made; default: where the rule is active. A model that
             carries a state for it may need it at other times as well.
+        grid: times of the trajectory, which some rules need.
 
     Raises `ConfigError` for guidance without classes, or labels that cannot be joined.
     """
-    if rule is not None and labels is None:
+    if weak is not None:
+        if joint:
+            raise ConfigError("a weak model cannot be evaluated in one call with the model")
+    elif rule is not None and labels is None:
         raise ConfigError(f"{type(rule).__name__} needs class labels, which are missing")
     if null is None and hasattr(model, "no_class"):
         null = model.no_class(labels)
     if joint and rule is not None and not (isinstance(labels, Tensor) and isinstance(null, Tensor)):
         raise ConfigError("joint evaluation needs tensors for the classes and for no class")
     if rule is not None:
-        rule.reset()
-    return GuidedField(model, labels, null, rule, joint, unconditional_at)
+        rule.reset(grid)
+    return GuidedField(model, labels, null, rule, weak, joint, unconditional_at)
 
 
 @dataclass
@@ -131,6 +69,7 @@ class GuidedField:
     labels: Any
     null: Any
     rule: GuidanceRule | None
+    weak: Model | None
     joint: bool
     unconditional_at: Callable[[float], bool] | None
     nfe: int = 0
@@ -153,7 +92,10 @@ class GuidedField:
             rows = torch.cat([x, x]), torch.cat([t_B, t_B]), torch.cat([self.labels, self.null])
             conditional, unconditional = self.model(*rows).chunk(2)
             return conditional, unconditional
-        return self.model(x, t_B, self.labels), self.model(x, t_B, self.null)
+        conditional = self.model(x, t_B, self.labels)
+        if self.weak is not None:
+            return conditional, self.weak(x, t_B, self.labels)
+        return conditional, self.model(x, t_B, self.null)
 
 
 @dataclass

@@ -1,0 +1,14 @@
+from visionseq.flow.guidance.classifier_free import ClassifierFree as ClassifierFree
+from visionseq.flow.guidance.classifier_free import PlusPlus as PlusPlus
+from visionseq.flow.guidance.classifier_free import Scheduled as Scheduled
+from visionseq.flow.guidance.field import GuidedField as GuidedField
+from visionseq.flow.guidance.field import Slope as Slope
+from visionseq.flow.guidance.field import guided as guided
+from visionseq.flow.guidance.names import chosen_rule as chosen_rule
+from visionseq.flow.guidance.names import guidance_rule as guidance_rule
+from visionseq.flow.guidance.projected import AdaptiveProjected as AdaptiveProjected
+from visionseq.flow.guidance.projected import Tangential as Tangential
+from visionseq.flow.guidance.ratio_aware import RatioAware as RatioAware
+from visionseq.flow.guidance.rule import Guidance as Guidance
+from visionseq.flow.guidance.rule import GuidanceRule as GuidanceRule
+from visionseq.flow.guidance.zero_star import ZeroStar as ZeroStar

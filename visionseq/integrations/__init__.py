@@ -1,0 +1,1 @@
+"""Parts of visionseq inside other libraries; each needs its library and is imported by its name."""
