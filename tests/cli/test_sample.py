@@ -225,3 +225,45 @@ def test_a_class_may_be_named(tmp_path):
     assert drawn("7").tolist() == [2, 2]
     with pytest.raises(ConfigError, match=r"'dog', expected a class of the model such as dogs"):
         class_number("dog", ["cats", "dogs", "7"])
+
+
+def test_guidance_by_name(tmp_path):
+    import visionseq
+    from visionseq.data.seeding import generator_for
+    from visionseq.flow.guidance import RatioAware
+
+    model, out = save_model(tmp_path / "model", label_dim=3), tmp_path / "out"
+    command = ["sample", model, "--num-samples", "2", "--steps", "3", "--class-label", "1", "--out", str(out)]
+    assert main([*command, "--guidance", "raag", "--max-guidance-scale", "9", "--alpha", "3"]) == 0
+    noise = torch.stack([torch.randn(1, 8, 8, generator=generator_for(0, i)) for i in range(2)])
+    labels = torch.tensor([1, 1])
+    expected = visionseq.load(model).sample(noise, 3, labels, guidance=RatioAware(9.0, 3.0))
+    plain = visionseq.load(model).sample(noise, 3, labels)
+    assert np.abs(arrays(out)["arr_0"][..., 0] - to_uint8(expected)[:, 0].numpy().astype(int)).max() <= 1
+    assert not torch.equal(to_uint8(expected), to_uint8(plain))
+
+
+@pytest.mark.parametrize("kind", [EDMVelocity, EDMDenoiser])
+def test_the_probe_prints_ratios_and_writes_nothing(kind, tmp_path, capsys):
+    model, out = save_model(tmp_path / "model", kind, label_dim=3), tmp_path / "out"
+    assert main(["sample", model, "--num-samples", "4", "--steps", "3", "--probe", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count(" (0.") == (3 if kind is EDMVelocity else 5)
+    assert "suggested: --guidance raag --alpha " in printed
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--alpha", "3"], "--alpha: expected together with --guidance"),
+        (["--guidance", "cfg"], "--guidance cfg does nothing at scale 1: expected --guidance-scale"),
+        (["--guidance", "cfg", "--guidance-scale", "2", "--alpha", "3"], "guidance 'cfg' has no alpha"),
+        (["--guidance", "raag"], "RatioAware needs class labels"),
+        (["--guidance-scale", "2"], "ClassifierFree needs class labels"),
+        (["--probe"], "RatioProbe needs class labels"),
+    ],
+)
+def test_guidance_that_cannot_act(model, tmp_path, capsys, options, message):
+    assert main(["sample", model, "--out", str(tmp_path / "out"), *options]) != 0
+    assert message in capsys.readouterr().err

@@ -130,6 +130,7 @@ def test_the_ratio_is_kept_once_for_every_guided_step(kind, start, stop, guided)
         pipe(**arguments)
         pipe(**arguments)
     assert len(guidance.ratios) == len(guidance.weights) == guided
+    assert guidance.suggested_alpha() == pytest.approx(1 / guidance.ratios[guided // 2].mean().item())
 
 
 def test_steps_that_lumina_cuts_off_keep_their_pairs():

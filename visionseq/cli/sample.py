@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from visionseq.cli.device import DeviceName, choose_device
+from visionseq.cli.guidance import ReductionName, RuleName, chosen_guidance, probe_ratio
 from visionseq.cli.option_types import PositiveInt
 from visionseq.cli.terminal import say
 from visionseq.errors import ConfigError
@@ -26,7 +27,14 @@ def sample(
     seed: int = 0,
     batch_size: PositiveInt = 64,
     class_label: str | None = None,
-    guidance_scale: float = 1.0,
+    guidance: RuleName | None = None,
+    guidance_scale: float | None = None,
+    max_guidance_scale: float | None = None,
+    alpha: float | None = None,
+    reduction: ReductionName | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float | None = None,
+    probe: bool = False,
     solver: Literal["euler", "heun"] | None = None,
     rule: Literal["new", "default"] | None = None,
     weights: Literal["ema", "raw"] = "ema",
@@ -50,7 +58,14 @@ def sample(
         batch_size: Images that are drawn at once.
         class_label: Class of all images, by name where the model keeps the names of its classes, or by number; default:
             random classes where the model has them.
-        guidance_scale: Scale of classifier-free guidance; 1 switches it off.
+        guidance: Rule of guidance; default: classifier-free guidance where --guidance-scale is given.
+        guidance_scale: Scale of guidance; 1 switches it off.
+        max_guidance_scale: Of raag, its largest scale.
+        alpha: Of raag, how fast the scale falls with the size of the guidance.
+        reduction: Of raag, over what that size is taken.
+        guidance_interval: First and last time of guidance, in the model's clock.
+        guidance_rescale: Share of the result that gets the spread of the prediction with the class, 0 to 1.
+        probe: Print the size of the guidance in each step and an alpha for raag, and write nothing.
         solver: ODE solver; default: the model's own.
         rule: Update rule of few-step rectified flows; default: the model's own.
         weights: Of a run, the averaged weights or those that the optimiser worked on.
@@ -63,30 +78,50 @@ def sample(
         visionseq sample --model runs/digits --num-samples 50000 --batch-size 500 --out out/
         visionseq sample rf-digits-edm --steps 18 --solver heun --seed 7 --png
         visionseq sample runs/afhq --class-label cat --guidance-scale 2
+        visionseq sample runs/afhq --guidance raag --max-guidance-scale 18 --alpha 12
     """
     from visionseq.cli.sample_files import SampleFiles
     from visionseq.flow.pipeline import SamplingPipeline
     from visionseq.saving.fingerprint import fingerprint
     from visionseq.zoo.loading import load
 
-    with SampleFiles(out, png, overwrite) as files:
-        network = load(model, weights=weights).to(choose_device(device))
-        pipe = SamplingPipeline(network)
-        choices = {"num_inference_steps": steps, "solver": solver, "rule": rule}
-        options: dict[str, Any] = {name: value for name, value in choices.items() if value is not None}
-        if guidance_scale != 1.0:
-            options["guidance_scale"] = guidance_scale
-        if class_label is not None:
-            options["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
+    # what the sampler is asked for
+    choices: dict[str, Any] = {"num_inference_steps": steps, "solver": solver, "rule": rule}
+    constants = {
+        "guidance_scale": guidance_scale,
+        "max_guidance_scale": max_guidance_scale,
+        "alpha": alpha,
+        "reduction": reduction,
+        "guidance_interval": guidance_interval,
+        "guidance_rescale": guidance_rescale,
+    }
+    choices["guidance"] = chosen_guidance(guidance, constants)
 
+    def pipeline() -> "SamplingPipeline":
+        pipe = SamplingPipeline(load(model, weights=weights).to(choose_device(device)))
+        if class_label is not None:
+            choices["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
+        return pipe
+
+    # the probe writes nothing
+    if probe:
+        say(*probe_ratio(pipeline(), min(num_samples, batch_size), seed, choices))
+        return
+
+    # the images, to files as they come
+    with SampleFiles(out, png, overwrite) as files:
+        pipe = pipeline()
+        options = {name: value for name, value in choices.items() if value is not None}
         settings = {
-            "model": fingerprint(network),
+            "model": fingerprint(pipe.model),
             "num_samples": num_samples,
             "batch_size": batch_size,
             "seed": seed,
             "png": png,
+            "device": pipe.device.type,
+            **{name: repr(value) if name == "guidance" else value for name, value in options.items()},
         }
-        ready = files.begin({**settings, "device": pipe.device.type, **options})
+        ready = files.begin(settings)
         start = time.monotonic()
         drawn = _draw(pipe, files, ready, num_samples, batch_size, seed, options)
         seconds = time.monotonic() - start

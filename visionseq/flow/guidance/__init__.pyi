@@ -9,6 +9,8 @@ from visionseq.flow.guidance.names import guidance_rule as guidance_rule
 from visionseq.flow.guidance.projected import AdaptiveProjected as AdaptiveProjected
 from visionseq.flow.guidance.projected import Tangential as Tangential
 from visionseq.flow.guidance.ratio_aware import RatioAware as RatioAware
+from visionseq.flow.guidance.ratio_aware import RatioProbe as RatioProbe
+from visionseq.flow.guidance.ratio_aware import suggested_alpha as suggested_alpha
 from visionseq.flow.guidance.rule import Guidance as Guidance
 from visionseq.flow.guidance.rule import GuidanceRule as GuidanceRule
 from visionseq.flow.guidance.zero_star import ZeroStar as ZeroStar

@@ -6,6 +6,7 @@ In the first, noisiest steps rho is large and points the same way for every seed
 overshoots. The ratio is one of velocities: other predictions are converted before.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -19,6 +20,7 @@ from visionseq.nn.precision import at_least_float32
 
 Reduction = Literal["sample", "global", "batch_mean"]
 REDUCTIONS = ("sample", "global", "batch_mean")
+SMALLEST_RATIO = 1e-3  # of a suggestion
 
 
 @dataclass
@@ -73,6 +75,37 @@ class RatioAware(Guidance):
             self.last_weight = guidance_weight(self.last_ratio, self.max_guidance_scale, self.alpha)
         weight = self.last_weight.view(-1, *[1] * (v_c.ndim - 1))
         return self.add(v_c, v_u, weight).to(conditional.dtype)
+
+
+@dataclass
+class RatioProbe(Guidance):
+    """No guidance, but a record of the ratio, from which an alpha can be chosen.
+
+    Attributes:
+        times, ratios: time and rho [B] of every evaluation of the last trajectory.
+    """
+
+    times: list[float] = field(default_factory=list, init=False, repr=False, compare=False)
+    ratios: list[Tensor] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    def reset(self, grid: Sequence[float] | None = None) -> None:
+        """Begin a new record."""
+        self.times, self.ratios = [], []
+
+    def combine(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
+        self.times.append(t)
+        self.ratios.append(guidance_ratio(at_least_float32(conditional), at_least_float32(unconditional)))
+        return conditional
+
+
+def suggested_alpha(ratios: Sequence[Tensor]) -> float:
+    """1 / rho in the middle of a trajectory: there the guidance times its weight is largest; waits for the device.
+
+    Raises `ConfigError` without ratios.
+    """
+    if not ratios:
+        raise ConfigError("there is no ratio to choose alpha by: no step was guided")
+    return 1 / max(ratios[len(ratios) // 2].mean().item(), SMALLEST_RATIO)
 
 
 def guidance_ratio(

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionseq.flow.guidance import RatioAware
+from visionseq.flow.guidance import RatioAware, suggested_alpha
 from visionseq.integrations.diffusers.layouts import Layout
 
 
@@ -36,6 +36,10 @@ class GuidedSteps:
     _step: int = -1
     _state: Any = None
     _conditional: Tensor | None = None
+
+    def suggested_alpha(self) -> float:
+        """An alpha for the model by the ratios of the last call, 1 / rho in the middle; waits for the device."""
+        return suggested_alpha(self.ratios)
 
     def begin(self, scale: float, steps: int, arguments: Mapping[str, Any]) -> None:
         """Prepare for a call of the pipeline with this scale, so many steps and these arguments."""
