@@ -16,6 +16,7 @@ from visionseq.progress import progress
 if TYPE_CHECKING:
     from visionseq.cli.sample_files import Batch, SampleFiles
     from visionseq.flow.pipeline import SamplingPipeline
+    from visionseq.saving.pretrained import PretrainedModel
 
 
 def sample(
@@ -97,23 +98,24 @@ def sample(
     }
     choices["guidance"] = chosen_guidance(guidance, constants)
 
-    def pipeline() -> "SamplingPipeline":
-        pipe = SamplingPipeline(load(model, weights=weights).to(choose_device(device)))
+    def loaded() -> "PretrainedModel":
+        network = load(model, weights=weights).to(choose_device(device))
         if class_label is not None:
-            choices["class_labels"] = class_number(class_label, pipe.model.preprocessing.get("class_names", ()))
-        return pipe
+            choices["class_labels"] = class_number(class_label, network.preprocessing.get("class_names", ()))
+        return network
 
     # the probe writes nothing
     if probe:
-        say(*probe_ratio(pipeline(), min(num_samples, batch_size), seed, choices))
+        say(*probe_ratio(SamplingPipeline(loaded()), min(num_samples, batch_size), seed, choices))
         return
 
     # the images, to files as they come
     with SampleFiles(out, png, overwrite) as files:
-        pipe = pipeline()
+        network = loaded()
+        pipe = SamplingPipeline(network)
         options = {name: value for name, value in choices.items() if value is not None}
         settings = {
-            "model": fingerprint(pipe.model),
+            "model": fingerprint(network),
             "num_samples": num_samples,
             "batch_size": batch_size,
             "seed": seed,
