@@ -82,8 +82,9 @@ def test_the_dtype_stays(name):
 @pytest.mark.parametrize("kind", ["linear", "cosine"])
 def test_a_schedule_begins_at_one_and_has_its_mean(kind):
     conditional, unconditional = torch.ones(1, 1), torch.zeros(1, 1)
-    for data_at, first in ((0, 1.0), (1, 0.0)):
-        rule = Scheduled(5.0, kind, data_at=data_at)
+    for grid in (GRID, GRID[::-1]):
+        rule, first = Scheduled(5.0, kind), grid[0]
+        rule.reset(grid)
         times = torch.linspace(0, 1, 101).tolist()
         scales = torch.cat([rule(conditional, unconditional, t) for t in times])
         assert rule(conditional, unconditional, first).item() == pytest.approx(1.0)
@@ -95,7 +96,7 @@ def test_cfg_plus_plus_keeps_the_unconditional_noise(data_at):
     (v_c, v_u), x, strength = predictions(2, 6), torch.randn(2, 6, generator=torch.Generator().manual_seed(9)), 0.6
     grid = [1.0, 0.6, 0.2, 0.0] if data_at == 0 else [0.0, 0.4, 0.8, 1.0]
     sign = 1 if data_at == 0 else -1
-    field = guided(lambda x, t, c: sign * (v_c if c else v_u), True, False, PlusPlus(strength, data_at), grid=grid)
+    field = guided(lambda x, t, c: sign * (v_c if c else v_u), True, False, PlusPlus(strength), grid=grid)
     end = integrate(euler, field, x, grid).x
 
     for t, s in ((1.0, 0.6), (0.6, 0.2), (0.2, 0.0)):
@@ -108,8 +109,10 @@ def test_cfg_plus_plus_needs_eulers_steps():
     field = guided(lambda x, t, c: x, True, False, PlusPlus(), grid=GRID)
     with pytest.raises(ConfigError, match=r"does not know the step at t = 0\.0"):
         integrate(heun, field, torch.zeros(2, 3), GRID)
-    with pytest.raises(ConfigError, match=r"straight path between 0 and 1, got 0\.0 to 80\.0"):
+    with pytest.raises(ConfigError, match=r"CFG\+\+ needs times of a path between 0 and 1, got 0\.0 to 80\.0"):
         PlusPlus().reset([80.0, 1.0, 0.0])
+    with pytest.raises(ConfigError, match="a schedule needs the times of the trajectory"):
+        Scheduled(2.0).reset()
 
 
 def test_a_weak_model_takes_the_place_of_no_class():

@@ -44,21 +44,25 @@ class Scheduled(ClassifierFree):
     Args:
         scale: mean scale.
         schedule: `linear` or `cosine`.
-        data_at: time of the data in the clock of the sampler, 0 or 1.
+        interval, channels, rescale, from_conditional: as for every rule, see `Guidance`.
 
-    Raises `ConfigError` for another schedule.
+    Raises `ConfigError` for another schedule, and where the times of the trajectory are not those of a path.
     """
 
     schedule: Literal["linear", "cosine"] = "linear"
-    data_at: Literal[0, 1] = 0
+    _rising: bool = field(default=False, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.schedule not in ("linear", "cosine"):
             raise ConfigError(f"guidance schedule {self.schedule!r}, expected linear or cosine")
 
+    def reset(self, grid: Sequence[float] | None = None) -> None:
+        """Take the direction of time from the grid."""
+        self._rising = _rises(_path_times("a schedule", grid))
+
     def combine(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
-        share = t if self.data_at == 1 else 1 - t
+        share = t if self._rising else 1 - t
         rise = 2 * share if self.schedule == "linear" else 1 - math.cos(math.pi * share)
         return self.add(conditional, unconditional, 1 + (self.scale - 1) * rise)
 
@@ -73,14 +77,12 @@ class PlusPlus(Guidance):
 
     Args:
         strength: lambda between 0 and 1, of the guided image.
-        data_at: time of the data in the clock of the sampler, 0 or 1.
         interval, channels, rescale: as for every rule, see `Guidance`.
 
     Raises `ConfigError` for another strength, and with samplers other than Euler's on a straight path.
     """
 
     strength: float = 0.6
-    data_at: Literal[0, 1] = 0
     _step_after: dict[float, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,16 +91,26 @@ class PlusPlus(Guidance):
             raise ConfigError(f"strength {self.strength} of CFG++, expected more than 0 and at most 1")
 
     def reset(self, grid: Sequence[float] | None = None) -> None:
-        """Take the times of the steps from the grid; `ConfigError` where these are no times of a straight path."""
-        grid = list(grid or ())
-        if not all(0 <= t <= 1 for t in grid):
-            raise ConfigError(f"CFG++ needs times of a straight path between 0 and 1, got {min(grid)} to {max(grid)}")
-        self._step_after = dict(pairwise(grid))
+        """Take the times of the steps from the grid."""
+        self._step_after = dict(pairwise(_path_times("CFG++", grid)))
 
     def combine(self, conditional: Tensor, unconditional: Tensor, t: float) -> Tensor:
         if t not in self._step_after:
             raise ConfigError(f"CFG++ does not know the step at t = {t}: it works with Euler's solver alone")
         s = self._step_after[t]
-        if self.data_at == 1:
+        if t < s:  # the other clock, in which t = 1 is the data
             t, s = 1 - t, 1 - s
         return self.add(conditional, unconditional, self.strength * t * (1 - s) / (t - s))
+
+
+def _path_times(who: str, grid: Sequence[float] | None) -> list[float]:
+    """The times of a trajectory; `ConfigError` where they are unknown, or those of another clock such as sigma."""
+    if grid is None:
+        raise ConfigError(f"{who} needs the times of the trajectory, which this sampler does not give")
+    if not all(0 <= t <= 1 for t in grid):
+        raise ConfigError(f"{who} needs times of a path between 0 and 1, got {min(grid)} to {max(grid)}")
+    return list(grid)
+
+
+def _rises(grid: Sequence[float]) -> bool:
+    return len(grid) > 1 and grid[-1] > grid[0]
