@@ -4,8 +4,9 @@ import itertools
 from dataclasses import replace
 
 import pytest
+import torch
 
-from visionseq.claims.rectified_flow.experiment import BINS, DIGITS, ROWS, run_seed
+from visionseq.claims.rectified_flow.experiment import BINS, DIGITS, ROWS, Measure, run_seed
 from visionseq.claims.rectified_flow.factors import run_factors
 from visionseq.claims.rectified_flow.report import verdicts, write_report
 from visionseq.errors import ConfigError
@@ -36,6 +37,24 @@ def test_scores_of_all_rows(finished):
     assert len(scores["A"]["loss_against_t"]) == BINS
     assert "heun" in scores["teacher"]
     assert verdicts(scores)
+
+
+def test_models_with_classes_draw_each_equally_often():
+    class Flow:
+        sample_shape, label_dim, labels = (1, 8, 8), 4, []
+
+        def no_class(self, labels):
+            return None
+
+        def __call__(self, x, t, labels):
+            self.labels.append(labels)
+            return torch.zeros_like(x)
+
+    flow = Flow()
+    Measure(replace(TINY, score_batch=30), seed=0).few_steps(flow)
+    one_step = torch.cat(flow.labels[:3])
+    assert one_step.bincount().tolist() == [20] * 4
+    assert all(labels is not None for labels in flow.labels)
 
 
 def test_a_second_call_trains_nothing(finished):

@@ -206,7 +206,10 @@ def _train(experiment: Experiment, task: Any, data: Any, steps: int, model_folde
 
 
 class Measure:
-    """Scores of models against the real images of an experiment, from noise that all rows share."""
+    """Scores of models against the real images of an experiment, from noise that all rows share.
+
+    Models with classes draw every class equally often.
+    """
 
     def __init__(self, experiment: Experiment, seed: int):
         self.experiment = experiment
@@ -217,7 +220,8 @@ class Measure:
     def teacher(self, model: EDMDenoiser) -> dict[str, Any]:
         """Distances of the teacher by its own sampler and used directly as a velocity."""
         velocity = EDMVelocity(model.model, sigma_data=model.sigma_data).eval()
-        heun = [edm_sample(model, z, self.experiment.pair_steps).x.float() for z in self._noise(model)]
+        steps = self.experiment.pair_steps
+        heun = [edm_sample(model, z, steps, class_labels=labels).x.float() for z, labels in self._draws(model)]
         return {"heun": self._distance(torch.cat(heun)), **self.few_steps(velocity)}
 
     def student(self, model: EDMVelocity, pairs: ReflowPairs) -> dict[str, Any]:
@@ -235,22 +239,25 @@ class Measure:
 
     def few_steps(self, model: EDMVelocity) -> dict[str, Any]:
         """Distances at 1, 2 and 5 steps, and the straightness of long trajectories."""
-        distances = {
-            str(steps): self._distance(torch.cat([sample(model, z, steps).x for z in self._noise(model)]))
-            for steps in FEW_STEPS
-        }
-        noise = self._noise(model)[0]
-        trajectory = sample(model, noise, STRAIGHTNESS_STEPS, rule="default")
+        distances = {}
+        for steps in FEW_STEPS:
+            images = [sample(model, z, steps, class_labels=labels).x for z, labels in self._draws(model)]
+            distances[str(steps)] = self._distance(torch.cat(images))
+        noise, labels = self._draws(model)[0]
+        trajectory = sample(model, noise, STRAIGHTNESS_STEPS, rule="default", class_labels=labels)
         return {"distance": distances, "straightness": trajectory.straightness().mean().item()}
 
-    def _noise(self, model: EDMDenoiser | EDMVelocity) -> list[Tensor]:
-        shape = (self.experiment.num_samples, *model.sample_shape)
-        noise = torch.randn(shape, generator=generator_for(*self.generator_keys))
-        return list(noise.split(self.experiment.score_batch))
+    def _draws(self, model: EDMDenoiser | EDMVelocity) -> list[tuple[Tensor, Tensor | None]]:
+        """Batches of noise [B, C, H, W] and classes [B], or None for a model without classes."""
+        count, size = self.experiment.num_samples, self.experiment.score_batch
+        noise = torch.randn((count, *model.sample_shape), generator=generator_for(*self.generator_keys)).split(size)
+        if not model.label_dim:
+            return [(z, None) for z in noise]
+        return list(zip(noise, (torch.arange(count) % model.label_dim).split(size), strict=True))
 
     def noise(self, model: EDMDenoiser | EDMVelocity, count: int) -> Tensor:
         """The first `count` noises of the scores [count, C, H, W]."""
-        return self._noise(model)[0][:count]
+        return self._draws(model)[0][0][:count]
 
     def _distance(self, images: Tensor) -> float:
         # Scores are of 8-bit pictures, as for every FID; this clamps the few samples that leave the range.
@@ -269,6 +276,7 @@ def loss_against_t(model: EDMVelocity, pairs: ReflowPairs, count: int = 1000) ->
     losses = []
     for bin_ in range(BINS):
         t = torch.full((len(batch),), (bin_ + 0.5) / BINS)
-        error = model(PATH.at(batch.image, batch.noise, t), t) - PATH.velocity(batch.image, batch.noise)
+        prediction = model(PATH.at(batch.image, batch.noise, t), t, batch.label if model.label_dim else None)
+        error = prediction - PATH.velocity(batch.image, batch.noise)
         losses.append(error.square().mean().item())
     return losses
