@@ -57,7 +57,10 @@ class Average:
         # In half precision an average would stand still: 0.0001 w is below its resolution.
         weights = [at_least_float32(parameter.detach()) for parameter in self.parameters.values()]
         if self.shadow:
-            torch._foreach_lerp_(list(self.shadow.values()), weights, 1 - self.decay_of(number))
+            # Scaled, then added to, as the official codes round it: their averages agree to the bit.
+            decay, averages = self.decay_of(number), list(self.shadow.values())
+            torch._foreach_mul_(averages, decay)
+            torch._foreach_add_(averages, weights, alpha=1 - decay)
         else:
             self.shadow = {name: weight.clone() for name, weight in zip(self.parameters, weights, strict=True)}
 
