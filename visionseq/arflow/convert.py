@@ -9,12 +9,13 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from visionseq.arflow.model import ARFlow
 from visionseq.arflow.presets import PRESETS
 from visionseq.errors import CheckpointError, ConfigError
-from visionseq.saving.weights import load_state
+from visionseq.saving.weights import check_fit, load_state
 
 HARMLESS = (Namespace,)  # classes that an official checkpoint may name; see visionseq.saving.weights.read_checkpoint
 LICENCE = (
@@ -40,6 +41,8 @@ def from_official(state: Mapping[str, Any], config: Mapping[str, Any]) -> ARFlow
     state = unwrap(state)
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"the official state is a {type(state).__name__}, expected a dict of names and tensors")
+    with torch.device("meta"):  # a state of another size is refused before the memory for this one is taken
+        check_fit(build(config), state, "the official state")
     model = build(config)
     load_state(model, state, "the official state")
     return model.eval()

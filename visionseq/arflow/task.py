@@ -48,6 +48,10 @@ class ARFlowTask(GenerativeTask[SequenceBatch]):
         labels_B = self._dropped(self.labels(batch), draw)
         return sequence_losses(self.model, batch.image, noise, sorted_times(uniform_BS), labels_B).mean()
 
+    def real_images(self, batch: SequenceBatch) -> Tensor:
+        """The first images [B, C, H, W] of the sequences: each image of the data once."""
+        return batch.image[:, 0]
+
     def _noises(self, n: int, images: int, generator: torch.Generator) -> Tensor:
         """Standard normal noise [n, S, C, H, W] on the CPU."""
         return self.noise(n * images, generator).unflatten(0, (n, images))

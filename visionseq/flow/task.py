@@ -145,6 +145,10 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
             raise ConfigError(f"the model is conditional on {self.model.label_dim} classes, the data has no labels")
         return batch.label
 
+    def real_images(self, batch: GenerativeBatch) -> Tensor:
+        """The images [B, C, H, W] of an evaluation batch that a metric compares with drawn ones."""
+        return batch.image
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for metric in self._metrics:
             checkpoint["metric"] = metric.state_dict()
@@ -159,7 +163,7 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
         self._mean_loss.update(self.loss(batch, _draw_by_row(batch)), len(batch))
         for metric in self._metrics:
             if metric.due(self.trainer):
-                metric.add_real(batch.image)
+                metric.add_real(self.real_images(batch))
 
     def _report(self, stage: str) -> None:
         """Log the mean loss and the metric; every process comes here, because each has at least one batch."""
