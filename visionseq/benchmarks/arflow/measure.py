@@ -1,4 +1,4 @@
-"""Benchmarks of the room `arflow`, on the size S/4 for 128 pixels: 16 tokens an image.
+"""Benchmarks of the room `arflow`, on four blocks of the size S/4 for 128 pixels: 16 tokens an image.
 
 late_calls  the 250th network call of a trajectory against the 5th: the cost of a call must not grow
 sampling    images per second with the memory carried, against calls without a memory
@@ -15,7 +15,8 @@ from visionseq.arflow.model import ARFlow, Memories
 from visionseq.arflow.presets import PRESETS
 from visionseq.benchmarks.harness import compare
 
-BATCH, IMAGES, STEPS = 4, 5, 10
+BATCH, IMAGES, STEPS = 2, 5, 10
+NETWORK = {**PRESETS["S/4-128"], "depth": 4}
 EARLY, LATE = 5, 250
 
 
@@ -94,10 +95,10 @@ def training(device: str, rounds: int) -> dict[str, Any]:
 
 def _network(device: str) -> ARFlow:
     torch.manual_seed(0)
-    return ARFlow(**PRESETS["S/4-128"]).to(device).eval()
+    return ARFlow(**NETWORK).to(device).eval()
 
 
 def _noise(device: str) -> Tensor:
     """One image of each row [B, 1, C, H, W]."""
-    side = PRESETS["S/4-128"]["input_size"]
-    return torch.randn(BATCH, 1, 4, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+    channels, side = NETWORK["in_channels"], NETWORK["input_size"]
+    return torch.randn(BATCH, 1, channels, side, side, generator=torch.Generator().manual_seed(0)).to(device)
