@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from visionseq.arflow.attention import HybridAttention
 from visionseq.arflow.sampling import PathName, check_path, classifier_free, sample
 from visionseq.errors import ConfigError
-from visionseq.flow.guidance import GuidanceRule
+from visionseq.flow.guidance import GuidanceRule, chosen_rule
 from visionseq.flow.sde import Form, LastStep, normal_noise
 from visionseq.nn.adaptive import AdaptiveBlock, AdaptiveOutput, FeedForward
 from visionseq.nn.embeddings import LabelEmbedding, PatchEmbedding, TimeEmbedding, sincos_positions, unpatchify
@@ -202,7 +202,9 @@ class ARFlow(PretrainedModel):
             generator: of the noise that the sampler adds: one, or one for each image; None: torch's own.
             callback: called after each step with (step, t reached, state).
         """
-        rule = guidance or classifier_free(guidance_scale, guidance_channels)
+        rule = classifier_free(guidance_scale, guidance_channels)
+        if guidance is not None:
+            rule = chosen_rule(guidance, guidance_scale)
         added_noise = normal_noise(generator or torch.default_generator)
         options = steps, class_labels, rule, diffusion_form, diffusion_norm, last_step, last_step_size, callback
         return sample(self, noise, added_noise, *options, record=False).x.float()

@@ -87,17 +87,23 @@ def sample(
     """
     if diffusion_form == "SBDM":
         raise ConfigError("diffusion_form SBDM is infinite at t = 0, where a trajectory begins")
-    labels_B = _labels(network, class_labels, z)
-    null_B = None if rule is None else torch.full_like(labels_B, network.null_label)
-    path, grid = PATHS[network.path](), time_grid(steps, last_step_size if last_step else 0.0)
-
-    memory = CarriedMemory(network)  # empty: a trajectory begins
-    predict = guided(memory, labels_B, null_B, rule, joint=rule is not None, unconditional_at=lambda t: True)
+    path = PATHS[network.path]()
     w = diffusion(diffusion_form, path, diffusion_norm)
-    step, last = euler_maruyama(w, added_noise), None
-    if last_step is not None:
-        last = step_without_noise(last_step, path, "velocity", w), 1.0
-    drift = to_drift(path, "velocity", w)
+    grid = time_grid(steps, 0.0 if last_step is None else last_step_size)
+    last = None if last_step is None else (step_without_noise(last_step, path, "velocity", w), 1.0)
+
+    # The field of this trajectory: its memories are empty.
+    labels_B = _labels(network, class_labels, z)
+    predict = guided(
+        CarriedMemory(network),
+        labels_B,
+        None if rule is None else torch.full_like(labels_B, network.null_label),
+        rule,
+        joint=rule is not None,
+        unconditional_at=lambda t: True,
+        grid=grid if last is None else [*grid, 1.0],
+    )
+    step, drift = euler_maruyama(w, added_noise), to_drift(path, "velocity", w)
     return integrate_sde(step, predict, at_least_float32(z), grid, drift, last, callback, record)
 
 
