@@ -120,7 +120,9 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
         return draw_images(self.model, noise, draw.generators, self.labels(batch))
 
     def configure_optimizers(self) -> Any:
-        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps)
+        # A trial of a few batches ends within the warm-up, after which a cosine needs steps.
+        beyond = self.optimizer_config.warmup_steps if self.trainer.fast_dev_run else 0
+        return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps + beyond)
 
     @torch.no_grad()
     def sample_images(self, rows: int = 8) -> Tensor:
