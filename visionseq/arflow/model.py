@@ -202,21 +202,30 @@ class ARFlow(PretrainedModel):
             generator: of the noise that the sampler adds: one, or one for each image; None: torch's own.
             callback: called after each step with (step, t reached, state).
         """
-        rule = classifier_free(guidance_scale, guidance_channels)
-        if guidance is not None:
-            rule = chosen_rule(guidance, guidance_scale)
+        rule = chosen_rule(guidance, guidance_scale)
+        if guidance is None:
+            rule = classifier_free(guidance_scale, guidance_channels)
         added_noise = normal_noise(generator or torch.default_generator)
         options = steps, class_labels, rule, diffusion_form, diffusion_norm, last_step, last_step_size, callback
         return sample(self, noise, added_noise, *options, record=False).x.float()
 
     def _initialize(self) -> None:
         """Uniform Xavier maps, small embeddings; modulations and the last layer are zero already."""
-        linear = [layer for block in self.blocks for layer in (*block.attn.children(), *block.mlp.children())]
-        for layer in (*linear, self.x_embedder.proj):
-            nn.init.xavier_uniform_(layer.weight.view(len(layer.weight), -1))
-            if layer.bias is not None:
+        for layer in self.blocks.modules():
+            if isinstance(layer, HybridAttention | FeedForward):
+                for projection in layer.children():
+                    _uniform(projection)
+        _uniform(self.x_embedder.proj)
+        for layer in self.t_embedder.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
                 nn.init.zeros_(layer.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
         nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
+
+
+def _uniform(layer: nn.Module) -> None:
+    """Uniform Xavier weights of a layer as a matrix [out, in], no bias."""
+    assert isinstance(layer, nn.Linear | nn.Conv2d)
+    nn.init.xavier_uniform_(layer.weight.view(len(layer.weight), -1))
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

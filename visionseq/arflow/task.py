@@ -56,8 +56,9 @@ class ARFlowTask(GenerativeTask[SequenceBatch]):
         """Standard normal noise [n, S, C, H, W] on the CPU."""
         return self.noise(n * images, generator).unflatten(0, (n, images))
 
-    def _dropped(self, labels_B: Tensor, draw: Draw) -> Tensor:
+    def _dropped(self, labels_B: Tensor | None, draw: Draw) -> Tensor:
         """The classes in training, some replaced by "no class": one draw for all images of a sequence."""
+        assert labels_B is not None, "the model has classes, and so have its batches"
         share = self.model.class_dropout_prob
         if not (self.training and share):
             return labels_B

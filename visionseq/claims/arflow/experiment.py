@@ -140,6 +140,7 @@ class Measure:
 
     def scores(self, network: SequenceNetwork, steps: int) -> dict[str, float]:
         """Frechet distances in features and pixels, and the share of images that show their class."""
+        assert self.real.labels is not None
         labels = self.real.labels.repeat(self.experiment.copies)
         images = self._drawn(network, labels, steps)
         distances = {
