@@ -121,7 +121,8 @@ class GenerativeTask(LightningModule, Generic[GenerativeBatch]):
 
     def configure_optimizers(self) -> Any:
         # A trial of a few batches ends within the warm-up, after which a cosine needs steps.
-        beyond = self.optimizer_config.warmup_steps if self.trainer.fast_dev_run else 0
+        is_trial = getattr(self.trainer, "fast_dev_run", False)  # which Lightning sets without declaring it
+        beyond = self.optimizer_config.warmup_steps if is_trial else 0
         return self.optimizer_config.build(self.model.parameters(), self.trainer.max_steps + beyond)
 
     @torch.no_grad()
