@@ -1,4 +1,4 @@
-"""Benchmarks of the room `arflow`, on four blocks of the size S/4 for 128 pixels: 16 tokens an image.
+"""Benchmarks of the room `arflow`, on two blocks of the size S/4 for 128 pixels: 16 tokens an image.
 
 late_calls  the 250th network call of a trajectory against the 5th: the cost of a call must not grow
 sampling    images per second with the memory carried, against calls without a memory
@@ -17,7 +17,7 @@ from visionseq.benchmarks.harness import compare
 
 BATCH, IMAGES, STEPS = 2, 5, 10
 REPEATS = 10  # calls that are timed together
-NETWORK = {**PRESETS["S/4-128"], "depth": 4}
+NETWORK = {**PRESETS["S/4-128"], "depth": 2}
 EARLY, LATE = 5, 250
 
 
