@@ -28,6 +28,11 @@ def modulate(x_BND: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return x_BND * (1 + scale) + shift
 
 
+def plain_norm(dim: int) -> nn.LayerNorm:
+    """A layer norm without weight and bias."""
+    return nn.LayerNorm(dim, EPS, elementwise_affine=False)
+
+
 class Attention(nn.Module):
     """Softmax attention among all tokens [B, N, D].
 
@@ -76,11 +81,12 @@ class FeedForward(nn.Module):
     Args:
         dim: D.
         hidden: width of the middle.
+        bias: biases of both maps.
     """
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, bias: bool = True):
         super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        self.fc1, self.fc2 = nn.Linear(dim, hidden, bias=bias), nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""
@@ -96,6 +102,7 @@ class AdaptiveBlock(nn.Module):
         mlp: map of each token.
         condition_dim: E; None: D.
         modulation: map of c to the six parts [..., 6 D]; None: SiLU and one linear layer that starts at zero.
+        norm: D -> a norm of the tokens, called for each of the two.
     """
 
     def __init__(
@@ -105,9 +112,11 @@ class AdaptiveBlock(nn.Module):
         mlp: nn.Module,
         condition_dim: int | None = None,
         modulation: nn.Module | None = None,
+        norm: Callable[[int], nn.Module] = plain_norm,
     ):
         super().__init__()
-        self.dim, self.attn, self.mlp = dim, attn, mlp
+        self.attn, self.mlp = attn, mlp
+        self.norm1, self.norm2 = norm(dim), norm(dim)
         self.adaLN_modulation = modulation or zero_modulation(condition_dim or dim, 6 * dim)
 
     def forward(
@@ -131,11 +140,8 @@ class AdaptiveBlock(nn.Module):
         shift_a, scale_a, gate_a, shift_m, scale_m, gate_m = parts.chunk(6, dim=-1)
 
         # eqs. (2) and (3)
-        x_BND = x_BND + _per_token(gate_a, x_BND) * (attend or self.attn)(modulate(self._norm(x_BND), shift_a, scale_a))
-        return x_BND + _per_token(gate_m, x_BND) * self.mlp(modulate(self._norm(x_BND), shift_m, scale_m))
-
-    def _norm(self, x_BND: Tensor) -> Tensor:
-        return F.layer_norm(x_BND, (self.dim,), eps=EPS)
+        x_BND = x_BND + _per_token(gate_a, x_BND) * (attend or self.attn)(modulate(self.norm1(x_BND), shift_a, scale_a))
+        return x_BND + _per_token(gate_m, x_BND) * self.mlp(modulate(self.norm2(x_BND), shift_m, scale_m))
 
 
 class AdaptiveOutput(nn.Module):
@@ -145,17 +151,26 @@ class AdaptiveOutput(nn.Module):
         dim: D.
         out_features: channels of an output token.
         condition_dim: E; None: D.
+        modulation: map of c to shift and scale [..., 2 D]; None: SiLU and one linear layer that starts at zero.
+        norm: D -> the norm of the tokens.
     """
 
-    def __init__(self, dim: int, out_features: int, condition_dim: int | None = None):
+    def __init__(
+        self,
+        dim: int,
+        out_features: int,
+        condition_dim: int | None = None,
+        modulation: nn.Module | None = None,
+        norm: Callable[[int], nn.Module] = plain_norm,
+    ):
         super().__init__()
-        self.dim = dim
-        self.adaLN_modulation = zero_modulation(condition_dim or dim, 2 * dim)
+        self.norm_final = norm(dim)
+        self.adaLN_modulation = modulation or zero_modulation(condition_dim or dim, 2 * dim)
         self.linear = zeroed(nn.Linear(dim, out_features))
 
     def forward(self, x_BND: Tensor, c: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(c).chunk(2, dim=-1)
-        return self.linear(modulate(F.layer_norm(x_BND, (self.dim,), eps=EPS), shift, scale))
+        return self.linear(modulate(self.norm_final(x_BND), shift, scale))
 
 
 def zero_modulation(condition_dim: int, out_features: int) -> nn.Sequential:
