@@ -94,3 +94,34 @@ def test_normed_queries_and_keys():
 def test_channels_that_do_not_divide_into_heads():
     with pytest.raises(ConfigError, match="8 channels do not divide into 3 heads"):
         Attention(8, 3)
+
+
+def weighted(dim: int) -> nn.LayerNorm:
+    return nn.LayerNorm(dim, 1e-6, bias=False)
+
+
+def test_a_norm_with_a_weight_scales_what_the_plain_one_gives():
+    scaled, plain = randomized(block(norm=weighted)), block().double()
+    assert set(scaled.state_dict()) - set(plain.state_dict()) == {"norm1.weight", "norm2.weight"}
+    x, c = torch.randn(2, TOKENS, DIM, dtype=torch.float64), torch.randn(2, DIM, dtype=torch.float64)
+    with torch.no_grad():
+        for norm in (scaled.norm1, scaled.norm2):
+            norm.weight.fill_(1.0)
+        plain.load_state_dict({name: value for name, value in scaled.state_dict().items() if "norm" not in name})
+        torch.testing.assert_close(scaled(x, c), plain(x, c))
+        for norm in (scaled.norm1, scaled.norm2):
+            norm.weight.fill_(2.0)
+    assert not torch.allclose(scaled(x, c), plain(x, c))
+
+
+def test_an_output_with_a_norm_and_a_modulation_of_its_own():
+    modulation = nn.Sequential(nn.Tanh(), nn.Linear(4, 2 * DIM))
+    module = randomized(AdaptiveOutput(DIM, 3, modulation=modulation, norm=weighted))
+    x, c = torch.randn(2, TOKENS, DIM, dtype=torch.float64), torch.randn(2, 4, dtype=torch.float64)
+    shift, scale = modulation(c).unsqueeze(1).split(DIM, -1)
+    expected = module.linear(norm(x) * module.norm_final.weight * (1 + scale) + shift)
+    torch.testing.assert_close(module(x, c), expected)
+
+
+def test_an_mlp_without_biases():
+    assert set(FeedForward(DIM, 12, bias=False).state_dict()) == {"fc1.weight", "fc2.weight"}
