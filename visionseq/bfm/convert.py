@@ -19,8 +19,8 @@ from visionseq.saving.wrapped_names import plain_name
 
 LICENCE = (
     "unknown",
-    "The official repository (github.com/mlvlab/Blockwise-Flow-Matching) names no licence: all rights are its authors', "
-    "unless the weights were trained independently of it.",
+    "The official repository (github.com/mlvlab/Blockwise-Flow-Matching) names no licence: its authors keep all rights "
+    "in weights that come from it.",
 )
 WITHOUT_EFFECT = ("time_shifting", "concat_adaln")  # arguments of the official code
 OURS = ("path_type",)  # arguments of ours that no official file has

@@ -37,7 +37,7 @@ class Encoder(Protocol):
 
 
 def encoder_from(name: str) -> Encoder:
-    """The encoder behind a name: `dinov2-vit-{s,b,l,g}:FILE`, `dinov2reg-vit-...:FILE`, or a feature network of the zoo.
+    """The encoder behind a name: `dinov2-vit-{s,b,l,g}:FILE`, `dinov2reg-vit-...:FILE`, or a zoo's feature network.
 
     Raises `ConfigError` for a model that has no feature maps, `CheckpointError` for a file that does not fit.
     """

@@ -1,9 +1,9 @@
 """Samplers of BFM: Euler's ODE, Euler-Maruyama, and Euler with approximated features (arXiv 2510.21167).
 
-The steps are planned first: of which segment each is, whether it is guided, whether its features are approximated. Each
-step calls the network once; a guided one with the rows [conditional; unconditional]. With the FRN, the first step of a
-segment leaves its features as the anchor A and the others use A + w R(x_t, t, y). Where any step of a segment is guided,
-its first one runs for both halves, so that there is an anchor for each.
+The steps are planned first: the segment of each, whether it is guided, whether its features are approximated. Each step
+calls the network once; a guided one with the rows [conditional; unconditional]. With the FRN, the first step of a
+segment leaves its features as the anchor A and the others use A + w R(x_t, t, y). Where any step of a segment is
+guided, its first one runs for both halves, so that there is an anchor for each.
 
 The state is float64, the network has the dtype of its weights.
 """
