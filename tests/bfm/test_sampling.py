@@ -28,9 +28,9 @@ def test_a_segment_that_is_guided_anywhere_begins_with_both_halves():
 
 
 def test_the_sde_has_one_call_more_officially():
-    assert len(plan(6, 41, "sde")) == 247
-    assert len(plan(6, 41, "sde", last_step="mean")) == 246
-    assert plan(6, 41, "sde")[-1] == plan(6, 41, "sde")[-2]
+    assert len(plan(6, 41, "euler-maruyama")) == 247
+    assert len(plan(6, 41, "euler-maruyama", last_step="mean")) == 246
+    assert plan(6, 41, "euler-maruyama")[-1] == plan(6, 41, "euler-maruyama")[-2]
 
 
 def test_with_one_step_in_a_segment_nothing_is_approximated():
@@ -53,7 +53,7 @@ def test_images_do_not_depend_on_their_batch():
 
     def drawn(rows: slice) -> torch.Tensor:
         generators = [torch.Generator().manual_seed(row) for row in range(2)[rows]]
-        return model.sample(noise()[rows], 6, LABELS[rows], mode="sde", generator=generators)
+        return model.sample(noise()[rows], 6, LABELS[rows], solver="euler-maruyama", generator=generators)
 
     torch.testing.assert_close(drawn(slice(None))[1:], drawn(slice(1, 2)), atol=1e-5, rtol=1e-5)
 
@@ -61,7 +61,7 @@ def test_images_do_not_depend_on_their_batch():
 def test_the_pipeline_hands_on_the_options():
     model = tiny_model(finetune=True)
     seen = []
-    options = {"guidance_scale": 2.0, "guidance_low": 0.5, "frn": True}
+    options = {"guidance": ClassifierFree(scale=2.0, interval=(0.5, 1.0)), "frn": True}
     images = SamplingPipeline(model)(
         2,
         6,
@@ -81,10 +81,10 @@ def test_the_pipeline_hands_on_the_options():
     ("options", "message"),
     [
         ({"steps": 7}, "steps 7, expected a multiple of the 3 segments"),
-        ({"mode": "heun"}, "mode 'heun'"),
+        ({"solver": "heun"}, "solver 'heun'"),
         ({"frn": True}, "no FRN"),
-        ({"mode": "sde", "last_step": "none"}, "last_step 'none'"),
-        ({"mode": "sde", "steps": 3}, "1 step in a segment of the SDE"),
+        ({"solver": "euler-maruyama", "last_step": "none"}, "last_step 'none'"),
+        ({"solver": "euler-maruyama", "steps": 3}, "1 step in a segment of the SDE"),
         ({"class_labels": None}, "class_labels are missing"),
     ],
 )
@@ -95,16 +95,16 @@ def test_choices_that_do_not_exist(options, message):
 
 def test_choices_that_do_not_go_together():
     with pytest.raises(ConfigError, match="no SDE with approximated features"):
-        sample(tiny_model(finetune=True), noise(), LABELS, 2, "sde", frn=True)
+        sample(tiny_model(finetune=True), noise(), LABELS, 2, "euler-maruyama", frn=True)
     with pytest.raises(ConfigError, match="noise is missing"):
-        sample(tiny_model(), noise(), LABELS, 2, "sde")
+        sample(tiny_model(), noise(), LABELS, 2, "euler-maruyama")
     with pytest.raises(ConfigError, match="class_dropout_prob above 0"):
         tiny_model(class_dropout_prob=0.0).sample(noise(), 6, LABELS, guidance_scale=2.0)
 
 
 def test_the_sde_without_noise_follows_its_drift():
     model = tiny_model()
-    silent = sample(model, noise(), LABELS, 3, "sde", last_step="mean", noise=torch.zeros_like)
+    silent = sample(model, noise(), LABELS, 3, "euler-maruyama", last_step="mean", noise=torch.zeros_like)
     x, t = silent.states[0], silent.t
     for number, call in enumerate(silent.calls):
         v = model(x.float(), torch.full((2,), call.t), LABELS, call.segment).double()

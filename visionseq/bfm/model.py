@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from visionseq.bfm.blocks import BlockSettings, HeadNorm, Modulation, NormType, feature_block, frn_block, velocity_block
-from visionseq.bfm.sampling import LastStep, Mode, sample
+from visionseq.bfm.sampling import LastStep, Solver, sample
 from visionseq.errors import ConfigError
-from visionseq.flow.guidance import ClassifierFree, GuidanceRule
+from visionseq.flow.guidance import GuidanceRule, chosen_rule
 from visionseq.flow.paths import GVP, Linear, Path
 from visionseq.flow.sde import normal_noise
 from visionseq.nn.adaptive import AdaptiveOutput, zero_modulation, zeroed
@@ -238,11 +238,9 @@ class BFM(PretrainedModel):
         noise: Tensor,
         steps: int | None = None,
         class_labels: Tensor | None = None,
-        mode: Mode = "ode",
+        solver: Solver = "euler",
         frn: bool | None = None,
         guidance_scale: float = 1.0,
-        guidance_low: float = 0.0,
-        guidance_high: float = 1.0,
         guidance: GuidanceRule | None = None,
         last_step: LastStep = "official",
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
@@ -254,11 +252,10 @@ class BFM(PretrainedModel):
             noise: [B, C, S, S].
             steps: of all segments together, a multiple of K; None: 8 in each.
             class_labels: int64 [B].
-            mode: `ode` (Euler) or `sde` (Euler-Maruyama).
-            frn: approximate features after the first step of a segment; None: in `ode` where the model has an FRN.
+            solver: `euler` (ODE) or `euler-maruyama` (SDE).
+            frn: approximate features after the first step of a segment; None: in the ODE, where the model has an FRN.
             guidance_scale: of classifier-free guidance; 1 is none.
-            guidance_low, guidance_high: times between which it acts.
-            guidance: another rule instead of these three.
+            guidance: a rule of `visionseq.flow.guidance` in place of the scale; it may act in a part of the time.
             last_step: of the SDE, see `visionseq.bfm.sampling.sample`.
             generator: of the noise that the SDE adds, one or one for each image; None: torch's own.
             callback: called after each step with (step, time reached, state).
@@ -268,16 +265,14 @@ class BFM(PretrainedModel):
             raise ConfigError(f"class_labels are missing, {type(self).__name__} has {self.num_classes} classes")
         if steps < 1 or steps % self.segments:
             raise ConfigError(f"steps {steps}, expected a multiple of the {self.segments} segments")
-        if guidance is None and guidance_scale != 1.0:
-            guidance = ClassifierFree(interval=(guidance_low, guidance_high), scale=guidance_scale)
         trajectory = sample(
             self,
             noise,
             class_labels,
             steps // self.segments,
-            mode,
-            frn=self.has_frn and mode == "ode" if frn is None else frn,
-            rule=guidance,
+            solver,
+            frn=self.has_frn and solver == "euler" if frn is None else frn,
+            rule=chosen_rule(guidance, guidance_scale),
             last_step=last_step,
             noise=normal_noise(generator or torch.default_generator),
             callback=callback,

@@ -22,7 +22,7 @@ from visionseq.flow.paths import Path
 from visionseq.flow.sde import Noise, diffusion, euler_maruyama, to_drift
 from visionseq.flow.solvers import Callback, Trajectory, euler, integrate, with_last
 
-Mode = Literal["ode", "sde"]
+Solver = Literal["euler", "euler-maruyama"]
 LastStep = Literal["official", "mean"]
 
 
@@ -79,15 +79,15 @@ class SegmentTrajectory(Trajectory):
 def plan(
     segments: int,
     steps: int,
-    mode: Mode = "ode",
+    solver: Solver = "euler",
     frn: bool = False,
     rule: GuidanceRule | None = None,
     last_step: LastStep = "official",
 ) -> list[Call]:
     """The calls of a sampler with n `steps` in each segment: K n, and one more for the official end of the SDE."""
-    _check(mode, frn, last_step, steps)
+    _check(solver, frn, last_step, steps)
     sigma = boundaries(segments).tolist()
-    times = (ode_times if mode == "ode" else sde_times)(segments, steps)[:, :-1].tolist()
+    times = (ode_times if solver == "euler" else sde_times)(segments, steps)[:, :-1].tolist()
     calls: list[Call] = []
     for k, row in enumerate(times):
         acts = [rule is not None and rule.active(t) for t in row]
@@ -95,7 +95,7 @@ def plan(
             both = acts[j] or (frn and j == 0 and any(acts))
             weight = (sigma[k] - t) / (sigma[k] - sigma[k + 1])
             calls.append(Call(k, t, acts[j], both, frn and j > 0, weight))
-    return [*calls, calls[-1]] if mode == "sde" and last_step == "official" else calls
+    return [*calls, calls[-1]] if solver == "euler-maruyama" and last_step == "official" else calls
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def sample(
     z: Tensor,
     class_labels: Tensor,
     steps: int = 8,
-    mode: Mode = "ode",
+    solver: Solver = "euler",
     frn: bool = False,
     rule: GuidanceRule | None = None,
     last_step: LastStep = "official",
@@ -119,7 +119,8 @@ def sample(
         z: unit noise [B, C, S, S].
         class_labels: int64 [B].
         steps: n, in each segment.
-        mode: `ode` or `sde`; the SDE has the diffusion 2 t and needs two steps in a segment.
+        solver: `euler` for the ODE, `euler-maruyama` for the SDE, whose diffusion is 2 t and which needs two steps in
+            a segment.
         frn: approximate the features after the first step of a segment; there is no such SDE.
         rule: guidance; None: none.
         last_step: of the SDE. `official` takes the step from 0.04 to 0 with its noise, and then once more from 0.04
@@ -135,12 +136,12 @@ def sample(
     """
     if frn and not model.has_frn:
         raise ConfigError("frn: the model has no FRN, expected one of the second stage")
-    calls = plan(model.segments, steps, mode, frn, rule, last_step)
+    calls = plan(model.segments, steps, solver, frn, rule, last_step)
     network = PlannedNetwork(model, calls)
     null = None if rule is None else model.no_class(class_labels)
-    field = guided(network, class_labels, null, rule, joint=True, unconditional_at=network.needs_both)
     x, grid = z.double(), [*(call.t for call in calls[: model.segments * steps]), 0.0]
-    if mode == "ode":
+    field = guided(network, class_labels, null, rule, joint=True, unconditional_at=network.needs_both, grid=grid)
+    if solver == "euler":
         return _with_calls(integrate(euler, field, x, grid, callback, record), calls)
 
     if noise is None:
@@ -193,12 +194,12 @@ def _with_calls(first: Trajectory, calls: list[Call], last: Trajectory | None = 
     return SegmentTrajectory(end.x, t, states, None, end.nfe, tuple(calls))
 
 
-def _check(mode: str, frn: bool, last_step: str, steps: int) -> None:
-    if mode not in ("ode", "sde"):
-        raise ConfigError(f"mode {mode!r}, expected ode or sde")
+def _check(solver: str, frn: bool, last_step: str, steps: int) -> None:
+    if solver not in ("euler", "euler-maruyama"):
+        raise ConfigError(f"solver {solver!r}, expected euler or euler-maruyama")
     if last_step not in ("official", "mean"):
         raise ConfigError(f"last_step {last_step!r}, expected official or mean")
-    if mode == "sde" and frn:
-        raise ConfigError("frn: there is no SDE with approximated features, expected mode ode")
-    if mode == "sde" and steps < 2:
+    if solver == "euler-maruyama" and frn:
+        raise ConfigError("frn: there is no SDE with approximated features, expected solver euler")
+    if solver == "euler-maruyama" and steps < 2:
         raise ConfigError(f"{steps} step in a segment of the SDE, expected at least 2")

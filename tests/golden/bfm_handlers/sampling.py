@@ -12,17 +12,17 @@ from visionseq.flow.guidance import ClassifierFree
 def check_sampler(vector: GoldenVector) -> None:
     config, name, model = vector.config, vector.path.stem, model_of(vector)
     z, y = vector["in/latents"], vector["in/y"]
-    mode, frn = "sde" if "_sde" in name else "ode", "_frn" in name
+    solver, frn = "euler-maruyama" if "_sde" in name else "euler", "_frn" in name
     interval = config["guidance_low"], config["guidance_high"]
     rule = ClassifierFree(interval=interval, scale=config["cfg_scale"])
-    noises = iter(vector["in/eps"]) if mode == "sde" else None
+    noises = iter(vector["in/eps"]) if "in/eps" in vector else None
     seen = Spy(model, len(z))
     trajectory = sample(
         model,
         z,
         y,
         config["num_steps_per_segment"],
-        mode,
+        solver,
         frn,
         rule,
         config.get("last_step", "official"),
