@@ -95,7 +95,7 @@ class Modulation(nn.Sequential):
 
     def forward(self, c: Tensor) -> Tensor:
         with torch.autocast(c.device.type, enabled=False):
-            return super().forward(c.to(self[-1].weight.dtype))
+            return super().forward(c.to(next(self.parameters()).dtype))
 
 
 class RMSNorm(nn.Module):

@@ -16,7 +16,7 @@ Legend: B batch, C channels, S side, P side of a patch, N = (S / P)^2 tokens, D 
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ from visionseq.errors import ConfigError
 from visionseq.flow.guidance import GuidanceRule, chosen_rule
 from visionseq.flow.paths import GVP, Linear, Path
 from visionseq.flow.sde import normal_noise
-from visionseq.nn.adaptive import AdaptiveOutput, zero_modulation, zeroed
+from visionseq.nn.adaptive import AdaptiveBlock, AdaptiveOutput, zero_modulation, zeroed
 from visionseq.nn.embeddings import LabelEmbedding, TimeEmbedding, patchify, rotary_angles, unpatchify
 from visionseq.saving.pretrained import PretrainedModel
 
@@ -293,8 +293,9 @@ class BFM(PretrainedModel):
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "BFM":
         """Move with the module, in float32: angles of half precision would be other positions."""
         super()._apply(fn, recurse)
-        if self.angles is not None and self.angles.dtype in (torch.float16, torch.bfloat16):
-            self.angles = self._angles().to(self.angles.device)
+        angles = self._angles()
+        if self.angles is not None and angles is not None and self.angles.dtype != angles.dtype:
+            self.angles = angles.to(self.angles.device)
         return self
 
     def _angles(self) -> Tensor | None:
@@ -313,16 +314,14 @@ class BFM(PretrainedModel):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        for weight in (
-            self.t_embedder.mlp[0].weight,
-            self.t_embedder.mlp[2].weight,
-            self.y_embedder.embedding_table.weight,
-        ):
-            nn.init.normal_(weight, std=0.02)
-        blocks = [*self.representation_blocks, *(block for stack in self.velocity_blocks for block in stack)]
+        for layer in (*self.t_embedder.mlp, self.y_embedder.embedding_table):
+            if isinstance(layer, nn.Linear | nn.Embedding):
+                nn.init.normal_(layer.weight, std=0.02)
+        stacks = cast("list[Stack]", [self.representation_blocks, *self.velocity_blocks])
+        blocks = [block for stack in stacks for block in stack.blocks()]
         shared = (self.global_adaLN_modulation, self.global_adaLN_modulation2, self.final_layer.adaLN_modulation)
         for modulation in (*(block.adaLN_modulation for block in blocks), *shared):
-            zeroed(modulation[-1])
+            zeroed(cast("nn.Linear", list(modulation.children())[-1]))
         zeroed(self.final_layer.linear)
 
 
@@ -330,9 +329,13 @@ class Stack(nn.ModuleList):
     """Adaptive blocks one after another: forward(x [B, N, D], c, shared, angles) -> [B, N, D]."""
 
     def forward(self, x_BND: Tensor, c: Tensor, shared: Tensor | None, angles: Tensor | None) -> Tensor:
-        for block in self:
+        for block in self.blocks():
             x_BND = block(x_BND, c, shared, attend=partial(block.attn, angles=angles))
         return x_BND
+
+    def blocks(self) -> list[AdaptiveBlock]:
+        """The blocks in their order."""
+        return cast("list[AdaptiveBlock]", list(self))
 
 
 class TokenEmbedding(nn.Module):

@@ -45,9 +45,9 @@ class BlockwiseTask(GenerativeTask[ImageBatch]):
         # In training the rows are in order already.
         order = segment.argsort(stable=True)
         place = order.to(self.device)
-        drawn = (value[order].to(self.device) for value in (noise, t))
+        noise, t = (value[order].to(self.device) for value in (noise, t))
         drop = None if drop is None else drop[order].to(self.device)
-        return Rows(batch.image[place], *drawn, segment[order], labels[place], drop), place
+        return Rows(batch.image[place], noise, t, segment[order], labels[place], drop), place
 
     def _segments(self, n: int, generator: torch.Generator) -> Tensor:
         if self.training:
@@ -152,7 +152,7 @@ def _uniform(n: int, generator: torch.Generator) -> Tensor:
 
 def _pixels(batch: ImageBatch) -> Tensor:
     """The images [B, 3, S, S] in [-1, 1] that an encoder sees."""
-    return batch.pixels if isinstance(batch, PixelBatch) else batch.image
+    return batch.pixels if isinstance(batch, PixelBatch) and batch.pixels is not None else batch.image
 
 
 def _check_rows(trainer: Any, segments: int) -> None:

@@ -16,7 +16,7 @@ from visionseq.bfm.flops import step_flops
 from visionseq.bfm.model import BFM
 from visionseq.bfm.sampling import plan
 
-NETWORK = {
+NETWORK: dict[str, Any] = {
     "context_size": 16,
     "in_channels": 4,
     "hidden_size": 384,

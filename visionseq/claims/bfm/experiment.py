@@ -6,6 +6,7 @@ repeat the comparison at another scale, because it moves the figures.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,10 @@ class Experiment:
     @property
     def network(self) -> dict[str, Any]:
         """The arguments of `BFM`."""
-        names = ("context_size", "patch_size", "hidden_size", "num_heads", "segments", "segment_depth")
-        names += ("feature_alignment_depth", "adaln_lora_dim", "projector_hidden", "class_dropout_prob")
+        names = [
+            *("context_size", "patch_size", "hidden_size", "num_heads", "segments", "segment_depth"),
+            *("feature_alignment_depth", "adaln_lora_dim", "projector_hidden", "class_dropout_prob"),
+        ]
         sizes = {name: getattr(self, name) for name in names}
         norms = {"q_norm": "RMSNorm", "k_norm": "RMSNorm"}
         return {**sizes, **norms, "in_channels": 1, "num_classes": 10, "dim_projection": self.encoder_widths[-1]}
@@ -91,7 +94,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
     runs = Runs(experiment, seed, folder)
-    rows = {
+    rows: dict[str, Callable[[], BFM | SingleStack]] = {
         "one stack": lambda: runs.stack(experiment.label_scale),
         "BFM": lambda: runs.flow(None, experiment.label_scale),
         "BFM + SF": lambda: runs.flow(runs.encoder(), experiment.label_scale),
@@ -175,7 +178,7 @@ class Runs:
         task = FRNTask(self._first_stage(), self.experiment.optimizer(), self.experiment.frn_depth)
         task.model = model
         digits = Digits()
-        batch = ImageBatch(digits[slice(None)], digits.labels, torch.arange(len(digits)))
+        batch = ImageBatch(digits.images, digits.labels, torch.arange(len(digits)))
         return task.loss(batch, GlobalDraw(SAMPLE_KEY)).item()
 
     def _train(self, task: GenerativeTask, name: str, steps: int) -> None:
@@ -198,7 +201,7 @@ def measure(experiment: Experiment, model: BFM | SingleStack) -> dict[str, Any]:
     least the FLOPs of BFM.
     """
     evaluator = load_as(FeatureCNN, experiment.evaluator)
-    reference = feature_statistics(evaluator.features(Digits()[slice(None)]))
+    reference = feature_statistics(evaluator.features(Digits().images))
     noise = torch.randn(experiment.num_samples, *model.sample_shape, generator=generator_for(SAMPLE_KEY))
     labels = torch.arange(experiment.num_samples) % model.label_dim
 

@@ -6,7 +6,7 @@ Legend: B batch, C channels, S side, N tokens, D width.
 """
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class SingleStack(PretrainedModel):
     def forward(self, x: Tensor, t: Tensor, class_labels: Tensor, drop: Tensor | None = None) -> Tensor:
         c_BD = self.t_embedder(t) + self.y_embedder(class_labels, drop)
         h_BND = self.x_embedder(patchify(x, self.patch_size))
-        for block in self.blocks:
+        for block in cast("list[AdaptiveBlock]", self.blocks):
             h_BND = block(h_BND, c_BD, attend=partial(block.attn, angles=self.angles))
         return unpatchify(self.final_layer(h_BND, c_BD), self.patch_size, self.sample_shape[1:])
 
@@ -87,10 +87,12 @@ class SingleStack(PretrainedModel):
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
-        for weight in (self.t_embedder.mlp[0].weight, self.t_embedder.mlp[2].weight):
-            nn.init.normal_(weight, std=0.02)
-        for modulation in (*(block.adaLN_modulation for block in self.blocks), self.final_layer.adaLN_modulation):
-            zeroed(modulation[-1])
+        for layer in self.t_embedder.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+        blocks = cast("list[AdaptiveBlock]", self.blocks)
+        for modulation in (*(block.adaLN_modulation for block in blocks), self.final_layer.adaLN_modulation):
+            zeroed(cast("nn.Linear", list(modulation.children())[-1]))
         zeroed(self.final_layer.linear)
 
 
