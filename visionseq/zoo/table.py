@@ -13,7 +13,7 @@ from visionseq.errors import CheckpointError
 if TYPE_CHECKING:
     from visionseq.saving.pretrained import PretrainedModel
 
-ROOMS = ("arflow", "bfm", "lion", "metrics", "rectified_flow")  # a new room adds its name
+ROOMS = ("arflow", "bfm", "lion", "metrics", "rectified_flow", "sit")  # a new room adds its name
 
 
 def loadable_models() -> list[tuple[str, str]]:
