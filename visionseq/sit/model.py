@@ -175,19 +175,19 @@ class SiT(PretrainedModel):
         return sample(self, noise, steps, solver, class_labels, guidance, record=False, **options).x.float()
 
     def _initialise(self) -> None:
-        """Xavier for the linear maps, small values for times and classes; what starts at zero stays zero."""
-        for module in self.blocks.modules():
-            if isinstance(module, nn.Linear) and module.weight.any():
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-        for layer in (self.t_embedder.mlp[0], self.t_embedder.mlp[2]):
+        """Xavier for the maps of patches and blocks, small values for times and classes; modulations start at zero."""
+        patches, times = self.x_embedder.proj, (self.t_embedder.mlp[0], self.t_embedder.mlp[2])
+        parts = [part for block in self.blocks for part in (block.attn, block.mlp)]
+        linears = [layer for part in parts for layer in part.children() if isinstance(layer, nn.Linear)]
+        for layer in (*linears, *times, patches):
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+        for layer in linears:
+            nn.init.xavier_uniform_(layer.weight)
+        for layer in times:
             nn.init.normal_(layer.weight, std=0.02)
-            nn.init.zeros_(layer.bias)
-        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
-        patches = self.x_embedder.proj
         nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
-        if patches.bias is not None:
-            nn.init.zeros_(patches.bias)
+        nn.init.normal_(self.y_embedder.embedding_table.weight, std=0.02)
 
 
 CONFIG = (

@@ -18,7 +18,7 @@ def model_of(vector: GoldenVector, **values) -> SiT:
 
 def check_model(vector: GoldenVector) -> None:
     tolerance, model = first_number(vector.tolerance, 1e-5), model_of(vector)
-    assert list(model.state_dict()) and model.state_dict().keys() == vector.state.keys()
+    assert model.state_dict().keys() == vector.state.keys()
     x = vector["in/x"].requires_grad_()
     output = model(x, vector["in/t"], vector["in/y"])
     vector.close("out/v", output, tolerance)
