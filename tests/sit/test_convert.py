@@ -1,5 +1,8 @@
 """Official checkpoints: plain states, those with an average, and what does not match."""
 
+import argparse
+import json
+
 import pytest
 import torch
 
@@ -28,9 +31,10 @@ def test_a_state_with_and_without_an_average():
 
 def test_a_file_on_the_command_line_and_back(tmp_path, capsys):
     state = official_state()
-    torch.save({"ema": state, "model": official_state(1)}, tmp_path / "sit.pt")
+    content = {"ema": state, "model": official_state(1), "args": argparse.Namespace(image_size=32)}
+    torch.save(content, tmp_path / "sit.pt")
     config = tmp_path / "sit.json"
-    config.write_text(__import__("json").dumps(TINY))
+    config.write_text(json.dumps(TINY))
     assert main(["convert", "sit", str(tmp_path / "sit.pt"), str(tmp_path / "out"), "--config", str(config)]) == 0
     assert main(["convert", "sit", str(tmp_path / "out"), str(tmp_path / "again.pt"), "--reverse"]) == 0
     again = torch.load(tmp_path / "again.pt", weights_only=True)

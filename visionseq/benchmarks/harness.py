@@ -16,6 +16,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from visionseq.files import write_json
 from visionseq.training.run_folder import commit
@@ -67,6 +68,13 @@ def compare(alternatives: Mapping[str, Callable[[], object]], rounds: int = 9, w
         if collecting:
             gc.enable()
     return Comparison(seconds, process_seconds)
+
+
+def count_flops(step: Callable[[], object]) -> int:
+    """FLOPs of a call as torch.utils.flop_counter counts them: convolutions, products and attention."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
 
 
 def machine() -> dict[str, Any]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from visionseq.flow.pipeline import SamplingPipeline
     from visionseq.saving.pretrained import PretrainedModel
 
+SolverName = Literal["euler", "heun", "midpoint", "dopri5", "euler-maruyama", "stochastic-heun"]
+
 
 def sample(
     model: str,
@@ -36,7 +38,7 @@ def sample(
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float | None = None,
     probe: bool = False,
-    solver: Literal["euler", "heun"] | None = None,
+    solver: SolverName | None = None,
     rule: Literal["new", "default"] | None = None,
     weights: Literal["ema", "raw"] = "ema",
     png: bool = False,
@@ -67,7 +69,7 @@ def sample(
         guidance_interval: First and last time of guidance, in the model's clock.
         guidance_rescale: Share of the result that gets the spread of the prediction with the class, 0 to 1.
         probe: Print the size of the guidance in each step and an alpha for raag, and write nothing.
-        solver: ODE solver; default: the model's own.
+        solver: Of the ODE, or of the SDE where the model has one; default: the model's own.
         rule: Update rule of few-step rectified flows; default: the model's own.
         weights: Of a run, the averaged weights or those that the optimiser worked on.
         png: Write each image to out/images/ as well.

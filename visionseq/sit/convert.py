@@ -4,6 +4,7 @@ Our module has the official names, so conversion checks and copies. Official fil
 "ema" (the average, which the samples come from) beside one under "model".
 """
 
+from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from visionseq.saving.weights import load_state
 from visionseq.sit.model import CONFIG, SiT
 from visionseq.sit.presets import PRESETS
 
+HARMLESS = (Namespace,)  # trainers of this family put their arguments beside the weights
 VAE = "stabilityai/sd-vae-ft-ema, scaled by 0.18215"
 LICENCE = (
     "mit",

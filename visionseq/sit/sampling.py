@@ -85,10 +85,10 @@ def sample(
     Raises `ConfigError` for unknown names, numbers that are not possible, guidance without a class, and an SDE that
     would ask for the score where there is none.
     """
-    predict = _guided(model, class_labels, guidance)
     x = at_least_float32(z)
     if solver in SDE_STEPS:
         grid, last = _sde_grid(model, steps, solver, diffusion_form, last_step, last_step_size)
+        predict = _guided(model, class_labels, guidance, grid if last_step is None else [*grid, last])
         w = sde.diffusion(diffusion_form, model.path, _norm(diffusion_norm))
         noise = noise or sde.normal_noise(generator if generator is not None else torch.default_generator)
         step, drift = SDE_STEPS[solver](w, noise), sde.to_drift(model.path, model.prediction, w)
@@ -96,6 +96,7 @@ def sample(
         return sde.integrate_sde(step, predict, x, grid, drift, ending, callback, record)
 
     times = even_times(*ode_interval(model.path, model.prediction), _count(steps, STEPS_OF_ODE))
+    predict = _guided(model, class_labels, guidance, times)
     field = Slope(predict, sde.to_velocity(model.path, model.prediction))
     if solver == "dopri5":
         return dopri5(field, x, times, atol, rtol, callback, record)
@@ -104,12 +105,12 @@ def sample(
     return integrate(ODE_STEPS[solver], field, x, times, callback, record)
 
 
-def _guided(model: Predictor, labels: Tensor | None, rule: GuidanceRule | None) -> GuidedField:
+def _guided(model: Predictor, labels: Tensor | None, rule: GuidanceRule | None, grid: Sequence[float]) -> GuidedField:
     """The field of predictions; with a rule, both are made in one call of a doubled batch."""
     null = model.no_class(labels)
     if rule is not None and labels is not None and null is None:
         raise ConfigError(f"{type(rule).__name__}: the model has no label for no class (class_dropout_prob 0)")
-    return guided(model, labels, null, rule, joint=rule is not None)
+    return guided(model, labels, null, rule, joint=rule is not None, grid=grid)
 
 
 def _sde_grid(

@@ -1,13 +1,12 @@
 """diffusers' UNet2DModel as a peer: the configuration whose forward and backward cost the FLOPs of a given SongUNet."""
 
-from collections.abc import Callable
 from itertools import product
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from visionseq.benchmarks.harness import count_flops
 from visionseq.errors import import_extra
 
 TOLERANCE = 0.01  # of the FLOPs; among the configurations within it the one nearest in width is taken
@@ -34,13 +33,6 @@ def unet_of_equal_flops(config: dict[str, Any], batch: int, flops: int) -> tuple
         candidates.append((max(difference, TOLERANCE), sum(map(abs, steps)), len(candidates), arguments))
     arguments = min(candidates)[-1]
     return diffusers.UNet2DModel(**arguments), arguments
-
-
-def count_flops(step: Callable[[], object]) -> int:
-    """FLOPs of a call as torch.utils.flop_counter counts them: convolutions, products and attention."""
-    with FlopCounterMode(display=False) as counter:
-        step()
-    return counter.get_total_flops()
 
 
 def _arguments(config: dict[str, Any], widths: list[int], groups: int) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from visionseq.benchmarks.harness import Comparison, compare
-from visionseq.benchmarks.rectified_flow.diffusers_peer import count_flops, unet_of_equal_flops
+from visionseq.benchmarks.harness import Comparison, compare, count_flops
+from visionseq.benchmarks.rectified_flow.diffusers_peer import unet_of_equal_flops
 from visionseq.benchmarks.rectified_flow.loader_peer import loader_alternatives
 from visionseq.benchmarks.rectified_flow.plain_unet import plain_unet
 from visionseq.flow.time import sample_t
