@@ -77,8 +77,8 @@ def _page(
         "",
         f"Fréchet distance of {recipe['num_samples']} samples to the real digits (lower is better) by Heun's ODE "
         f"solver and by Euler-Maruyama, {recipe['evaluations']} evaluations each, and the share of samples that "
-        f"the classifier `{recipe['features']}` puts into the class they were drawn for, without and with guidance; mean over "
-        f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Compare within this page only.",
+        f"the classifier `{recipe['features']}` puts into the class they were drawn for, without and with guidance; "
+        f"mean over {len(seeds)} seed{'s' if len(seeds) > 1 else ''}. Compare within this page only.",
         "",
         "| prediction, path | ODE | SDE | right classes | with guidance |",
         "|---|---|---|---|---|",
