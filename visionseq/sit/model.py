@@ -176,8 +176,8 @@ class SiT(PretrainedModel):
 
     def _initialise(self) -> None:
         """Xavier for the maps of patches and blocks, small values for times and classes; modulations start at zero."""
-        patches, times = self.x_embedder.proj, (self.t_embedder.mlp[0], self.t_embedder.mlp[2])
-        parts = [part for block in self.blocks for part in (block.attn, block.mlp)]
+        patches, times = self.x_embedder.proj, [part for part in self.t_embedder.mlp if isinstance(part, nn.Linear)]
+        parts = [part for part in self.blocks.modules() if isinstance(part, Attention | FeedForward)]
         linears = [layer for part in parts for layer in part.children() if isinstance(layer, nn.Linear)]
         for layer in (*linears, *times, patches):
             if layer.bias is not None:
