@@ -179,9 +179,10 @@ class SiT(PretrainedModel):
         patches, times = self.x_embedder.proj, [part for part in self.t_embedder.mlp if isinstance(part, nn.Linear)]
         parts = [part for part in self.blocks.modules() if isinstance(part, Attention | FeedForward)]
         linears = [layer for part in parts for layer in part.children() if isinstance(layer, nn.Linear)]
-        for layer in (*linears, *times, patches):
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        biases = [layer.bias for layer in (*linears, *times)] + [patches.bias]
+        for bias in biases:
+            if bias is not None:
+                nn.init.zeros_(bias)
         for layer in linears:
             nn.init.xavier_uniform_(layer.weight)
         for layer in times:
