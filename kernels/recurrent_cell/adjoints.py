@@ -66,10 +66,14 @@ def slstm_backward(dy, i, f, z, o, before, y, now, h, d_i, d_f, d_z, d_o, carry,
     c, n, m = now[0, h], now[1, h], now[2, h]
     d_y, d_c, d_n, d_m = carry[0, h], carry[1, h], carry[2, h], carry[3, h]
     s, forget, d_input, d_forget = work[0], work[1], work[2], work[3]  # the last two: of the exponents of I and F
+
+    # s and F again
     for u in range(size):
         s[u] = m_before[u] - softplus(-f[u])
     for u in range(size):
         forget[u] = exp(min(s[u] - m[u], limit))
+
+    # y = o c / n
     for u in range(size):
         d_o[u] = dy[u] * c[u] / n[u] * o[u] * (ONE - o[u])
     for u in range(size):
@@ -78,6 +82,8 @@ def slstm_backward(dy, i, f, z, o, before, y, now, h, d_i, d_f, d_z, d_o, carry,
         d_n[u] -= dy[u] * y[u] / n[u]
     for u in range(size):  # no gradient passes where the floor holds n up
         d_n[u] = d_n[u] if forget[u] * n_before[u] + exp(i[u] - m[u]) >= floor else ZERO
+
+    # c = F c + I z and n = F n + I
     for u in range(size):
         d_input[u] = (d_c[u] * z[u] + d_n[u]) * exp(i[u] - m[u])
     for u in range(size):
@@ -90,6 +96,8 @@ def slstm_backward(dy, i, f, z, o, before, y, now, h, d_i, d_f, d_z, d_o, carry,
         d_c[u] *= forget[u]
     for u in range(size):
         d_n[u] *= forget[u]
+
+    # m = max(i, s)
     for u in range(size):
         d_m[u] -= d_input[u] + d_forget[u]
     for u in range(size):  # the share of m that is i's: the larger takes the gradient, equal ones take half of it each

@@ -97,6 +97,7 @@ def _through_cell(cell, t, h, low, high, width, limits, x, b, Ry, spare, y_befor
         Ry_3 = Ry[:size], Ry[width : width + size], Ry[2 * width : 2 * width + size]
         x_3 = x_1, x[t, 1, h, low:high], x[t, 2, h, low:high]
         b_4 = b_1, b[1, h, low:high], b[2, h, low:high], b[3, h, low:high]
+        # where the gates go: what the backward needs, or memory that nobody reads
         if gates.size:
             kept = (
                 gates[t, 0, h, low:high],
@@ -106,6 +107,8 @@ def _through_cell(cell, t, h, low, high, width, limits, x, b, Ry, spare, y_befor
             )
         else:
             kept = spare[0, :size], spare[1, :size], spare[2, :size], spare[3, :size]
+
+        # the cell
         if cell == GRU:
             gru(Ry_3, x_3, b_4, kept, y_before, y)
         else:

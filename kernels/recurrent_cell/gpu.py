@@ -34,12 +34,15 @@ def forward(
     keep: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """In float32: states [M, S, H, D] or [M, 1, H, D], the final ones [N, S, H, D], what is kept [M, K, H, D]."""
+    # the states, those before the first tokens behind the rows, and the gates
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
     segments = len(offsets) - 1
     states = x_MGHD.new_zeros((rows + segments, layout.states, heads, units), dtype=torch.float32)
     if initial_NSHD is not None:
         states[rows:] = initial_NSHD
     gates = x_MGHD.new_empty((rows, layout.gates if keep else 0, heads, units), dtype=torch.float32)
+
+    # the loop over time
     if rows and heads and units:
         run_forward[(heads, triton.cdiv(segments, BATCH))](
             x_MGHD.contiguous(),
@@ -62,6 +65,8 @@ def forward(
             UNITS=UNITS,
             BATCH=BATCH,
         )
+
+    # the last states of the segments; an empty one ends where it began
     ends = offsets[:-1] if reverse else offsets[1:] - 1
     behind = rows + torch.arange(segments, device=x_MGHD.device)
     final = states[torch.where(offsets.diff() > 0, ends, behind)]
@@ -95,6 +100,8 @@ def backward(
     layout, (rows, _, heads, units) = LAYOUTS[cell], x_MGHD.shape
     if not keep and layout.gates:
         raise KernelError("recurrent_cell: the forward ran without gradients, so that there is no backward")
+
+    # all states, those before the first tokens behind the rows, and the adjoints of the last ones
     segments, gates = len(offsets) - 1, kept[:, : layout.gates].contiguous()
     if outputs_only:
         states = torch.cat([states, kept[:, layout.gates :]], 1)
@@ -103,6 +110,8 @@ def backward(
     all_states = torch.cat([states, torch.zeros_like(final) if initial_NSHD is None else initial_NSHD])
     d_initial = torch.zeros_like(final) if d_final is None else d_final.float().clone()
     d_sums = states.new_empty((rows, layout.biases, heads, units))
+
+    # the loop back over time
     if rows and heads and units:
         run_backward[(heads, triton.cdiv(segments, BATCH))](
             R_GHDE.contiguous(),
@@ -129,6 +138,8 @@ def backward(
             UNITS=UNITS,
             BATCH=BATCH,
         )
+
+    # the weights' gradient, one product over all rows
     y_before = all_states[_rows_before(offsets, rows, reverse), 0]
     d_R = torch.einsum("mghd,mhe->ghde", d_sums[:, : layout.recurrent], y_before)
     return (

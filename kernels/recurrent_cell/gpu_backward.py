@@ -46,6 +46,7 @@ def run_backward(
         alive = i < length
         t = start + (length - 1 - i if REVERSE else i)
         t_before = tl.where(i == 0, rows + n, t + (1 if REVERSE else -1))
+        # through the cell: the gradients of its gates, and of the states before
         for low in range(0, units, UNITS):
             unit = low + tl.arange(0, UNITS)
             mask = alive[:, None] & (unit < units)[None, :]
@@ -71,6 +72,8 @@ def run_backward(
                 d_n = _total(carry + 2 * wide, upstream + 2 * wide, mask, HAS_D_STATES)
                 d_m = _total(carry + 3 * wide, upstream + 3 * wide, mask, HAS_D_STATES)
                 _slstm(dy, d_c, d_n, d_m, carry, before, now, kept, out, wide, mask, floor, limit)
+
+        # through the recurrent weights to y_{t-1}
         if not CUT:
             tl.debug_barrier()
             for low in range(0, units, UNITS):

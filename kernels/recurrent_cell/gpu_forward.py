@@ -39,6 +39,7 @@ def run_forward(
         t = start + (length - 1 - i if REVERSE else i)
         t_before = tl.where(i == 0, rows + n, t + (1 if REVERSE else -1))
         for low in range(0, units, UNITS):
+            # R y_{t-1} of a block of units, for each gate
             unit = low + tl.arange(0, UNITS)
             mask = alive[:, None] & (unit < units)[None, :]
             one = _product(R, states, t_before, alive, 0, h, heads, units, unit, STATES, UNITS, BATCH)
@@ -47,6 +48,8 @@ def run_forward(
                 three = _product(R, states, t_before, alive, 2, h, heads, units, unit, STATES, UNITS, BATCH)
             if (CELL == LSTM) | (CELL == SLSTM):
                 four = _product(R, states, t_before, alive, 3, h, heads, units, unit, STATES, UNITS, BATCH)
+
+            # where the token's inputs and results lie
             out = at(states, t, STATES, h, heads, units, unit)
             before = at(states, t_before, STATES, h, heads, units, unit)
             inner = at(x, t, INPUTS, h, heads, units, unit)
@@ -54,6 +57,8 @@ def run_forward(
             bias = b + h * units + unit[None, :]
             wide = heads * units
             known = (unit < units)[None, :]
+
+            # the cell
             if CELL == ELMAN:
                 tl.store(out, tanh(one + _gate(inner, bias, mask, known)), mask=mask)
             elif CELL == GRU:

@@ -34,7 +34,7 @@ def test_kernels_of_spconv_1_are_turned(detector):
     assert torch.equal(found.state_dict()[name], state[name])
 
 
-def test_what_does_not_fit_is_told(detector):
+def test_weights_and_configurations_that_do_not_match_are_named(detector):
     state = official_state(detector)
     del state["vfe.pfn_layers.0.linear.weight"]
     state["other"] = torch.zeros(1)

@@ -1,7 +1,7 @@
 """Official checkpoints of LION (arXiv 2407.18232) <-> ours; exact, strict, both ways.
 
-Our modules have the official names, so conversion only checks and copies. Sparse convolutions of spconv 1.x are turned
-into the layout of 2.x, and the trainer's counter `global_step` is left out.
+Our modules have the official names, so conversion only checks and copies. Sparse convolutions of spconv 1.x are
+transposed into the layout of 2.x, and the trainer's counter `global_step` is left out.
 """
 
 from collections.abc import Mapping
@@ -151,7 +151,7 @@ def _weights(state: Mapping[str, Any], detector: LionDetector) -> dict[str, Tens
 
 
 def _in_our_layout(name: str, tensor: Tensor, shape: torch.Size) -> Tensor:
-    """Kernels of spconv 1.x are turned; counters of batches have no axes."""
+    """Kernels of spconv 1.x are transposed; counters of batches have no axes."""
     if tensor.shape != shape and tensor.ndim == 5 and tensor.permute(OLD_KERNEL).shape == shape:
         return tensor.permute(OLD_KERNEL).contiguous()
     return tensor.reshape(()) if _counts_batches(name) and tensor.numel() == 1 else tensor

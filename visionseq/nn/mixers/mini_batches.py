@@ -88,6 +88,7 @@ def _arrange_batch(x_BTD: Tensor, mini_batch: int) -> ArrangedTokens:
 
 def _arrange_packed(x_BTD: Tensor, state: TTTState | None, offsets: Tensor, mini_batch: int) -> ArrangedTokens:
     """The row's length is independent of the carried counts: places that stay free become a last sequence of zeros."""
+    # the sequences of the new row: carried tokens, given tokens, a closing token
     (batch, length, dim), count, device = x_BTD.shape, offsets.shape[0] - 1, x_BTD.device
     room = 0 if state is None else mini_batch - 1  # for carried tokens, of each sequence
     sizes = offsets.diff()
@@ -96,6 +97,7 @@ def _arrange_packed(x_BTD: Tensor, state: TTTState | None, offsets: Tensor, mini
     stops = torch.cumsum(fronts + sizes + 1, 0)
     arranged = torch.cat([stops.new_zeros(1), stops, stops.new_full((1,), total)])
 
+    # the source of each place: the carried tokens, the given ones, or the zero behind both
     segment, place = segment_of_token(arranged, total), torch.arange(total, device=device)
     front, size = (F.pad(lengths, (0, 1))[segment] for lengths in (fronts, sizes))
     place = place - arranged[segment]  # in its sequence: carried tokens, given tokens, closing token
@@ -105,6 +107,7 @@ def _arrange_packed(x_BTD: Tensor, state: TTTState | None, offsets: Tensor, mini
     carried = x_BTD.new_zeros(0, dim) if state is None else state.tokens.reshape(count * room, dim).to(x_BTD.dtype)
     row_TD = torch.cat([carried, x_BTD.reshape(-1, dim), x_BTD.new_zeros(1, dim)])[source]
 
+    # where the outputs of the given tokens are, and the tokens of mini-batches that are not complete
     sequence = segment_of_token(offsets, batch * length)
     rows = arranged[sequence] + fronts[sequence] + torch.arange(batch * length, device=device) - offsets[sequence]
     rest = (fronts + sizes) % mini_batch
