@@ -4,7 +4,7 @@ from argparse import Namespace
 
 import pytest
 import torch
-from tiny_network import tiny
+from tiny_arflow import tiny
 
 from visionseq import convert
 from visionseq.arflow import from_official

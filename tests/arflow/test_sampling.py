@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_network import tiny
+from tiny_arflow import tiny
 
 from visionseq.arflow.sampling import CarriedMemory, sample, time_grid
 from visionseq.data.seeding import generator_for

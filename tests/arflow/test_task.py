@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny_network import CONFIG, tiny
+from tiny_arflow import CONFIG, tiny
 
 from visionseq.arflow import ARFlowTask, SequenceData
 from visionseq.arflow.sequences import SequenceBatch
