@@ -113,7 +113,11 @@ def time_grid(steps: int, last_step_size: float = 0.04) -> list[float]:
         raise ConfigError(
             f"steps {steps}, last_step_size {last_step_size}: expected at least 2, and a size from 0 to less than 1"
         )
-    return torch.linspace(0, 1 - last_step_size, steps).tolist()
+    # torch.linspace, whose second half counts back from the end, with one rounding on every processor.
+    end = torch.tensor(1 - last_step_size)
+    length, number = (end / (steps - 1)).double(), torch.arange(steps)
+    grid = torch.where(number < steps // 2, length * number, end - length * (steps - 1 - number))
+    return grid.float().tolist()
 
 
 def classifier_free(scale: float, channels: int | None) -> ClassifierFree | None:
