@@ -267,3 +267,13 @@ def test_the_probe_prints_ratios_and_writes_nothing(kind, tmp_path, capsys):
 def test_guidance_that_cannot_act(model, tmp_path, capsys, options, message):
     assert main(["sample", model, "--out", str(tmp_path / "out"), *options]) != 0
     assert message in capsys.readouterr().err
+
+
+def test_a_scale_alone_is_left_to_the_models_sampler():
+    """The samplers of latents guide three of four channels by a scale alone."""
+    from visionseq.cli.guidance import chosen_guidance
+    from visionseq.flow.guidance import ClassifierFree
+
+    assert chosen_guidance(None, {"guidance_scale": 1.5, "alpha": None}) == {"guidance_scale": 1.5}
+    assert chosen_guidance(None, {"guidance_scale": 1.0}) == {}
+    assert chosen_guidance("cfg", {"guidance_scale": 1.5}) == {"guidance": ClassifierFree(1.5)}

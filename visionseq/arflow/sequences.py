@@ -77,8 +77,8 @@ class ClassMembers:
         return self.members[self.starts[class_B][:, None] + place_BS]
 
 
-class TrainingSequences:
-    """Random sequences.
+class _Sequences:
+    """What both kinds of sequences are made of.
 
     Args:
         images: the source of the images, which also mirrors them, each by a coin of its own.
@@ -94,6 +94,10 @@ class TrainingSequences:
     def __len__(self) -> int:
         return len(self.members.members)
 
+
+class TrainingSequences(_Sequences):
+    """Random sequences."""
+
     def fetch(self, keys: np.ndarray) -> SequenceBatch:
         members = self.members
         drawn = seeds_of(self.seed, _CLASS, keys[:, 0], keys[:, 1])
@@ -103,22 +107,8 @@ class TrainingSequences:
         return _fetched(self.images, index_BS, keys[:, 0] * len(self) + keys[:, 1])
 
 
-class EvaluationSequences:
-    """For each sample the sequence that begins with it; the rest are others of its class.
-
-    Args:
-        images: the source of the images.
-        members: all samples of the data set.
-        length: S.
-        seed: seed of the run.
-    """
-
-    def __init__(self, images: ImageSource, members: ClassMembers, length: int, seed: int):
-        self.images, self.members, self.length, self.seed = images, members, length, seed
-        self.dataset = images.dataset
-
-    def __len__(self) -> int:
-        return len(self.members.members)
+class EvaluationSequences(_Sequences):
+    """For each sample the sequence that begins with it; the rest are others of its class, of all samples."""
 
     def fetch(self, keys: np.ndarray) -> SequenceBatch:
         members, first_B = self.members, keys[:, 1]

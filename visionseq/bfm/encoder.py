@@ -10,6 +10,7 @@ Legend: B batch, S side, N tokens, Z channels of a token.
 """
 
 import re
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,7 +47,7 @@ def encoder_from(name: str) -> Encoder:
     return FeatureMapEncoder(load_as(FeatureCNN, name))
 
 
-class FrozenEncoder(nn.Module):
+class FrozenEncoder(nn.Module, ABC):
     """Base: no gradients, always in eval mode."""
 
     def __init__(self, network: nn.Module):
@@ -60,9 +61,9 @@ class FrozenEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.tokens(images)
 
+    @abstractmethod
     def tokens(self, images: Tensor) -> Tensor:
         """Tokens [B, N, Z] of images in [-1, 1]."""
-        raise NotImplementedError
 
 
 class FeatureMapEncoder(FrozenEncoder):

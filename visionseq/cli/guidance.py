@@ -15,24 +15,26 @@ ReductionName = Literal["sample", "global", "batch_mean"]
 FIELDS = {"guidance_scale": "scale", "guidance_interval": "interval", "guidance_rescale": "rescale"}
 
 
-def chosen_guidance(name: RuleName | None, options: Mapping[str, Any]) -> "GuidanceRule | None":
-    """The rule of a name with the options that have a value; a scale alone means classifier-free guidance.
+def chosen_guidance(name: RuleName | None, options: Mapping[str, Any]) -> "dict[str, float | GuidanceRule]":
+    """What a sampler gets: the rule of a name with the options that have a value, or a scale alone, or nothing.
+
+    A scale alone is left to the sampler, whose model may guide only some of its channels.
 
     Raises `ConfigError` for options of another rule, and for a rule that would do nothing.
     """
     constants = {key: value for key, value in options.items() if value is not None}
     if name is None:
-        if "guidance_scale" not in constants and constants:
-            raise ConfigError(f"{', '.join(map(option, constants))}: expected together with --guidance")
-        if constants.get("guidance_scale", 1.0) == 1.0:
-            return None
+        others = [key for key in constants if key != "guidance_scale"]
+        if others:
+            raise ConfigError(f"{', '.join(map(option, others))}: expected together with --guidance")
+        return {} if constants.get("guidance_scale", 1.0) == 1.0 else constants
 
     from visionseq.flow.guidance import guidance_rule
 
-    rule = guidance_rule(name or "cfg", {FIELDS.get(key, key): value for key, value in constants.items()})
+    rule = guidance_rule(name, {FIELDS.get(key, key): value for key, value in constants.items()})
     if getattr(rule, "scale", None) == 1.0:
         raise ConfigError(f"--guidance {name} does nothing at scale 1: expected --guidance-scale")
-    return rule
+    return {"guidance": rule}
 
 
 def probe_ratio(pipe: "SamplingPipeline", count: int, seed: int, options: Mapping[str, Any]) -> list[str]:

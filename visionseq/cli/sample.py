@@ -61,7 +61,7 @@ def sample(
         batch_size: Images that are drawn at once.
         class_label: Class of all images, by name where the model keeps the names of its classes, or by number; default:
             random classes where the model has them.
-        guidance: Rule of guidance; default: classifier-free guidance where --guidance-scale is given.
+        guidance: Rule of guidance; default: with --guidance-scale the model's own classifier-free guidance.
         guidance_scale: Scale of guidance; 1 switches it off.
         max_guidance_scale: Of raag, its largest scale.
         alpha: Of raag, how fast the scale falls with the size of the guidance.
@@ -98,7 +98,7 @@ def sample(
         "guidance_interval": guidance_interval,
         "guidance_rescale": guidance_rescale,
     }
-    choices["guidance"] = chosen_guidance(guidance, constants)
+    choices |= chosen_guidance(guidance, constants)
 
     def loaded() -> "PretrainedModel":
         network = load(model, weights=weights).to(choose_device(device))
