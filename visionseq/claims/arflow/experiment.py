@@ -9,7 +9,7 @@ exists, so an interrupted claim goes on where it stopped.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from visionseq.arflow.model import ARFlow
 from visionseq.arflow.sampling import SequenceNetwork, sample
 from visionseq.arflow.sequences import SequenceBatch
 from visionseq.arflow.task import ARFlowTask
+from visionseq.claims.recipe import check_same_recipe
 from visionseq.data.digits import Digits
 from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
-from visionseq.errors import ConfigError
 from visionseq.files import write_json
 from visionseq.flow.sde import normal_noise
 from visionseq.metrics.features import FeatureCNN
@@ -83,7 +83,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
 
     Raises `ConfigError` where the folder holds the work of another recipe.
     """
-    _same_recipe(experiment, folder / "recipe.json")
+    check_same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
     sequences, single = (_trained(experiment, images, seed, folder) for images in (IMAGES, 1))
@@ -98,14 +98,6 @@ def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
         scores["loss"] = loss_by_context(sequences, seed)
         write_json(scores_file, scores)
     return scores
-
-
-def _same_recipe(experiment: Experiment, file: Path) -> None:
-    recipe = json.loads(json.dumps({key: value for key, value in asdict(experiment).items() if key != "seeds"}))
-    if not file.is_file():
-        write_json(file, recipe)
-    elif json.loads(file.read_text()) != recipe:
-        raise ConfigError(f"{file.parent} holds the work of another recipe; name another folder with --work")
 
 
 def _trained(experiment: Experiment, images: int, seed: int, folder: Path) -> ARFlow:

@@ -7,7 +7,7 @@ repeat the comparison at another scale, because it moves the figures.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,11 @@ from visionseq.bfm.sampling import plan
 from visionseq.bfm.stages import with_frn
 from visionseq.bfm.task import BFMTask, FRNTask
 from visionseq.claims.bfm.single_stack import SingleStack, SingleStackTask
+from visionseq.claims.recipe import check_same_recipe
 from visionseq.data.batch import ImageBatch
 from visionseq.data.digits import Digits
 from visionseq.data.image_data import ImageData
 from visionseq.data.seeding import GlobalDraw, generator_for
-from visionseq.errors import ConfigError
 from visionseq.files import write_json
 from visionseq.flow.task import GenerativeTask
 from visionseq.metrics.features import FeatureCNN
@@ -90,7 +90,7 @@ DIGITS = Experiment()
 
 def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, Any]:
     """Train and score everything of one seed in `folder`; returns the scores, which are also written to it."""
-    _same_recipe(experiment, folder / "recipe.json")
+    check_same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
     runs = Runs(experiment, seed, folder)
@@ -234,11 +234,3 @@ def _with_labels(model: Any, scale: float) -> Any:
     """The model with a label table of standard deviation `scale`, from torch's generator."""
     nn.init.normal_(model.y_embedder.embedding_table.weight, std=scale)
     return model
-
-
-def _same_recipe(experiment: Experiment, file: Path) -> None:
-    """Keep the recipe beside what it made; `ConfigError` where the folder holds the work of another one."""
-    recipe = json.loads(json.dumps({name: value for name, value in asdict(experiment).items() if name != "seeds"}))
-    if file.is_file() and json.loads(file.read_text()) != recipe:
-        raise ConfigError(f"{file.parent} holds the work of another recipe; name another folder with --work")
-    write_json(file, recipe)

@@ -7,19 +7,19 @@ that term divided by t.
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from visionseq.claims.recipe import check_same_recipe
 from visionseq.data.digits import Digits
 from visionseq.data.fashion_mnist import FashionMNIST
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
-from visionseq.errors import ConfigError
 from visionseq.files import write_json
 from visionseq.metrics.features import FeatureCNN
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
@@ -114,7 +114,7 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, source: Path | Non
     `source` is the folder of a finished run whose teacher and pairs are used; None: they are made in `folder`.
     """
     # Scores of an earlier run of the same recipe stay.
-    _same_recipe(experiment, folder / "recipe.json")
+    check_same_recipe(experiment, folder / "recipe.json")
     scores_file = folder / "scores.json"
     scores = json.loads(scores_file.read_text()) if scores_file.is_file() else {}
 
@@ -145,22 +145,6 @@ def run_seed(experiment: Experiment, seed: int, folder: Path, source: Path | Non
         scores["teacher"]["pairs"] = measure.pairs(pairs)
         write_json(scores_file, scores)
     return scores
-
-
-def _same_recipe(experiment: Experiment, file: Path) -> None:
-    """Keep the recipe beside what it made; `ConfigError` where the folder holds the work of another one."""
-    # Through JSON, so that what is compared is what is stored; more rows or seeds add to what is there.
-    recipe = json.loads(json.dumps({k: v for k, v in asdict(experiment).items() if k not in ("rows", "seeds")}))
-    if not file.is_file():
-        write_json(file, recipe)
-        return
-    before = json.loads(file.read_text())
-    changed = sorted(key for key in recipe if recipe[key] != before.get(key))
-    if changed:
-        changes = ", ".join(f"{key} {before.get(key)!r} instead of {recipe[key]!r}" for key in changed)
-        raise ConfigError(
-            f"{file.parent} holds the work of another recipe ({changes}); name another folder with --work"
-        )
 
 
 def _teacher(experiment: Experiment, seed: int, folder: Path) -> str:

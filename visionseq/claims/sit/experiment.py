@@ -6,19 +6,18 @@ path. Everything else is equal: network, updates, evaluations of a sampler. A ne
 folder, so an interrupted claim goes on where it stopped.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from visionseq.claims.recipe import check_same_recipe
 from visionseq.data.digits import Digits
 from visionseq.data.image_data import ImageData
 from visionseq.data.images import to_float
 from visionseq.data.seeding import generator_for
-from visionseq.errors import ConfigError
-from visionseq.files import write_json
 from visionseq.flow.guidance import ClassifierFree
 from visionseq.metrics.features import FeatureCNN
 from visionseq.metrics.frechet import feature_statistics, frechet_distance
@@ -26,7 +25,6 @@ from visionseq.optim.factory import OptimizerConfig
 from visionseq.sit.model import SiT
 from visionseq.sit.sampling import sample
 from visionseq.sit.task import SiTTask
-from visionseq.text_files import read_json
 from visionseq.training import fit
 from visionseq.viz import to_uint8
 from visionseq.zoo.loading import load_as
@@ -69,7 +67,7 @@ class Experiment:
 
 def run_seed(experiment: Experiment, seed: int, folder: Path) -> dict[str, dict[str, float]]:
     """Train and score every row of one seed in `folder`: row -> figures."""
-    _same_recipe(experiment, folder / "recipe.json")
+    check_same_recipe(experiment, folder / "recipe.json")
     measure = Measure(experiment, seed)
     return {row: measure(_trained(experiment, row, seed, folder / row.replace(", ", "-"))) for row in ROWS}
 
@@ -127,12 +125,3 @@ def _trained(experiment: Experiment, row: str, seed: int, folder: Path) -> SiT:
         data = ImageData(Digits(), experiment.batch_size, seed=seed)
         fit(task, data, max_steps=experiment.updates, ema=experiment.ema).save_pretrained(folder)
     return load_as(SiT, folder)
-
-
-def _same_recipe(experiment: Experiment, file: Path) -> None:
-    """Keep the recipe beside what it made; `ConfigError` where the folder holds the work of another one."""
-    recipe = {key: value for key, value in asdict(experiment).items() if key != "seeds"}
-    if not file.is_file():
-        write_json(file, recipe)
-    elif read_json(file, dict) != recipe:
-        raise ConfigError(f"{file.parent} holds the work of another recipe; name another folder with --work")
